@@ -1,0 +1,45 @@
+# make demo   fine-tunes the embedded model on handwritten digits
+# make test   runs every test
+# make lint   checks formatting, style and who imports whom
+# make lock   writes requirements.txt anew
+# All share .venv, made at first use with the versions of requirements.txt.
+
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+
+.PHONY: demo test lint lock clean
+.DELETE_ON_ERROR:
+
+demo: .venv/demo
+	$(BIN)/bit-finetune
+
+test: .venv/test
+	$(BIN)/python -m pytest
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+lock: .venv/test
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile setup.py --all-extras --universal --python-version 3.10 --upgrade \
+		--no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and none was found;\
+	 name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo: .venv/bin/python setup.py requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e .
+	@touch $@
+
+.venv/test: .venv/demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e ".[test]"
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

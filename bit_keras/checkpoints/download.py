@@ -1,0 +1,268 @@
+"""Published files: fetched once, kept in a cache, and verified ever after.
+
+Beside `NAME` the cache holds `NAME.sha256`, its checksum in the format of `sha256sum`, and
+`NAME.lock`. While a download is under way or broken off, `NAME.partial` holds what has come and
+`NAME.partial.json` what it is a part of.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import logging
+import os
+import pathlib
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import tqdm
+
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try
+TIMEOUT = 30.0  # seconds without a byte after which a connection counts as broken
+LOCK_POLL = 0.2  # seconds
+
+_CHUNK = 1 << 18
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+try:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except ImportError:  # Windows
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+
+class DownloadError(OSError):
+    """A published file cannot be fetched, or is not the file that it should be."""
+
+
+class _TransferError(Exception):
+    """A failure that another try may mend."""
+
+
+def cache_dir() -> pathlib.Path:
+    """The folder of fetched files: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
+    return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
+
+
+def base_url() -> str:
+    """The URL of the published files: `$BIT_KERAS_BASE_URL`, or else the authors' bucket."""
+    return os.environ.get("BIT_KERAS_BASE_URL") or "https://storage.googleapis.com/bit_models/"
+
+
+def fetch(
+    name: str, *, base_url: str, cache_dir: str | os.PathLike, sha256: str | None = None
+) -> pathlib.Path:
+    """Returns the path of a published file in the cache, downloading it at first.
+
+    The authors publish no checksums, so the SHA-256 of the first download is recorded beside the
+    file and verified by every later call. A file that was put into the cache by hand is taken as
+    it is, and its SHA-256 recorded likewise. A download that broke off is resumed, and of several
+    processes that ask for one file at once one downloads it and the others wait.
+
+    Args:
+        name: the file below `base_url` and `cache_dir`, such as `BiT-M-R50x1.npz` or
+            `vtab/BiT-M-R50x1-run0-cifar100.npz`.
+        base_url: the URL of the folder that holds the file.
+        cache_dir: the folder to keep it in.
+        sha256: the hexadecimal SHA-256 that the file must have.
+
+    Raises:
+        DownloadError: the file cannot be fetched or kept, or has another SHA-256.
+    """
+    if not _NAME.fullmatch(name):
+        raise DownloadError(
+            f"cannot fetch {name!r}: expected the relative path of a published file, "
+            "such as 'BiT-M-R50x1.npz'"
+        )
+    pin = sha256.lower() if sha256 else None
+    if pin and not _SHA256.fullmatch(pin):
+        raise DownloadError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}")
+    url = f"{base_url.rstrip('/')}/{name}"
+    path = pathlib.Path(cache_dir) / name
+    record = _beside(path, ".sha256")
+    try:
+        # Whatever is recorded is whole, so a cache that only others may write needs no lock.
+        if not (path.exists() and record.exists()):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(path):
+                if not path.exists():
+                    _download(url, path, pin)
+                    return path
+                if not record.exists():
+                    _write_record(path, _sha256(path))
+        _verify(path, pin)
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise DownloadError(
+            f"cannot keep {name} in the cache ({error.strerror}: {error.filename or path}): make "
+            "room or set BIT_KERAS_CACHE to another folder, and load again to go on from there"
+        ) from error
+    return path
+
+
+def _verify(path: pathlib.Path, pin: str | None) -> None:
+    record = _beside(path, ".sha256")
+    found = _sha256(path)
+    recorded = record.read_text(errors="replace").partition(" ")[0]
+    if found != recorded:
+        raise DownloadError(
+            f"{path} has SHA-256 {found}, expected {recorded} as recorded: delete it to download "
+            f"it again, or delete {record} to accept the file as it is"
+        )
+    if pin and found != pin:
+        raise DownloadError(
+            f"{path} has SHA-256 {found}, expected {pin}: delete it to download it again"
+        )
+
+
+def _download(url: str, path: pathlib.Path, pin: str | None) -> None:
+    partial = _beside(path, ".partial")
+    for delay in (*RETRY_DELAYS, None):
+        try:
+            _transfer(url, path, partial)
+            break
+        except _TransferError as error:
+            if delay is None:
+                raise _unreachable(url, path, error) from error
+            time.sleep(delay)
+    found = _sha256(partial)
+    if not pin or found == pin:
+        _write_record(path, found)  # First, so that no file is ever in the cache without it.
+        os.replace(partial, path)
+    partial.unlink(missing_ok=True)
+    _beside(partial, ".json").unlink()
+    if pin and found != pin:
+        raise DownloadError(
+            f"{url} has SHA-256 {found}, expected {pin}: check the checksum and the server; "
+            "the download was not kept"
+        )
+
+
+def _transfer(url: str, path: pathlib.Path, partial: pathlib.Path) -> None:
+    """Makes `partial` whole by one request, for its missing rest alone where that can be had."""
+    offset, length, etag = _resumable(url, partial)
+    if offset and offset == length:
+        return  # Broken off between its last byte and its verification.
+    headers = {}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+        if etag and not etag.startswith("W/"):  # If-Range does not take weak tags.
+            headers["If-Range"] = etag
+    with _open(url, headers, path) as response:
+        answered = (response.headers.get("Content-Range"), response.headers.get("ETag"))
+        if response.status in (206, 416):
+            if answered != (f"bytes {offset}-{length - 1}/{length}", etag):
+                partial.unlink(missing_ok=True)
+                raise _TransferError("the file on the server has changed")
+        else:
+            content_length = response.headers.get("Content-Length", "")
+            offset, length = 0, int(content_length) if content_length.isdecimal() else 0
+            partial.write_bytes(b"")  # First, so that old bytes never go by a new source.
+            source = {"url": url, "length": length, "etag": answered[1]}
+            _beside(partial, ".json").write_text(json.dumps(source))
+        bar = tqdm.tqdm(
+            desc=path.name, total=length or None, initial=offset, unit="B", unit_scale=True
+        )
+        with open(partial, "ab") as file, bar:
+            while chunk := _read(response):
+                file.write(chunk)
+                bar.update(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+    size = partial.stat().st_size
+    if length and size != length:
+        raise _TransferError(f"the connection ended after {size} of {length} bytes")
+
+
+def _resumable(url: str, partial: pathlib.Path) -> tuple[int, int, str | None]:
+    """How much of a file is there already, its whole length and its ETag; 0 where unknown."""
+    try:
+        source = json.loads(_beside(partial, ".json").read_text())
+        if source["url"] == url and source["length"]:
+            return partial.stat().st_size, source["length"], source["etag"]
+    except (FileNotFoundError, ValueError):
+        pass
+    return 0, 0, None
+
+
+def _open(url: str, headers: dict[str, str], path: pathlib.Path) -> http.client.HTTPResponse:
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            return error
+        if error.code >= 500 or error.code in (408, 429):
+            raise _TransferError(f"{error.code} {error.reason}") from error
+        raise DownloadError(
+            f"{url} cannot be had ({error.code} {error.reason}): check the name, and "
+            "BIT_KERAS_BASE_URL if it is set"
+        ) from error
+    except (urllib.error.URLError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ConnectionResetError | TimeoutError):
+            raise _TransferError(str(reason)) from error
+        raise _unreachable(url, path, reason) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransferError(str(error)) from error
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransferError(str(error)) from error
+
+
+def _unreachable(url: str, path: pathlib.Path, reason: object) -> DownloadError:
+    return DownloadError(
+        f"cannot download {url} ({reason}): check the network, or set BIT_KERAS_BASE_URL to a "
+        f"mirror, or put the file by hand where it is looked for, {path} (BIT_KERAS_CACHE sets "
+        "another cache)"
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    with open(_beside(path, ".lock"), "ab") as file:
+        waiting = False
+        while True:
+            try:
+                _try_lock(file.fileno())
+                break
+            except (BlockingIOError, PermissionError):  # taken, on POSIX and on Windows
+                if not waiting:
+                    logging.getLogger(__name__).warning(
+                        "another process is downloading %s: waiting for it", path
+                    )
+                waiting = True
+                time.sleep(LOCK_POLL)
+        yield  # The lock ends with the open file, and so with the process, however it ends.
+
+
+def _sha256(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write_record(path: pathlib.Path, sha256: str) -> None:
+    record = _beside(path, ".sha256")
+    temporary = _beside(record, ".tmp")
+    temporary.write_text(f"{sha256}  {path.name}\n")
+    os.replace(temporary, record)
+
+
+def _beside(path: pathlib.Path, suffix: str) -> pathlib.Path:
+    return path.with_name(path.name + suffix)

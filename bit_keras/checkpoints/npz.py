@@ -1,0 +1,188 @@
+"""The published file format: a .npz archive with one array for each variable.
+
+Inside the program an array goes by its canonical name, which is the path of the variable it
+belongs to (`block1/unit01/a/standardized_conv2d/kernel`). In a file that name stands behind
+`resnet/`, and some published files number their convolutions (`standardized_conv2d_7`).
+"""
+
+import contextlib
+import math
+import os
+import pathlib
+import re
+import secrets
+import zipfile
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .matching import CheckpointError
+
+_PREFIX = "resnet/"
+_PICKLES = "pickles can execute code and are never read"
+
+
+class NpzCheckpoint(Mapping[str, np.ndarray]):
+    """The arrays of a .npz file by canonical name, each read when it is asked for.
+
+    Indexing returns a new float32 array and raises `CheckpointError` where the bytes in the file
+    are not those that were written. The file stays open for as long as this object lives.
+
+    Attributes:
+        shapes: the shape of every array, known without reading any.
+    """
+
+    def __init__(
+        self,
+        archive: zipfile.ZipFile,
+        members: dict[str, zipfile.ZipInfo],
+        shapes: dict[str, tuple[int, ...]],
+    ):
+        self.shapes = shapes
+        self._archive = archive
+        self._members = members
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        member = self._members[name]
+        with _damage_as_error(self._archive.filename), self._archive.open(member) as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+            file.read(1)  # Only at its end does a compressed member check its CRC.
+        return array.astype(np.float32, copy=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+def open_npz(path: str | os.PathLike) -> NpzCheckpoint:
+    """Opens a BiT checkpoint in the published format, with or without the `resnet/` prefix.
+
+    Reads the archive's directory and the header of every array, but no array. Nothing in the file
+    is ever unpickled or executed.
+
+    Raises:
+        CheckpointError: the file is not a whole .npz archive of floating point arrays, or two of
+            its arrays have the same canonical name.
+    """
+    path = pathlib.Path(path)
+    _check_is_zip(path)
+    members, shapes = {}, {}
+    with _damage_as_error(path):
+        archive = zipfile.ZipFile(path)
+        for member in archive.infolist():
+            if not member.filename.endswith(".npy"):
+                raise CheckpointError(
+                    f"{path} holds {member.filename}, which is not a numpy array: expected the "
+                    f".npz archive of a BiT model ({_PICKLES})"
+                )
+            name = _canonical(member.filename.removesuffix(".npy"))
+            if name in members:
+                raise CheckpointError(
+                    f"{path} holds two arrays for {name}, {members[name].filename} and "
+                    f"{member.filename}: expected one, so remove the other"
+                )
+            members[name] = member
+            shapes[name] = _read_shape(archive, member, path)
+    return NpzCheckpoint(archive, members, shapes)
+
+
+def save_npz(
+    path: str | os.PathLike, arrays: Mapping[str, np.ndarray], *, compressed: bool = False
+) -> None:
+    """Writes arrays to a .npz file that every reader of the published BiT checkpoints takes.
+
+    The file appears whole or not at all, and equal arrays give equal bytes.
+
+    Args:
+        path: the file to write, which is replaced if it exists.
+        arrays: float16, float32 or float64 arrays by canonical name, kept in their dtype. They
+            are taken one at a time, so a lazy mapping is never held in memory as a whole.
+        compressed: deflate the arrays, which for trained weights saves little and reads slowly.
+
+    Raises:
+        CheckpointError: a name is not canonical or a dtype is not one of the three.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            with zipfile.ZipFile(file, "w") as archive:
+                for name in sorted(arrays):
+                    _write_array(archive, name, np.asarray(arrays[name], order="C"), compressed)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _canonical(name: str) -> str:
+    name = name.removeprefix(_PREFIX)
+    return re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", name)
+
+
+def _check_is_zip(path: pathlib.Path) -> None:
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if start.startswith(b"PK"):
+        return
+    if not start:
+        problem = "is empty: delete it and load again"
+    elif start.startswith(b"\x80"):  # Every pickle since protocol 2 starts with this opcode.
+        problem = f"is a pickle, and {_PICKLES}: save its arrays to a .npz archive"
+    elif start.lstrip().startswith(b"<"):
+        problem = "is a web page instead of a .npz archive: delete it and load again"
+    else:
+        problem = "is not a .npz archive: expected a file that numpy.savez or save_npz wrote"
+    raise CheckpointError(f"{path} {problem}")
+
+
+def _read_shape(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: pathlib.Path
+) -> tuple[int, ...]:
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        # Version 3 differs from 2 only in the encoding of field names, which floats do not have.
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        header_bytes = file.tell()
+    _check_dtype(member.filename, dtype, path)
+    if member.file_size != header_bytes + math.prod(shape) * dtype.itemsize:
+        raise zipfile.BadZipFile(f"{member.filename} has not the length that its shape asks for")
+    return shape
+
+
+def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray, compressed: bool) -> None:
+    if _canonical(name) != name:
+        raise CheckpointError(f"cannot save {name}: its canonical name is {_canonical(name)}")
+    _check_dtype(name, array.dtype, archive.filename)
+    member = zipfile.ZipInfo(f"{_PREFIX}{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with archive.open(member, "w", force_zip64=True) as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _check_dtype(name: str, dtype: np.dtype, path: str | os.PathLike | None) -> None:
+    if dtype.hasobject:
+        raise CheckpointError(f"{name} in {path} is an array of pickled objects, and {_PICKLES}")
+    if dtype.str[1:] not in ("f2", "f4", "f8"):
+        raise CheckpointError(
+            f"{name} in {path} has dtype {dtype}: expected float16, float32 or float64, "
+            "so convert it before saving"
+        )
+
+
+@contextlib.contextmanager
+def _damage_as_error(path: str | os.PathLike | None) -> Iterator[None]:
+    try:
+        yield
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # Wrong bytes make zipfile, zlib and numpy raise almost anything.
+        raise CheckpointError(
+            f"{path} is damaged or was cut short ({error}): delete it and load again"
+        ) from error

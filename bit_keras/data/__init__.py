@@ -1,0 +1,18 @@
+"""Labelled images from many sources, and the batches to train and test on."""
+
+from .arrays import digits, from_arrays
+from .batches import test_batches, training_batches
+from .directory import from_directory
+from .labeled_images import DataError, LabeledImages
+from .tfds_builder import from_tfds
+
+__all__ = [
+    "DataError",
+    "LabeledImages",
+    "digits",
+    "from_arrays",
+    "from_directory",
+    "from_tfds",
+    "test_batches",
+    "training_batches",
+]

@@ -1,0 +1,120 @@
+"""Models into files that others run. An export appears only after it was read back and compared."""
+
+import os
+import pathlib
+import shutil
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .checkpoints import save_npz
+from .resnet_v2 import default_groups
+from .zoo import architecture, load
+
+TOLERANCE = 1e-4  # on logits or features, against the model itself
+
+
+class ExportError(ValueError):
+    """A model cannot be exported, or its export does not answer as the model does."""
+
+
+def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_model") -> float:  # noqa: A002
+    """Writes a model to a file or folder, reads it back, compares, and moves it into place.
+
+    Args:
+        model: A model of `bit_keras.load`, `ResNetV2` or `fine_tune`.
+        path: Where to; must not exist yet.
+        format: One of
+            "saved_model", a folder: a reusable TF2 SavedModel that takes float32 RGB in [0, 1] of
+            any size and loads, and trains, in `hub.KerasLayer` and `hub.load`;
+            "keras", a `.keras` file;
+            "npz", the weights by the names of the published files, for `load` and for timm.
+
+    Returns:
+        The largest absolute difference between the export's and the model's answers.
+
+    Raises:
+        ExportError: If `path` exists, or the format is unknown or cannot hold this model, or the
+            answers differ by more than 1e-4. Nothing is left at `path` then.
+    """
+    formats = {
+        "saved_model": (write_saved_model, read_saved_model),
+        "keras": (write_keras, load),
+        "npz": (write_npz, load),
+    }
+    if format not in formats:
+        raise ExportError(f"format must be one of {', '.join(formats)}, got {format!r}.")
+    path = pathlib.Path(path)
+    if path.exists():
+        raise ExportError(f"{path} exists already; choose another path or delete it first.")
+    if format != "saved_model" and path.suffix != f".{format}":
+        raise ExportError(f"a {format} file's name must end in .{format}, got {path.name!r}.")
+    write, read = formats[format]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that the last act is a rename.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        written = pathlib.Path(folder) / path.name
+        write(model, written)
+        difference = largest_difference(model, read(written))
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"the {format} export of {model.name!r} answers differently from the model, by up "
+                f"to {difference:.2g} where {TOLERANCE:g} was allowed; nothing was written to "
+                f"{path}."
+            )
+        os.replace(written, path)
+    return difference
+
+
+def largest_difference(model, exported) -> float:
+    """Compares two models on noise at three sizes, one of them odd and one of them oblong."""
+    rng = np.random.default_rng(0)
+    differences = []
+    for height, width in ((32, 32), (65, 65), (64, 96)):
+        images = tf.constant(rng.uniform(size=(2, height, width, 3)).astype("float32"))
+        expected = model(images, training=False).numpy()
+        differences.append(np.max(np.abs(np.array(exported(images)) - expected)))
+    return float(np.max(differences))
+
+
+def write_npz(model, path):
+    """Checks that the architecture can be read off the weights again, then writes them."""
+    arrays = {variable.path: variable.numpy() for variable in model.variables}
+    _, width, _ = architecture({k: v.shape for k, v in arrays.items()}, f"model {model.name!r}")
+    groups = model.get_layer("group_norm").groups
+    if groups != default_groups(width):
+        raise ExportError(
+            f"an npz does not record the number of groups, {groups} here, where width {width:g} "
+            f'implies {default_groups(width)}; export with format="keras".'
+        )
+    save_npz(path, arrays)
+
+
+def write_keras(model, path):
+    model.save(path)
+
+
+class Reusable(tf.Module):
+    """A model as the reusable SavedModel interface of TF-Hub wants it.
+
+    `hub.KerasLayer` calls the object itself, and reads `variables`, `trainable_variables` and
+    `regularization_losses` from it.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        pairs = [(v.value, v.trainable) for v in model.variables]
+        self.variables = [variable for variable, _ in pairs]
+        self.trainable_variables = [variable for variable, trainable in pairs if trainable]
+        self.regularization_losses = []
+
+
+def write_saved_model(model, path):
+    ...
+
+
+def read_saved_model(path):
+    return tf.saved_model.load(path)

@@ -1,0 +1,125 @@
+"""The two layers that make a ResNet a BiT: weight-standardised convolution and group normalisation."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class StdConv2D(keras.layers.Conv2D):
+    """2-D convolution whose kernel is standardised per output filter on every call.
+
+    Each filter is used as `(w - mean(w)) / sqrt(var(w) + 1e-10)`, with mean and population
+    variance over height, width and input channels; the variable itself stays as trained. The
+    arithmetic is float32 under every dtype policy, only its result is cast to the compute dtype.
+
+    Takes the arguments of `keras.layers.Conv2D`, except that `use_bias` defaults to False.
+
+    Input shape:
+        `[batch, height, width, channels]`, as for `keras.layers.Conv2D`.
+    Output shape:
+        As for `keras.layers.Conv2D`.
+    Example:
+        >>> StdConv2D(8, 3, padding="same")(keras.ops.ones((1, 32, 32, 3))).shape
+        TensorShape([1, 32, 32, 8])
+    Reference:
+        Qiao et al., 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight
+        Standardization", https://arxiv.org/abs/1903.10520; epsilon as in BiT's released code.
+    """
+
+    def __init__(self, filters, kernel_size, use_bias=False, **kwargs):
+        super().__init__(filters, kernel_size, use_bias=use_bias, **kwargs)
+
+    def add_weight(self, *args, name=None, **kwargs):
+        # A kernel rounded to bfloat16 before it is standardised would lose what makes filters
+        # differ, so autocasting must not touch it.
+        return super().add_weight(*args, name=name, autocast=name != "kernel", **kwargs)
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, ops.cast(standardize(kernel), inputs.dtype))
+
+
+def standardize(kernel):
+    """Returns a `[height, width, in, out]` kernel with mean 0 and variance 1 in every filter."""
+    mean = ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
+    centered = kernel - mean
+    variance = ops.mean(ops.square(centered), axis=(0, 1, 2), keepdims=True)
+    return centered * ops.rsqrt(variance + 1e-10)
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class GroupNormalization(keras.layers.Layer):
+    """Group normalisation over the last axis, one read of the input for both moments.
+
+    Channels are cut into `groups` runs of neighbours; every example and group is normalised by its
+    own mean and population variance, then scaled by `gamma` and shifted by `beta` per channel.
+    Examples never see each other, so a batch can be cut into pieces without changing a result.
+    Statistics are float32 under every dtype policy.
+
+    `keras.layers.GroupNormalization` computes the same with another default epsilon (1e-3) and
+    several passes over the input.
+
+    Args:
+        groups: Integer that divides the number of channels.
+        epsilon: Small float added to the variance. BiT was trained with 1e-5.
+
+    Input shape:
+        `[batch, ..., channels]`.
+    Output shape:
+        The input's.
+    Raises:
+        ValueError: If `groups` is below 1 or does not divide the number of channels.
+    Example:
+        >>> GroupNormalization(groups=8)(keras.ops.ones((2, 4, 4, 16))).shape
+        TensorShape([2, 4, 4, 16])
+    Reference:
+        Wu and He, 2018, "Group Normalization", https://arxiv.org/abs/1803.08494
+    """
+
+    def __init__(self, groups=32, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        if not (isinstance(groups, int) and groups >= 1):
+            raise ValueError(f"groups must be an integer of 1 or more, got {groups!r}.")
+        if not epsilon > 0:
+            raise ValueError(f"epsilon must be above 0, got {epsilon!r}.")
+        self.groups = groups
+        self.epsilon = epsilon
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        if channels is None or channels % self.groups:
+            raise ValueError(
+                f"GroupNormalization cannot cut {channels} channels into {self.groups} equal "
+                "groups; choose a number of groups that divides the channels."
+            )
+        # Applied in float32, before the result is cast: autocasting would only lose digits.
+        self.gamma = self.add_weight(
+            shape=(channels,), initializer="ones", name="gamma", autocast=False
+        )
+        self.beta = self.add_weight(
+            shape=(channels,), initializer="zeros", name="beta", autocast=False
+        )
+
+    def call(self, inputs):
+        channels = inputs.shape[-1]
+        spatial = tuple(range(1, len(inputs.shape) - 1))
+        x = ops.cast(inputs, "float32")
+        # Moments per channel first: two sums over one read of the input, with no reshape of it.
+        mean = ops.mean(x, axis=spatial) if spatial else x
+        mean_of_squares = ops.mean(ops.square(x), axis=spatial) if spatial else ops.square(x)
+        in_groups = (-1, self.groups, channels // self.groups)
+        mean = ops.mean(ops.reshape(mean, in_groups), axis=-1, keepdims=True)
+        mean_of_squares = ops.mean(ops.reshape(mean_of_squares, in_groups), axis=-1, keepdims=True)
+        # Rounding can make the difference a little negative where a group is constant.
+        variance = ops.maximum(mean_of_squares - ops.square(mean), 0.0)
+        scale = ops.reshape(self.gamma, in_groups) * ops.rsqrt(variance + self.epsilon)
+        shift = ops.reshape(self.beta, in_groups) - mean * scale
+        per_channel = (-1, *(1 for _ in spatial), channels)
+        y = x * ops.reshape(scale, per_channel) + ops.reshape(shift, per_channel)
+        return ops.cast(y, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}

@@ -1,0 +1,124 @@
+"""A run's folder: its settings, its logs and its checkpoints."""
+
+import json
+import os
+import pathlib
+
+import keras
+import tensorflow as tf
+
+
+class RunFolderError(ValueError):
+    """The folder holds something else than this run."""
+
+
+class RunFolder:
+    """Claims a folder for one run, or goes on with the same run where it was interrupted.
+
+        config.json    every resolved setting of the run
+        metrics.jsonl  one JSON object a line: `step` and scalars
+        events.out.*   the same for TensorBoard
+        checkpoints/   model, optimizer and step
+        metrics.json   the final numbers; written last, so a folder that has it is a finished run
+
+    Args:
+        path: The folder; made if it is missing.
+        config: The run's settings, as JSON can hold them. Two runs are the same if these are.
+
+    Raises:
+        RunFolderError: If the folder holds a run with other settings, a finished run, or files
+            that are no run's. Nothing is written then.
+    """
+
+    def __init__(self, path: str | os.PathLike, config: dict):
+        self.path = pathlib.Path(path)
+        config = json.loads(json.dumps(config))  # tuples become lists, as they will be when read
+        file = self.path / "config.json"
+        if file.exists():
+            self._check_same_run(json.loads(file.read_text()), config)
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunFolderError(
+                f"workdir {self.path} holds files that belong to no run; "
+                "choose a new or an empty folder."
+            )
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(file, config)
+        self._events = tf.summary.create_file_writer(str(self.path))
+
+    def _check_same_run(self, before, now):
+        if changes := differences(before, now):
+            raise RunFolderError(
+                f"workdir {self.path} holds another run, which differs in {'; '.join(changes)}: "
+                "choose another workdir, or repeat that run's settings to go on with it."
+            )
+        if (self.path / "metrics.json").exists():
+            raise RunFolderError(
+                f"workdir {self.path} holds this run already, finished; choose another workdir."
+            )
+
+    def log(self, step: int, **scalars: float) -> None:
+        """Adds one line of scalars to `metrics.jsonl` and to the TensorBoard events."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        with self._events.as_default(step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
+        self._events.flush()
+
+    def history(self) -> list[dict]:
+        """Returns the lines of `metrics.jsonl`."""
+        file = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def _manager(self, model, optimizer, step):
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+        return tf.train.CheckpointManager(checkpoint, self.path / "checkpoints", max_to_keep=2)
+
+    def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
+        """Writes a checkpoint; the one before it is kept."""
+        manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
+        manager.save(checkpoint_number=step)
+
+    def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
+        """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
+
+        Log lines after that step are dropped: those steps will run again.
+        """
+        step = tf.Variable(0, dtype=tf.int64)
+        manager = self._manager(model, optimizer, step)
+        if manager.latest_checkpoint:
+            manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        kept = [line for line in self.history() if line["step"] <= int(step)]
+        if kept:
+            write_text(self.path / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in kept))
+        return int(step)
+
+    def last_checkpoint(self) -> str:
+        """Returns the path of the last checkpoint, or says that there is none."""
+        return tf.train.latest_checkpoint(self.path / "checkpoints") or "the beginning"
+
+    def finish(self, metrics: dict) -> None:
+        """Writes `metrics.json`, the run's last act."""
+        write_json(self.path / "metrics.json", metrics)
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """Returns one phrase for each setting in which two configurations differ."""
+    missing = object()
+    return [
+        f"{name} ({before.get(name, 'unset')!r} there, {now.get(name, 'unset')!r} here)"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name, missing) != now.get(name, missing)
+    ]
+
+
+def write_json(path: pathlib.Path, value) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file that is there whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

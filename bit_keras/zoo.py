@@ -1,0 +1,173 @@
+"""From a name or a file to a model with weights."""
+
+import difflib
+import fnmatch
+import os
+import pathlib
+import re
+
+import keras
+
+from .checkpoints import (
+    CheckpointError,
+    base_url,
+    cache_dir,
+    check_names_and_shapes,
+    fetch,
+    open_npz,
+)
+from .resnet_v2 import UNITS, ResNetV2, with_head
+
+EMBEDDED = pathlib.Path(__file__).with_name("weights")  # the models that come with the package
+
+SIZES = ("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4")
+VTAB_SIZES = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x4")
+VTAB_TASKS = (
+    *("caltech101", "cifar100", "dtd", "oxford_flowers102", "oxford_iiit_pet", "sun397", "svhn"),
+    *("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"),
+    *("clevr-count", "clevr-distance", "dmlab", "kitti-distance", "dsprites-xpos"),
+    *("dsprites-orientation", "smallnorb-azimuth", "smallnorb-elevation"),
+)
+# Every published name is the path of its file below the download folder, without the ".npz".
+PUBLISHED = (
+    *(f"BiT-{upstream}-{size}" for upstream in "SM" for size in SIZES),
+    *(f"BiT-M-{size}-ILSVRC2012" for size in SIZES),
+    *(
+        f"vtab/BiT-M-{size}-run{run}-{task}"
+        for size in VTAB_SIZES
+        for run in range(3)
+        for task in VTAB_TASKS
+    ),
+    *("distill/R50x1_224", "distill/R50x1_160", "distill/R152x2_T_224", "distill/R152x2_T_384"),
+)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Returns the names `load` knows, sorted.
+
+    Args:
+        pattern: A shell pattern, such as "BiT-M-*" or "vtab/*-run0-cifar100".
+    """
+    embedded = (path.stem for path in EMBEDDED.glob("*.npz"))
+    return sorted(fnmatch.filter((*PUBLISHED, *embedded), pattern))
+
+
+def load(
+    source: str | os.PathLike, *, num_classes: int | None = None, sha256: str | None = None
+) -> keras.Model:
+    """Loads a published model by name, or a model from a file.
+
+    Published weights are downloaded at first and kept in a cache: `$BIT_KERAS_CACHE`, or
+    `~/.cache/bit_keras`. `$BIT_KERAS_BASE_URL` takes the place of the authors' bucket.
+
+    Args:
+        source: One of `list_models()`; or the path of an `.npz` with canonical names, whose
+            architecture is read off its arrays; or of a `.keras` file.
+        num_classes: None keeps the checkpoint's own head (or has none, where the checkpoint has
+            none); a number puts a new zero-initialised head; 0 gives the pooled features.
+        sha256: The SHA-256 a downloaded file must have, in hexadecimal.
+
+    Returns:
+        A `keras.Model`: float32 RGB in [0, 1], `[batch, height, width, 3]` with sides of 32 pixels
+        or more, to float32 logits `[batch, num_classes]` or features `[batch, channels]`.
+
+    Raises:
+        ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative.
+        CheckpointError: If a file is damaged, or does not hold a BiT.
+        DownloadError: If a published file cannot be fetched.
+    """
+    if num_classes is not None and not (isinstance(num_classes, int) and num_classes >= 0):
+        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    name = os.fspath(source)
+    path = pathlib.Path(name)
+    if name in list_models():
+        embedded = EMBEDDED / f"{name}.npz"
+        if not embedded.exists():
+            path = fetch(
+                f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256
+            )
+            return load_npz(path, num_classes, name.replace("/", "_"), expected=name)
+        return load_npz(embedded, num_classes, name)
+    if path.suffix not in (".npz", ".keras"):
+        raise ValueError(unknown_model(name, path))
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; expected the path of an .npz or .keras file.")
+    if path.suffix == ".npz":
+        return load_npz(path, num_classes, path.stem)
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:
+        raise CheckpointError(
+            f"cannot read {path} as a Keras model ({first_line(error)}); "
+            "expected a file written by bit_keras.export(model, path, format='keras')."
+        ) from error
+    return model if num_classes is None else with_head(model, num_classes)
+
+
+def unknown_model(name, path):
+    if path.exists():
+        return f"cannot load {path}; expected an .npz or .keras file, or one of list_models()."
+    if re.match(r"BiT-L\b", name):
+        return (
+            f"{name} cannot be had: its weights were trained on JFT-300M, a data set internal to "
+            "Google, and were never released; the largest published models are BiT-M."
+        )
+    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "bit_keras.list_models() lists all."
+    return f"there is no model named {name!r} and no such file; {hint}"
+
+
+def load_npz(path, num_classes, model_name, expected=None):
+    checkpoint = open_npz(path)
+    shapes = checkpoint.shapes
+    units, width, classes = architecture(shapes, path)
+    if expected and (units, width) != architecture_of_name(expected):
+        raise CheckpointError(
+            f"{path} holds units {units} at width {width:g}, which is not a {expected}; "
+            "delete it and load again."
+        )
+    model = ResNetV2(
+        units,
+        width,
+        classes if num_classes is None else num_classes,
+        kernel_initializer="zeros",  # drawing what is overwritten next takes longer than reading
+        name=model_name,
+    )
+    wanted = {variable.path: variable for variable in model.variables}
+    if num_classes is None:
+        found = shapes
+    else:
+        # The checkpoint's own head stays behind, the new one stays zero.
+        wanted = {path: v for path, v in wanted.items() if not path.startswith("head/")}
+        found = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
+    check_names_and_shapes({p: tuple(v.shape) for p, v in wanted.items()}, found, str(path))
+    for name, variable in wanted.items():
+        variable.assign(checkpoint[name])
+    return model
+
+
+def architecture(shapes, source):
+    """Reads (units a block, width, classes) off a checkpoint's shapes; 0 classes is no head."""
+    last_units = {}
+    for name in shapes:
+        if match := re.match(r"block(\d+)/unit(\d+)/", name):
+            block, unit = map(int, match.groups())
+            last_units[block] = max(unit, last_units.get(block, 0))
+    root = shapes.get("root_block/standardized_conv2d/kernel", ())
+    if not last_units or sorted(last_units) != [*range(1, len(last_units) + 1)] or len(root) != 4:
+        some = ", ".join(sorted(shapes)[:3])
+        raise CheckpointError(
+            f"{source} is not a BiT checkpoint: expected resnet/root_block/standardized_conv2d/"
+            f"kernel and the units of block1, block2, ..., found {some or 'nothing'}."
+        )
+    units = tuple(count for _, count in sorted(last_units.items()))
+    return units, root[-1] / 64, shapes.get("head/conv2d/kernel", (0,))[-1]
+
+
+def architecture_of_name(name):
+    depth, width = re.search(r"R(\d+)x(\d+)", name).groups()
+    return UNITS[int(depth)], int(width)
+
+
+def first_line(error):
+    return str(error).strip().split("\n")[0]

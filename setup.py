@@ -1,0 +1,39 @@
+"""Packaging: `pip install .`, with extras for what only some need."""
+
+import pathlib
+
+import setuptools
+
+EXTRAS = {
+    "detection": ["keras-cv", "pycocotools"],
+    "glyphs": ["fonttools"],  # rebuilding the embedded model
+}
+EXTRAS["test"] = ["pytest", "ruff", "psutil", *EXTRAS["detection"], *EXTRAS["glyphs"]]
+
+setuptools.setup(
+    name="bit-keras",
+    version="0.1.0",
+    description="Big Transfer (BiT) for Keras 3: load, fine-tune and export by one rule",
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=setuptools.find_packages(include=["bit_keras", "bit_keras.*"]),
+    package_data={"bit_keras": ["weights/*"]},
+    install_requires=[
+        "absl-py",
+        "keras>=3.12",
+        "matplotlib",
+        "numpy",
+        "pillow",
+        "scikit-learn",
+        "setuptools<81",  # tensorflow-hub 0.16.1 imports pkg_resources, which later ones dropped
+        "tensorboard",
+        "tensorflow>=2.21",
+        "tensorflow-datasets",
+        "tensorflow-hub",
+        "tqdm",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["bit-finetune = bit_keras.cli.finetune:run"]},
+)
