@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shutil
 import tempfile
 
 import keras
@@ -96,25 +95,28 @@ def write_keras(model, path):
     model.save(path)
 
 
-class Reusable(tf.Module):
-    """A model as the reusable SavedModel interface of TF-Hub wants it.
-
-    `hub.KerasLayer` calls the object itself, and reads `variables`, `trainable_variables` and
-    `regularization_losses` from it.
-    """
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-        pairs = [(v.value, v.trainable) for v in model.variables]
-        self.variables = [variable for variable, _ in pairs]
-        self.trainable_variables = [variable for variable, trainable in pairs if trainable]
-        self.regularization_losses = []
-
-
 def write_saved_model(model, path):
-    ...
+    """Writes a reusable SavedModel (https://www.tensorflow.org/hub/reusable_saved_models).
+
+    Its object is called as `module(images, training=False)` and has the attributes that
+    `hub.KerasLayer` reads; its signature "serving_default" takes `images` and returns a dictionary
+    with `logits`, or `features` where the model has no head. Keras's own `model.export` writes an
+    object that cannot be called, which `hub.KerasLayer` refuses.
+    """
+    images = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+    call = tf.function(lambda images, training=False: model(images, training=training))
+    for training in (True, False):
+        call.get_concrete_function(images, training=training)
+    answer = "logits" if "head" in {layer.name for layer in model.layers} else "features"
+    serve = tf.function(lambda images: {answer: model(images, training=False)})
+    module = tf.train.Checkpoint()  # the plain object to which TensorFlow lets one add attributes
+    module.__call__ = call
+    module.variables = [variable.value for variable in model.variables]
+    module.trainable_variables = [variable.value for variable in model.trainable_variables]
+    module.regularization_losses = []
+    signatures = {"serving_default": serve.get_concrete_function(images)}
+    tf.saved_model.save(module, path, signatures=signatures)
 
 
 def read_saved_model(path):
-    return tf.saved_model.load(path)
+    return tf.saved_model.load(os.fspath(path))

@@ -53,7 +53,11 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def load(
-    source: str | os.PathLike, *, num_classes: int | None = None, sha256: str | None = None
+    source: str | os.PathLike,
+    *,
+    num_classes: int | None = None,
+    init: str = "pretrained",
+    sha256: str | None = None,
 ) -> keras.Model:
     """Loads a published model by name, or a model from a file.
 
@@ -65,6 +69,8 @@ def load(
             architecture is read off its arrays; or of a `.keras` file.
         num_classes: None keeps the checkpoint's own head (or has none, where the checkpoint has
             none); a number puts a new zero-initialised head; 0 gives the pooled features.
+        init: "random" builds the same architecture with random weights instead (and downloads
+            nothing); a head is then zero-initialised.
         sha256: The SHA-256 a downloaded file must have, in hexadecimal.
 
     Returns:
@@ -78,27 +84,33 @@ def load(
     """
     if num_classes is not None and not (isinstance(num_classes, int) and num_classes >= 0):
         raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    if init not in ("pretrained", "random"):
+        raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
     name = os.fspath(source)
     path = pathlib.Path(name)
-    if name in list_models():
-        embedded = EMBEDDED / f"{name}.npz"
-        if not embedded.exists():
-            path = fetch(
-                f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256
-            )
-            return load_npz(path, num_classes, name.replace("/", "_"), expected=name)
-        return load_npz(embedded, num_classes, name)
+    if name in PUBLISHED:
+        units, width = architecture_of_name(name)
+        keras_name = name.replace("/", "_")
+        if init == "random":
+            return ResNetV2(units, width, num_classes or 0, name=keras_name)
+        path = fetch(f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
+        return load_npz(path, num_classes, keras_name, expected=(units, width))
+    if (EMBEDDED / f"{name}.npz").is_file():
+        return load_npz(EMBEDDED / f"{name}.npz", num_classes, name, init)
     if path.suffix not in (".npz", ".keras"):
         raise ValueError(unknown_model(name, path))
     if not path.is_file():
         raise ValueError(f"there is no file {path}; expected the path of an .npz or .keras file.")
     if path.suffix == ".npz":
-        return load_npz(path, num_classes, path.stem)
+        return load_npz(path, num_classes, path.stem, init)
+    if init == "random":
+        raise ValueError('init="random" takes a model\'s name or an .npz, got a .keras file.')
     try:
         model = keras.saving.load_model(path, compile=False)
-    except Exception as error:
+    except Exception as error:  # Keras raises whatever it meets in a damaged file
+        reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
-            f"cannot read {path} as a Keras model ({first_line(error)}); "
+            f"cannot read {path} as a Keras model ({reason}); "
             "expected a file written by bit_keras.export(model, path, format='keras')."
         ) from error
     return model if num_classes is None else with_head(model, num_classes)
@@ -117,15 +129,17 @@ def unknown_model(name, path):
     return f"there is no model named {name!r} and no such file; {hint}"
 
 
-def load_npz(path, num_classes, model_name, expected=None):
+def load_npz(path, num_classes, model_name, init="pretrained", expected=None):
     checkpoint = open_npz(path)
     shapes = checkpoint.shapes
     units, width, classes = architecture(shapes, path)
-    if expected and (units, width) != architecture_of_name(expected):
+    if expected and (units, width) != expected:
         raise CheckpointError(
-            f"{path} holds units {units} at width {width:g}, which is not a {expected}; "
-            "delete it and load again."
+            f"{path} holds units {units} at width {width:g} where {expected[0]} at "
+            f"{expected[1]} were expected; delete it and load again."
         )
+    if init == "random":
+        return ResNetV2(units, width, num_classes or 0, name=model_name)
     model = ResNetV2(
         units,
         width,
@@ -133,15 +147,13 @@ def load_npz(path, num_classes, model_name, expected=None):
         kernel_initializer="zeros",  # drawing what is overwritten next takes longer than reading
         name=model_name,
     )
-    wanted = {variable.path: variable for variable in model.variables}
-    if num_classes is None:
-        found = shapes
-    else:
-        # The checkpoint's own head stays behind, the new one stays zero.
-        wanted = {path: v for path, v in wanted.items() if not path.startswith("head/")}
-        found = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
-    check_names_and_shapes({p: tuple(v.shape) for p, v in wanted.items()}, found, str(path))
-    for name, variable in wanted.items():
+    variables = {variable.path: variable for variable in model.variables}
+    if num_classes is not None:  # the checkpoint's own head stays behind, a new one stays zero
+        variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
+        shapes = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
+    wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
+    check_names_and_shapes(wanted, shapes, str(path))
+    for name, variable in variables.items():
         variable.assign(checkpoint[name])
     return model
 
@@ -167,7 +179,3 @@ def architecture(shapes, source):
 def architecture_of_name(name):
     depth, width = re.search(r"R(\d+)x(\d+)", name).groups()
     return UNITS[int(depth)], int(width)
-
-
-def first_line(error):
-    return str(error).strip().split("\n")[0]

@@ -111,11 +111,13 @@ def test_a_dtype_that_is_no_float_is_an_error_that_names_it(tmp_path, dtype):
     assert os.listdir(tmp_path) == ["a.npz"]
 
 
-def test_opening_reads_no_array(tmp_path):
+@pytest.mark.parametrize("compressed", [False, True])
+def test_opening_reads_no_array(tmp_path, compressed):
     """Damaged data matters where it is read and nowhere else."""
-    arrays = {"big": np.full(100_000, 2.0, np.float32), "other": np.ones(100_000, np.float32)}
+    rng = np.random.default_rng(0)
+    arrays = {"big": rng.random(100_000, np.float32), "other": np.ones(100_000, np.float32)}
     path = tmp_path / "a.npz"
-    save_npz(path, arrays)
+    save_npz(path, arrays, compressed=compressed)
     data = bytearray(path.read_bytes())
     data[200_000] ^= 1  # within the data of "big", which comes first
     path.write_bytes(data)

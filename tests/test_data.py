@@ -1,7 +1,6 @@
 """Labelled images: the same pixels as Pillow has, the reference's samples, and clear errors."""
 
 import io
-import os
 import subprocess
 import sys
 import warnings
@@ -30,16 +29,13 @@ def see_through(image):
     return image
 
 
-def numbered(labels, num_classes=3):
-    """Images of one pixel, image i having the red value i."""
+def numbered(labels):
+    """Three classes of images of one pixel, image i having the red value i."""
     images = np.zeros((len(labels), 1, 1, 3), np.uint8)
     images[:, 0, 0, 0] = np.arange(len(labels))
+    pixels = tf.constant(images)
     return data.LabeledImages(
-        "numbered",
-        np.array(labels),
-        tuple("abc"[:num_classes]),
-        (1, 1),
-        lambda index, table=tf.constant(images): tf.gather(table, index),
+        "numbered", np.array(labels), tuple("abc"), (1, 1), lambda i: tf.gather(pixels, i)
     )
 
 
@@ -183,7 +179,8 @@ def test_digits():
     assert len(train) == 100
     assert len(test) == 1697  # ALL the others
     assert np.bincount(train.labels).tolist() == [10] * 10
-    of_pixels = {image.tobytes(): target for image, target in zip(*original_digits(original))}
+    pixels = np.rint(original.images * 255 / 16).astype(np.uint8)
+    of_pixels = {p.tobytes(): target for p, target in zip(pixels, original.target, strict=True)}
     for part in (train, test.subset(range(50))):
         for image, label in zip(read_all(part), part.labels, strict=True):
             assert of_pixels[image[..., 1].tobytes()] == label
@@ -191,10 +188,6 @@ def test_digits():
     train, test = data.digits()
     assert len(train) + len(test) == 1797
     np.testing.assert_allclose(np.bincount(test.labels), 0.2 * np.bincount(original.target), atol=1)
-
-
-def original_digits(original):
-    return np.rint(original.images * 255 / 16).astype(np.uint8), original.target
 
 
 # Folders
@@ -207,7 +200,11 @@ def test_a_folder_of_class_folders(folder):
     assert train.image_size == (12, 20)
     assert np.bincount(test.labels).tolist() == [3, 3]
 
-    seen = [(image.tobytes(), label) for p in (train, test) for image, label in zip(read_all(p), p.labels)]  # fmt: skip
+    seen = [
+        (image.tobytes(), label)
+        for part in (train, test)
+        for image, label in zip(read_all(part), part.labels, strict=True)
+    ]
     expected = [(np.asarray(picture(seed=s)).tobytes(), s // 10) for s in range(20)]
     assert sorted(seen) == sorted(expected)
 
@@ -261,21 +258,18 @@ KINDS = {
 }
 
 
-def test_every_kind_of_image_looks_as_in_pillow(folder):
-    for name in os.listdir(folder / "dog"):
-        os.remove(folder / "dog" / name)
+def test_every_kind_of_image_looks_as_in_pillow(tmp_path):
+    (tmp_path / "train" / "all").mkdir(parents=True)
+    (tmp_path / "test").symlink_to(tmp_path / "train")
     for name, (change, options) in KINDS.items():
-        change(picture()).save(folder / "dog" / name, **options)
-    (folder / "test").symlink_to(folder / "nowhere")  # a broken link is no folder
-    everything = data.from_directory(folder)
-    dogs = [i for part in everything for i in read_all(part.subset(np.flatnonzero(part.labels)))]
-    assert len(dogs) == len(KINDS)
-
-    for name in KINDS:
-        with PIL.Image.open(folder / "dog" / name) as image:
-            expected = np.asarray(image.convert("RGB")).astype(int)
-        closest = min(np.abs(dog - expected).max() for dog in dogs)
-        assert closest <= (6 if name.lower().endswith(("jpg", "jpeg")) else 0), name
+        change(picture()).save(tmp_path / "train" / "all" / name, **options)
+    train, _ = data.from_directory(tmp_path)
+    for image, name in zip(read_all(train), sorted(KINDS), strict=True):
+        with PIL.Image.open(tmp_path / "train" / "all" / name) as expected:
+            lossy = expected.format == "JPEG"  # decoders differ in how they enlarge the chroma
+            expected = np.asarray(expected.convert("RGB")).astype(int)
+        assert np.abs(image - expected).max() <= (12 if lossy else 0), name
+        assert np.abs(image - expected).mean() <= 2, name
 
 
 def test_sixteen_bits_become_eight(folder):
@@ -312,7 +306,7 @@ def saved(image, **options):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: spoil(f, "3.png", 300), r"photos/cat/3.png cannot be read: .*; repair"),
+        (lambda f: spoil(f, "3.png", 300), r"photos/cat/3.png cannot be read: .*; repair it"),
         (lambda f: [spoil(f, f"{i}.png", 90) for i in (2, 5, 7)], r"2.png \(and 2 others\) cannot"),
         (lambda f: spoil(f, "x.jpg", saved(picture(), format="JPEG")[:-99]), "x.jpg cannot"),
         (lambda f: spoil(f, "x.jpg"), "x.jpg cannot"),
@@ -380,7 +374,9 @@ def tfds_dir(tmp_path_factory):
                 "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
                 "label": tfds.features.ClassLabel(names=["even", "odd"]),
             }
-            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
 
         def _split_generators(self, dl_manager):
             return {"train": self._generate_examples(40), "holdout": self._generate_examples(10)}
@@ -448,12 +444,18 @@ def test_tfds_names_and_features_are_checked():
 
     with pytest.raises(data.DataError, match="has no 'cifar_10'; did you mean cifar10"):
         data.from_tfds("cifar_10")
-    with tfds.testing.mock_data(), pytest.raises(data.DataError, match="features are .*objects"):
+    with tfds.testing.mock_data(), pytest.raises(data.DataError, match=r"features are .*objects"):
         data.from_tfds("clevr")
 
 
 def test_importing_the_room_loads_nothing_optional():
-    code = "import sys, bit_keras.data; print({'sklearn', 'tensorflow_datasets'} & {*sys.modules})"
+    # TensorFlow itself loads scikit-learn where it is installed.
+    code = """
+import sys, tensorflow
+before = {*sys.modules}
+import bit_keras.data
+print({"sklearn", "tensorflow_datasets", "matplotlib"} & ({*sys.modules} - before))
+"""
     output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -104,8 +104,8 @@ def fetch(
         raise
     except OSError as error:
         raise DownloadError(
-            f"cannot keep {name} in the cache ({error.strerror}: {error.filename or path}): make "
-            "room or set BIT_KERAS_CACHE to another folder, and load again to go on from there"
+            f"cannot keep {path} ({error}): make room or set BIT_KERAS_CACHE to another folder, "
+            "then load again, which resumes what has come"
         ) from error
     return path
 
@@ -188,7 +188,7 @@ def _resumable(url: str, partial: pathlib.Path) -> tuple[int, int, str | None]:
     """How much of a file is there already, its whole length and its ETag; 0 where unknown."""
     try:
         source = json.loads(_beside(partial, ".json").read_text())
-        if source["url"] == url and source["length"]:
+        if source["url"] == url:
             return partial.stat().st_size, source["length"], source["etag"]
     except (FileNotFoundError, ValueError):
         pass
@@ -209,7 +209,7 @@ def _open(url: str, headers: dict[str, str], path: pathlib.Path) -> http.client.
         ) from error
     except (urllib.error.URLError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        if isinstance(reason, ConnectionResetError | TimeoutError):
+        if isinstance(reason, ConnectionResetError):
             raise _TransferError(str(reason)) from error
         raise _unreachable(url, path, reason) from error
     except (OSError, http.client.HTTPException) as error:

@@ -23,7 +23,7 @@ _PICKLES = "pickles can execute code and are never read"
 
 
 class NpzCheckpoint(Mapping[str, np.ndarray]):
-    """The arrays of a .npz file by canonical name, each read when it is asked for.
+    """The arrays of a .npz file by canonical name, each read when it is asked for (`open_npz`).
 
     Indexing returns a new float32 array and raises `CheckpointError` where the bytes in the file
     are not those that were written. The file stays open for as long as this object lives.
@@ -46,7 +46,6 @@ class NpzCheckpoint(Mapping[str, np.ndarray]):
         member = self._members[name]
         with _damage_as_error(self._archive.filename), self._archive.open(member) as file:
             array = np.lib.format.read_array(file, allow_pickle=False)
-            file.read(1)  # Only at its end does a compressed member check its CRC.
         return array.astype(np.float32, copy=False)
 
     def __iter__(self) -> Iterator[str]:

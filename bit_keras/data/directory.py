@@ -131,7 +131,9 @@ def _scan(files):
     if broken:
         file, reason = broken[0]
         others = f" (and {len(broken) - 1} others)" if len(broken) > 1 else ""
-        raise DataError(f"{file}{others} cannot be read: {reason}; repair or remove it")
+        raise DataError(
+            f"{file}{others} cannot be read: {reason}; repair it, save it as PNG or remove it"
+        )
     return zip(*results, strict=True)
 
 
@@ -139,12 +141,12 @@ def _scan_file(file):
     """(height, width, EXIF orientation) of the upright image, or what is wrong with the file."""
     try:
         with PIL.Image.open(file) as image:
-            # TensorFlow takes the next two without complaint, but reads palette indices as grey
-            # levels and, in 2.21, writes beyond the memory it has.
+            # TensorFlow 2.21 shows such a BMP's palette indices as grey levels, and decoding an
+            # animated WebP corrupts its memory.
             if image.format == "BMP" and image.mode in ("1", "P"):
-                return "it is a BMP with a palette, which has to be converted to PNG"
+                return "a BMP with a palette"
             if image.format == "WEBP" and image.is_animated:
-                return "it is an animated WebP, of which one frame has to be saved as PNG"
+                return "an animated WebP"
             try:
                 orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
             except Exception:  # whatever damaged metadata raises, the pixels may be good

@@ -102,7 +102,7 @@ class LabeledImages:
 
         The same seed picks the same images as the reference code: NumPy's legacy generator,
         asked once a class, in the order of the classes, over the class's indices in the order
-        of the data set (google-research/big_transfer, `input_pipeline_tf2_or_jax.py`).
+        of the data set (google-research/big_transfer).
 
         Raises:
           DataError: a class has fewer images than asked.

@@ -55,15 +55,14 @@ def from_tfds(
         nearest = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
         raise DataError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
-    features = builder.info.features
+    features = dict(builder.info.features.items())
     if not (
-        hasattr(features, "keys")
-        and isinstance(features.get("image"), tfds.features.Image)
+        isinstance(features.get("image"), tfds.features.Image)
         and isinstance(features.get("label"), tfds.features.ClassLabel)
     ):
         raise DataError(
             f"{name} must have an `image` and a class `label` to be learned, but its features are "
-            f"{', '.join(features.keys()) if hasattr(features, 'keys') else features}"
+            f"{', '.join(features)}"
         )
     builder.download_and_prepare()
     default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
@@ -82,7 +81,7 @@ def _check_splits(builder, splits):
             num_examples += known[split].num_examples
         except (KeyError, ValueError):
             raise DataError(
-                f"{builder.name} has no split {split!r}, only {', '.join(known)}; pass "
+                f"{builder.name} has no split {split!r}, only {', '.join(sorted(known))}; pass "
                 "train_split and test_split, 'train[:80%]' and 'train[80%:]' for instance"
             ) from None
     part = num_examples / sum(split.num_examples for split in known.values())

@@ -1,0 +1,31 @@
+"""What every command shares: absl flags in, one call, and mistakes answered in one sentence."""
+
+import sys
+
+from absl import app, logging
+
+from ..training import TrainingError
+
+
+def run(main) -> None:
+    """Runs `main()` on parsed flags; exits with 2 after a mistake, with 130 after Ctrl-C."""
+
+    def guarded(arguments):
+        if len(arguments) > 1:
+            sys.exit(fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
+        try:
+            main()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except (ValueError, OSError, TrainingError) as error:
+            if logging.get_verbosity() > logging.INFO:  # --verbosity=1 or more shows where
+                raise
+            sys.exit(fail(error))
+
+    app.run(guarded)
+
+
+def fail(error) -> int:
+    print(f"error: {str(error).strip()}", file=sys.stderr)
+    return 2

@@ -1,0 +1,45 @@
+"""What a classifier gets right on labelled images."""
+
+import keras
+import numpy as np
+
+from .data import LabeledImages, test_batches
+
+
+def predict(model: keras.Model, images: LabeledImages, *, size: int, batch: int = 64) -> np.ndarray:
+    """Returns the model's float32 logits `[N, num_classes]`, in the images' order.
+
+    Args:
+        model: Takes float32 RGB in [0, 1].
+        images: Read one batch at a time.
+        size: Side of the square every image is resized to, in pixels.
+        batch: Images at once; does not change the answers.
+    """
+    return model.predict(test_batches(images, batch=batch, size=size), verbose=0)
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+    """Scores logits `[N, K]` against int labels `[N]`.
+
+    Returns:
+        `accuracy` and `top5_accuracy` in [0, 1] (top-K where there are fewer than 5 classes),
+        `loss`, the mean softmax cross-entropy in nats, and `num_test`. Among equal logits the
+        lower class counts as the higher answer.
+    """
+    order = np.argsort(-logits, axis=1, kind="stable")
+    hits = order[:, :5] == labels[:, None]
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return {
+        "accuracy": float(hits[:, 0].mean()),
+        "top5_accuracy": float(hits.any(axis=1).mean()),
+        "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        "num_test": len(labels),
+    }
+
+
+def evaluate(
+    model: keras.Model, images: LabeledImages, *, size: int, batch: int = 64
+) -> dict[str, float | int]:
+    """Returns the `score` of a model's answers on labelled images; arguments as for `predict`."""
+    return score(predict(model, images, size=size, batch=batch), images.labels)

@@ -1,0 +1,196 @@
+"""Fine-tuning by BiT-HyperRule, from a name and labelled images to a tested, exported model."""
+
+import dataclasses
+import os
+import pathlib
+import time
+import zlib
+from collections.abc import Collection
+
+import keras
+import tensorflow as tf
+
+from .data import LabeledImages, training_batches
+from .evaluation import evaluate, predict, score
+from .exporting import export
+from .hyperrule import HyperRule
+from .reporting import write_report
+from .resnet_v2 import with_head
+from .training import RunFolder, train as train_loop
+from .zoo import load
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """What `fine_tune` returns.
+
+    Attributes:
+        model: The trained classifier, `[0, 1]` images to logits.
+        metrics: What `metrics.json` holds: `accuracy`, `top5_accuracy`, `loss` and `num_test` (if
+            there were test images), `steps` and `seconds`.
+        workdir: The run's folder.
+    """
+
+    model: keras.Model
+    metrics: dict[str, float | int]
+    workdir: pathlib.Path
+
+
+def fine_tune(
+    model: keras.Model | str | os.PathLike,
+    train: LabeledImages,
+    test: LabeledImages | None = None,
+    *,
+    workdir: str | os.PathLike,
+    rule: HyperRule | None = None,
+    examples_per_class: int | None = None,
+    examples_per_class_seed: int = 0,
+    augmentations: Collection[str] | None = None,
+    init: str = "pretrained",
+    seed: int = 0,
+    batch_split: int = 1,
+    evaluate_every: int | None = None,
+    command: str | None = None,
+) -> FineTuning:
+    """Fine-tunes a model on labelled images: a new zero-initialised head, then all weights.
+
+    SGD with momentum 0.9, no weight decay, everything else by the rule. The loss is the softmax
+    cross-entropy. A run that was interrupted goes on when it is called again with the same
+    arguments.
+
+    Args:
+        model: What `bit_keras.load` takes, or a model, whose body is trained in place.
+        train: The images to train on, as `bit_keras.data` returns them.
+        test: Images to test on, with the classes of `train`.
+        workdir: The run's folder: `config.json`, `metrics.jsonl`, TensorBoard events,
+            `checkpoints/`, `report.html`, the exported `model/`, and last `metrics.json`.
+        rule: The settings; by default `default_rule(model, train)`.
+        examples_per_class: Train on this many images of every class only, chosen as the reference
+            code does by `examples_per_class_seed`.
+        augmentations: The random changes that leave the labels true, of "crop" and "flip"; by
+            default `train.augmentations`.
+        init: "pretrained", or "random" for a model of the same architecture from scratch.
+        seed: Of random weights, and of every batch.
+        batch_split: Pieces a batch is cut into, to save memory, with the gradient of the whole;
+            must divide the rule's batch.
+        evaluate_every: Steps between two tests during training; none by default.
+        command: The command line to show in the report.
+
+    Raises:
+        ValueError: If an argument is wrong, or `workdir` holds another run; before any training,
+            and with nothing written.
+        TrainingError: If the loss is not finite.
+    """
+    start = time.perf_counter()
+    if examples_per_class is not None:
+        train = train.few_shot(examples_per_class, examples_per_class_seed)
+    if test is not None and test.class_names != train.class_names:
+        raise ValueError(
+            f"test must have the {train.num_classes} classes of train in the same order, "
+            f"got {test.num_classes} classes that differ."
+        )
+    augmentations = set(train.augmentations if augmentations is None else augmentations)
+    if unknown := augmentations - {"crop", "flip"}:
+        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
+    if evaluate_every is not None and evaluate_every < 1:
+        raise ValueError(f"evaluate_every must be 1 or more, got {evaluate_every!r}.")
+    name = model.name if isinstance(model, keras.Model) else os.fspath(model)
+    rule = rule or default_rule(name, train)
+    if batch_split < 1 or rule.batch % batch_split:
+        raise ValueError(
+            f"batch_split must divide the batch of {rule.batch} images, got {batch_split!r}."
+        )
+
+    def batches(start_step):
+        return training_batches(
+            train,
+            batch=rule.batch,
+            resize=rule.resize,
+            crop=rule.crop,
+            seed=seed,
+            start_step=start_step,
+            mixup_alpha=rule.mixup_alpha,
+            random_crop="crop" in augmentations,
+            random_flip="flip" in augmentations,
+        )
+
+    if isinstance(model, keras.Model):
+        if init != "pretrained":
+            raise ValueError(f'init must be "pretrained" for a model with weights, got {init!r}.')
+        model = with_head(model, train.num_classes)
+    else:
+        keras.utils.set_random_seed(seed)
+        model = load(model, num_classes=train.num_classes, init=init)
+
+    config = {
+        "command": command,
+        "model": name,
+        "init": init,
+        "train": description(train),
+        "test": test and description(test),
+        "rule": dataclasses.asdict(rule),
+        "augmentations": sorted(augmentations),
+        "batch_split": batch_split,
+        "evaluate_every": evaluate_every,
+        "seed": seed,
+        "class_names": train.class_names,
+    }
+    run = RunFolder(workdir, config)
+    train_loop(
+        model,
+        batches,
+        loss=lambda labels, logits: tf.nn.softmax_cross_entropy_with_logits(labels, logits),
+        optimizer=keras.optimizers.SGD(rule.schedule(), momentum=0.9),
+        steps=rule.steps,
+        run=run,
+        micro_batches=batch_split,
+        evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
+        evaluate_every=evaluate_every or rule.steps,
+    )
+    metrics = {}
+    logits = None
+    if test is not None:
+        logits = predict(model, test, size=rule.crop)
+        metrics = score(logits, test.labels)
+        run.log(rule.steps, **prefixed(metrics))
+    export(model, run.path / "model")
+    metrics |= {"steps": rule.steps, "seconds": round(time.perf_counter() - start, 1)}
+    write_report(
+        run.path / "report.html",
+        title=f"{name} on {train.name}",
+        settings=config,
+        history=run.history(),
+        metrics=metrics,
+        labels=None if test is None else test.labels,
+        probabilities=None if test is None else tf.nn.softmax(logits).numpy(),
+        class_names=train.class_names,
+        read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
+    )
+    run.finish(metrics)
+    return FineTuning(model, metrics, run.path)
+
+
+def default_rule(model: str, train: LabeledImages) -> HyperRule:
+    """Returns the release's HyperRule; for the embedded BiT-XS models at their own, smaller scale.
+
+    Those were pre-trained on images of 32 pixels, a quarter of what the rule gives small images, so
+    their sides are a quarter of the rule's, and their batch too.
+    """
+    rule = HyperRule.release(len(train), train.image_size)
+    if pathlib.Path(model).name.startswith("BiT-XS-"):
+        return rule.replace(batch=128, resize=36, crop=32)
+    return rule
+
+
+def description(images):
+    """What tells one set of images from another in a run's settings."""
+    return {
+        "name": images.name,
+        "num_images": len(images),
+        "image_size": images.image_size,
+        "labels_crc32": zlib.crc32(images.labels.tobytes()),
+    }
+
+
+def prefixed(metrics):
+    return {f"test_{name}": metrics[name] for name in ("accuracy", "top5_accuracy", "loss")}

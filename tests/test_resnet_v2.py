@@ -1,0 +1,137 @@
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from conftest import named_weights
+
+import bit_keras
+from bit_keras.resnet_v2 import with_head
+
+GOLDEN = pathlib.Path(__file__).with_name("golden")
+STAGES = ("root_block", "block1", "block2", "block3", "block4")
+
+
+@pytest.mark.parametrize(
+    ("file", "depth", "width"),
+    [("R50x1_64px", 50, 1), ("R101x1_96px", 101, 1), ("R50x3_65px", 50, 3)],
+)
+def test_golden_outputs_of_timm_and_transformers(file, depth, width):
+    golden = np.load(GOLDEN / f"{file}.npz")
+    model = named_weights(bit_keras.ResNetV2(depth, width, 10))
+    assert model.count_params() == golden["nparams"]
+    size = int(golden["px"])
+    images = np.random.default_rng(size).uniform(-1, 1, (2, size, size, 3)).astype("float32")
+    taps = [model.get_layer(name).output for name in (*STAGES, "pooled")]
+    *features, pooled, logits = keras.Model(model.input, [*taps, model.output])((images + 1) / 2)
+    np.testing.assert_allclose(logits, golden["logits"], atol=1e-4)
+    np.testing.assert_allclose(logits, golden["logits_transformers"], atol=1e-4)
+    np.testing.assert_allclose(pooled[:, :256], golden["pooled"], atol=1e-4)
+    for i, feature in enumerate(features):
+        assert feature.shape == tuple(golden[f"tap{i}_shape"])
+        expected = golden[f"tap{i}_mean"]
+        # Residual sums grow to 60 here: float32 cannot hold 1e-4 of that but relatively.
+        scale = max(1.0, np.abs(expected).max())
+        means = np.mean(feature, axis=(1, 2))[:, :64]
+        np.testing.assert_allclose(means, expected, atol=1e-4 * scale)
+
+
+def test_every_variable_has_its_canonical_name(tiny):
+    paths = [variable.path for variable in tiny.variables]
+    assert len(set(paths)) == len(paths)
+    unit = {
+        f"block2/unit01/{conv}/{name}"
+        for conv in "abc"
+        for name in ("group_norm/gamma", "group_norm/beta", "standardized_conv2d/kernel")
+    }
+    assert unit | {"block2/unit01/a/proj/standardized_conv2d/kernel"} == {
+        path for path in paths if path.startswith("block2/")
+    }
+    rest = {path for path in paths if not path.startswith("block")}
+    assert rest == {
+        "root_block/standardized_conv2d/kernel",
+        "group_norm/gamma",
+        "group_norm/beta",
+        "head/conv2d/kernel",
+        "head/conv2d/bias",
+    }
+
+
+def test_keras_file_round_trip_is_exact(tiny, images, tmp_path):
+    tiny.save(tmp_path / "tiny.keras")
+    twin = keras.saving.load_model(tmp_path / "tiny.keras")
+    np.testing.assert_array_equal(twin(images), tiny(images))
+    assert [v.path for v in twin.variables] == [v.path for v in tiny.variables]
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (224, 96)])
+def test_any_size_and_symbolic_shapes_agree(size):
+    model = bit_keras.ResNetV2((1, 2, 1, 1), 0.25, 3)
+    taps = [model.get_layer(name).output for name in STAGES]
+    fixed = keras.Input((*size, 3), batch_size=2)
+    extractor = keras.Model(model.input, taps)
+    symbolic = [tuple(x.shape) for x in extractor(fixed)]
+    x = np.zeros((2, *size, 3), "float32")
+    assert symbolic == [tuple(y.shape) for y in extractor(x)]
+    assert model(x).shape == (2, 3)
+
+
+def test_permuting_the_batch_permutes_the_logits(tiny, images):
+    order = [2, 0, 3, 1]
+    np.testing.assert_allclose(tiny(images[order]), np.array(tiny(images))[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+@pytest.mark.parametrize("conv", ["standardized", "plain"])
+def test_ablation_variants_learn_and_survive_saving(norm, conv, images, tmp_path):
+    model = bit_keras.ResNetV2((1, 1), 0.25, 2, norm=norm, conv=conv)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    labels = np.array([0, 1, 0, 1])
+    losses = model.fit(images, labels, epochs=3, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    twin = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(twin(images), model(images), atol=1e-6)
+    has_statistics = any("moving_mean" in v.path for v in model.variables)
+    assert has_statistics == (norm == "batch")
+
+
+def test_zero_classes_are_features_and_a_new_head_is_zero(tiny, images):
+    features = with_head(tiny, 0)
+    assert features(images).shape == (4, 512)
+    headed = with_head(tiny, 7)
+    np.testing.assert_array_equal(headed(images), np.zeros((4, 7)))
+    assert headed.get_layer("block1") is tiny.get_layer("block1")
+
+
+def test_mixed_precision_gives_float32_logits_close_to_the_exact(tiny, images):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 5)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(tiny.get_weights())
+    logits = mixed(images)
+    assert logits.dtype == "float32"
+    assert all(v.dtype == "float32" for v in mixed.variables)
+    exact = np.array(tiny(images))
+    np.testing.assert_allclose(logits, exact, atol=0.05 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"depth": 18}, "depth must be 50, 101, 152"),
+        ({"depth": ()}, "depth must be"),
+        ({"width": 0}, "width must make"),
+        ({"width": 0.33}, "width must make"),
+        ({"num_classes": -3}, r"num_classes must be 0 \(features\) or more, got -3"),
+        ({"norm": "layer"}, 'norm must be "group" or "batch"'),
+        ({"conv": "ws"}, "conv must be"),
+        ({"groups": 7}, "into 7 equal groups"),
+        ({"groups": 0}, "groups must be an integer of 1 or more"),
+    ],
+)
+def test_mistakes_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        bit_keras.ResNetV2(**arguments)

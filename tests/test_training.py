@@ -1,0 +1,144 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bit_keras import HyperRule
+from bit_keras.training import RunFolder, RunFolderError, TrainingError, train
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh")])
+    model.add(keras.layers.Dense(3))
+    return model
+
+
+def batches(start_step):
+    """Eight examples a step, each a function of the step."""
+
+    def make(step):
+        x = tf.random.stateless_normal([8, 6], [step, 0])
+        labels = tf.cast(x[:, 0] > 0, tf.int32) + tf.cast(x[:, 1] > 0, tf.int32)
+        return x, tf.one_hot(labels, 3)
+
+    return tf.data.Dataset.counter(start_step, dtype=tf.int64).map(make)
+
+
+def run(path, steps=12, **settings):
+    model = small_model()
+    options = {
+        "optimizer": keras.optimizers.SGD(0.1, momentum=0.9),
+        "batches": batches,
+        "log_every": 5,
+        "checkpoint_every": 4,
+        "run": RunFolder(path, {"steps": steps}),
+        **settings,
+    }
+    train(
+        model,
+        loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
+        steps=steps,
+        **options,
+    )
+    return model
+
+
+def test_the_loop_is_keras_fit(tmp_path):
+    ours = run(tmp_path / "run")
+    theirs = small_model()
+    theirs.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    theirs.fit(batches(0).take(12), verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 8])
+def test_micro_batches_have_the_gradient_of_the_whole(tmp_path, micro_batches):
+    whole = run(tmp_path / "whole", weight_decay=0.01)
+    cut = run(tmp_path / "cut", weight_decay=0.01, micro_batches=micro_batches)
+    for a, b in zip(whole.get_weights(), cut.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_weight_decay_is_an_l2_penalty_on_kernels(tmp_path):
+    ours = run(tmp_path / "run", weight_decay=0.02)
+    theirs = small_model()
+    for layer in theirs.layers:
+        layer.kernel.regularizer = keras.regularizers.L2(0.01)  # its gradient is 2 * 0.01 * w
+    theirs.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    theirs.fit(batches(0).take(12), verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path):
+    undisturbed = run(tmp_path / "undisturbed")
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt():
+        raise Interrupted
+
+    with pytest.raises(Interrupted):  # at step 6: the last checkpoint is of step 4
+        run(tmp_path / "run", evaluate=interrupt, evaluate_every=6)
+    resumed = run(tmp_path / "run")
+    for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    histories = [RunFolder(tmp_path / name, {"steps": 12}).history() for name in ("run",)]
+    assert [line["step"] for line in histories[0]] == [5, 10, 12]
+
+
+def test_the_learning_rate_follows_the_schedule(tmp_path):
+    rule = HyperRule.release(10, (32, 32)).with_steps(50)
+    run(
+        tmp_path / "run",
+        steps=50,
+        optimizer=keras.optimizers.SGD(rule.schedule(), momentum=0.9),
+    )
+    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    # What is logged at step n is the rate of the step that comes next, n counted from 0.
+    for line in lines[:-1]:
+        assert line["learning_rate"] == pytest.approx(rule.learning_rate(line["step"]))
+        assert line["loss"] > 0
+        assert line["images_per_second"] > 0
+
+
+def test_scalars_reach_tensorboard(tmp_path):
+    run(tmp_path / "run", evaluate=lambda: {"test_accuracy": 0.5}, evaluate_every=6)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert {"loss", "learning_rate", "test_accuracy"} <= set(events.Tags()["tensors"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss became .* at or before step .*; lower"):
+        run(tmp_path / "run", steps=200, optimizer=keras.optimizers.SGD(1e38))
+
+
+def test_a_folder_belongs_to_one_run(tmp_path):
+    first = RunFolder(tmp_path / "run", {"seed": 0, "rule": {"steps": 5, "decays": (1, 2)}})
+    RunFolder(tmp_path / "run", {"seed": 0, "rule": {"steps": 5, "decays": (1, 2)}})
+    before = sorted(tmp_path.rglob("config.json"))[0].read_text()
+    with pytest.raises(RunFolderError, match=r"differs in seed \(0 there, 1 here\)"):
+        RunFolder(tmp_path / "run", {"seed": 1, "rule": {"steps": 5, "decays": (1, 2)}})
+    assert sorted(tmp_path.rglob("config.json"))[0].read_text() == before
+    first.finish({"accuracy": 1.0})
+    with pytest.raises(RunFolderError, match="finished"):
+        RunFolder(tmp_path / "run", {"seed": 0, "rule": {"steps": 5, "decays": (1, 2)}})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.doc").write_text("x")
+    with pytest.raises(RunFolderError, match="belong to no run"):
+        RunFolder(tmp_path / "other", {})
+    assert [p.name for p in (tmp_path / "other").iterdir()] == ["thesis.doc"]
