@@ -66,14 +66,14 @@ def write_report(
                 f"{list(expected)}, got {list(probabilities.shape)}."
             )
         names = [escape(str(name)) for name in class_names]
-        said = probabilities.argmax(axis=1)
+        predictions = probabilities.argmax(axis=1)
         confused = confusion_matrix if len(names) <= MATRIX_CLASSES else confused_pairs
-        sections["Confusions"] = confused(labels, said, names)
+        sections["Confusions"] = confused(labels, predictions, names)
         if read_image is not None:
             sections["Most confident mistakes"] = mistakes(
-                labels, said, probabilities.max(axis=1), names, read_image
+                labels, predictions, probabilities.max(axis=1), names, read_image
             )
-        sections["Classes, worst first"] = per_class(labels, said, names)
+        sections["Classes, worst first"] = per_class(labels, predictions, names)
     sections["Environment"] = environment()
     sections["Settings"] = settings_table(settings)
 
@@ -82,7 +82,7 @@ def write_report(
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="replace")  # odd folder names
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -90,11 +90,8 @@ def write_report(
 
 def headline(metrics):
     figures = []
-    if "accuracy" in metrics:
-        low, high = wilson_interval(metrics["accuracy"], metrics["num_test"])
-        note = f"95 % interval<br>{100 * low:.1f} to {percent(high)}"
-        figures.append(("Accuracy", percent(metrics["accuracy"]), note))
     for name, key, form in (
+        ("Accuracy", "accuracy", percent),
         ("Top-5 accuracy", "top5_accuracy", percent),
         ("Loss", "loss", number),
         ("Test images", "num_test", "{:,}".format),
@@ -102,11 +99,13 @@ def headline(metrics):
         ("Time", "seconds", duration),
     ):
         if key in metrics:
-            figures.append((name, form(metrics[key]), ""))
-    return "".join(
-        f"<div><dt>{name}</dt><dd>{value}</dd><dd class=note>{note}</dd></div>"
-        for name, value, note in figures
-    ).join(('<dl class="figures">', "</dl>") if figures else ("", ""))
+            note = ""
+            if key == "accuracy":
+                low, high = wilson_interval(metrics["accuracy"], metrics["num_test"])
+                interval = f"{100 * low:.1f} to {percent(high)}"
+                note = f'<dd class="note">95 % interval<br>{interval}</dd>'
+            figures.append(f"<div><dt>{name}</dt><dd>{form(metrics[key])}</dd>{note}</div>")
+    return f'<dl class="figures">{"".join(figures)}</dl>'
 
 
 def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
@@ -164,14 +163,15 @@ def chart(name, lines):
     shapes.append(f'<text x="{left - 12}" y="{bottom + 18}" class="y">step</text>')
     legend = []
     for kind, line in lines.items():
+        colour = {"training": "blue", "test": "orange"}[kind]
         points = sorted(line.items(), reverse=True)  # so that thinning keeps the last
-        legend.append(f'<span class="{kind}">{kind} {number(points[0][1])}{unit}</span>')
+        legend.append(f'<span class="{colour}">{kind} {number(points[0][1])}{unit}</span>')
         points = points[:: math.ceil(len(points) / CURVE_POINTS)]
         places = [f"{x(step):.1f},{y(value):.1f}" for step, value in points]
-        shapes.append(f'<polyline class="{kind}" points="{" ".join(places)}"/>')
+        shapes.append(f'<polyline class="{colour}" points="{" ".join(places)}"/>')
         if len(points) <= 20:
             circles = (place.split(",") for place in places)
-            shapes += [f'<circle class="{kind}" cx="{a}" cy="{b}" r="3"/>' for a, b in circles]
+            shapes += [f'<circle class="{colour}" cx="{a}" cy="{b}" r="3"/>' for a, b in circles]
     name = escape(name.replace("_", " ").replace("top5", "top-5").capitalize())
     return (
         f"<figure><figcaption><b>{name}</b>{''.join(legend)}</figcaption>"
@@ -180,10 +180,10 @@ def chart(name, lines):
     )
 
 
-def confusion_matrix(labels, said, names):
+def confusion_matrix(labels, predictions, names):
     from sklearn import metrics
 
-    counts = metrics.confusion_matrix(labels, said, labels=range(len(names)))
+    counts = metrics.confusion_matrix(labels, predictions, labels=range(len(names)))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def cell(true, predicted):
@@ -202,15 +202,16 @@ def confusion_matrix(labels, said, names):
     ]
     kind = "matrix tall" if max(map(len, names)) > 4 else "matrix"
     return (
-        "<p>A row is a true class, a column what the model said. <span class=training>Right</span>"
-        " and <span class=test>wrong</span>, the stronger the larger the share of the row.</p>"
+        "<p>A row is a true class, a column what the model said. "
+        '<span class="blue">Right</span> and <span class="orange">wrong</span>, the stronger the '
+        "larger the share of the row.</p>"
         + table(kind, ["", *(f"<span>{name}</span>" for name in names)], rows)
     )
 
 
-def confused_pairs(labels, said, names):
-    wrong = labels != said
-    pairs = Counter(zip(labels[wrong].tolist(), said[wrong].tolist(), strict=True))
+def confused_pairs(labels, predictions, names):
+    wrong = labels != predictions
+    pairs = Counter(zip(labels[wrong].tolist(), predictions[wrong].tolist(), strict=True))
     images = np.bincount(labels)
     rows = [
         [
@@ -220,15 +221,15 @@ def confused_pairs(labels, said, names):
         ]
         for (true, predicted), count in pairs.most_common(PAIRS)
     ]
-    return table("", ["True class → said", "Images", "Of the class"], rows) if rows else ""
+    return table("", ["Most frequent: true → said", "Images", "Of the class"], rows) if rows else ""
 
 
-def mistakes(labels, said, confidence, names, read_image):
-    wrong = np.flatnonzero(labels != said)
+def mistakes(labels, predictions, confidence, names, read_image):
+    wrong = np.flatnonzero(labels != predictions)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
     figures = []
     for i in worst.tolist():
-        true, predicted = names[labels[i]], names[said[i]]
+        true, predicted = names[labels[i]], names[predictions[i]]
         figures.append(
             f"<figure>{thumbnail(read_image(i), f'test image {i}, true class {true}')}"
             f"<figcaption>true <b>{true}</b>, said <b>{predicted}</b>, "
@@ -236,8 +237,8 @@ def mistakes(labels, said, confidence, names, read_image):
         )
     if not figures:
         return ""
-    count = f"{len(wrong):,} of {len(labels):,} test images were mistaken"
-    shown = "" if len(worst) == len(wrong) else f", the {len(worst)} surest of them are shown"
+    count = f"The model is wrong on {len(wrong):,} of {len(labels):,} test images"
+    shown = f"; its {len(worst)} most confident mistakes are shown" * (len(worst) < len(wrong))
     return f'<p>{count}{shown}.</p><div class="pictures">{"".join(figures)}</div>'
 
 
@@ -254,13 +255,13 @@ def thumbnail(image, alt):
     return f'<img{style} alt="{alt}" src="data:image/{kind};base64,{data}">'
 
 
-def per_class(labels, said, names):
+def per_class(labels, predictions, names):
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, _, images = precision_recall_fscore_support(
-        labels, said, labels=range(len(names)), zero_division=np.nan
+        labels, predictions, labels=range(len(names)), zero_division=np.nan
     )
-    right = np.bincount(labels[labels == said], minlength=len(names))
+    right = np.bincount(labels[labels == predictions], minlength=len(names))
     order = np.lexsort((-images, recall))  # classes without images, whose recall is NaN, go last
     rows = [
         [
@@ -272,19 +273,16 @@ def per_class(labels, said, names):
         ]
         for k in order[:CLASS_ROWS]
     ]
-    return table("long", ["Class", "Images", "Correct", "Recall", "Precision"], rows)
+    shown = f"<p>The worst {CLASS_ROWS:,} of {len(names):,}.</p>" * (len(names) > CLASS_ROWS)
+    return shown + table("", ["Class", "Images", "Correct", "Recall", "Precision"], rows)
 
 
 def environment():
     found = {"Date": f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}"}
-    for name, package in (
-        ("bit_keras", "bit_keras"),
-        ("TensorFlow", "tensorflow"),
-        ("Keras", "keras"),
-    ):
+    for package in ("bit_keras", "tensorflow", "keras"):
         # Builds by other names (tensorflow-cpu) and a source tree that is not installed have none.
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(package)
+            found[package] = importlib.metadata.version(package)
     found["Python"] = platform.python_version()
     found["System"] = f"{platform.system()} {platform.release()}"
     found["Processor"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
@@ -318,16 +316,14 @@ def names_and_values(pairs):
 def table(kind: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in a box of its own, which scrolls where the page is too narrow."""
     head = "".join(f"<th>{name}</th>" for name in header)
+    head = head and f"<thead><tr>{head}</tr></thead>\n"
     body = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in rows)
-    return (
-        f'<div class="scroll"><table class="{kind}">'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>"
-    )
+    return f'<div class="scroll"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
 
 
 def percent(share, decimals=1):
     if math.isnan(share):
-        return "–"
+        return "\N{EN DASH}"
     return f"{100 * share:.{decimals}f}\N{NO-BREAK SPACE}%"
 
 
@@ -390,24 +386,25 @@ svg { display: block; width: 100%; height: auto; margin-top: .5rem }
 svg path { stroke: var(--rule) }
 svg text { font-size: 11px; fill: var(--soft); text-anchor: middle }
 svg text.y { text-anchor: end }
-polyline { fill: none; stroke-width: 2; stroke-linejoin: round }
-.training { color: rgb(var(--blue)) }
-.test { color: rgb(var(--orange)) }
-polyline.training, polyline.test { stroke: currentColor }
+polyline { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round }
+.blue { color: rgb(var(--blue)) }
+.orange { color: rgb(var(--orange)) }
 circle { fill: currentColor }
 .scroll { overflow: auto; max-height: 85vh }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem }
+table { border-spacing: 0; font-variant-numeric: tabular-nums; font-size: .9rem }
 th { text-align: left; font-weight: 500 }
 td { text-align: right }
 th, td { padding: .3rem .75rem; border-bottom: 1px solid var(--rule) }
-thead th { position: sticky; top: 0; background: var(--paper); color: var(--soft) }
-thead th:not(:first-child) { text-align: right }
-.bar { min-width: 9rem; background: linear-gradient(to right,
+thead th { position: sticky; top: 0; z-index: 1; background: var(--paper); color: var(--soft) }
+thead th + th { text-align: right }
+.bar { min-width: min(9rem, 22vw); background: linear-gradient(to right,
   rgb(var(--blue) / .18) calc(100% * var(--share)), transparent 0) }
-.matrix th, .matrix td { padding: .3rem .45rem; min-width: 2.4rem; text-align: center;
-  border: 1px solid var(--rule) }
-.matrix tbody th { position: sticky; left: 0; background: var(--paper); text-align: right;
-  max-width: min(14rem, 35vw); line-height: 1.2; overflow-wrap: anywhere }
+.matrix tr > * { padding: .3rem .45rem; min-width: 2.4rem; text-align: center;
+  border-right: 1px solid var(--rule) }
+.matrix th:first-child { position: sticky; left: 0; z-index: 1 }
+.matrix thead th:first-child { z-index: 2 }
+.matrix tbody th { background: var(--paper); text-align: right;
+  white-space: nowrap; max-width: min(14rem, 35vw); overflow: hidden; text-overflow: ellipsis }
 .tall span { writing-mode: vertical-rl; transform: rotate(180deg); white-space: nowrap;
   max-height: 10rem; overflow: hidden; text-overflow: ellipsis }
 .right { background: rgb(var(--blue) / calc(.1 + .9 * var(--share))) }
@@ -422,9 +419,9 @@ thead th:not(:first-child) { text-align: right }
 .pixels { image-rendering: pixelated }
 .values th { color: var(--soft); vertical-align: top }
 .values td { text-align: left; overflow-wrap: anywhere }
-pre { background: var(--card); border-radius: .6rem; padding: .8rem 1rem; overflow-x: auto;
-  font: .85rem/1.5 ui-monospace, Menlo, Consolas, monospace }
+pre { background: var(--card); border-radius: .6rem; padding: .8rem 1rem; white-space: pre-wrap;
+  overflow-wrap: anywhere; font: .85rem/1.5 ui-monospace, Menlo, Consolas, monospace }
 @media (max-width: 30rem) { .matrix { font-size: .75rem }
-  .matrix th, .matrix td { padding: .25rem .1rem; min-width: 1.85rem } }
+  .matrix tr > * { padding: .25rem .1rem; min-width: 1.85rem } th, td { padding: .3rem .5rem } }
 @media print { .scroll { max-height: none } }
 """

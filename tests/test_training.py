@@ -94,8 +94,8 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path):
     resumed = run(tmp_path / "run")
     for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    histories = [RunFolder(tmp_path / name, {"steps": 12}).history() for name in ("run",)]
-    assert [line["step"] for line in histories[0]] == [5, 10, 12]
+    history = RunFolder(tmp_path / "run", {"steps": 12}).history()
+    assert [line["step"] for line in history] == [5, 10, 12]
 
 
 def test_the_learning_rate_follows_the_schedule(tmp_path):

@@ -78,18 +78,22 @@ def _check_splits(builder, splits):
     num_examples = 0
     for split in splits:
         try:
-            num_examples += known[split].num_examples
+            count = known[split].num_examples
         except (KeyError, ValueError):
             raise DataError(
                 f"{builder.name} has no split {split!r}, only {', '.join(sorted(known))}; pass "
                 "train_split and test_split, 'train[:80%]' and 'train[80%:]' for instance"
             ) from None
+        if count == 0:
+            raise DataError(f"the split {split!r} of {builder.name} is empty; choose a larger part")
+        num_examples += count
     part = num_examples / sum(split.num_examples for split in known.values())
-    if (size := part * builder.info.dataset_size) > MEMORY_LIMIT:
+    num_bytes = part * builder.info.dataset_size
+    if num_bytes > MEMORY_LIMIT:
         raise DataError(
-            f"{' and '.join(splits)} of {builder.name} take {size / 2**30:.1f} GiB of memory, more "
-            f"than the {MEMORY_LIMIT / 2**30:g} allowed; choose smaller parts, 'train[:10%]' for "
-            "instance, or write the images to a folder and use from_directory"
+            f"{' and '.join(splits)} of {builder.name} take {num_bytes / 2**30:.1f} GiB of memory, "
+            f"more than the {MEMORY_LIMIT / 2**30:g} allowed; choose smaller parts, 'train[:10%]' "
+            "for instance, or write the images to a folder and use from_directory"
         )
 
 
@@ -105,9 +109,7 @@ def _read(builder, split):
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     with tf.device("CPU:0"):
-        examples = next(iter(dataset.batch(np.iinfo(np.int64).max)), None)
-    if examples is None:
-        raise DataError(f"the split {split!r} of {builder.name} is empty")
+        examples = dataset.batch(np.iinfo(np.int64).max).get_single_element()
     encoded, labels = examples["image"], examples["label"].numpy()
 
     height, width, _ = builder.info.features["image"].shape

@@ -72,7 +72,13 @@ class RunFolder:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def _manager(self, model, optimizer, step):
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+        # Variables by their paths: TensorFlow's own walk through a Keras 3 model does not enter
+        # lists of layers, and would leave out what they hold without a word.
+        checkpoint = tf.train.Checkpoint(
+            model={variable.path: variable.value for variable in model.variables},
+            optimizer={variable.path: variable.value for variable in optimizer.variables},
+            step=step,
+        )
         return tf.train.CheckpointManager(checkpoint, self.path / "checkpoints", max_to_keep=2)
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
@@ -89,9 +95,9 @@ class RunFolder:
         manager = self._manager(model, optimizer, step)
         if manager.latest_checkpoint:
             manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        kept = [line for line in self.history() if line["step"] <= int(step)]
-        if kept:
-            write_text(self.path / "metrics.jsonl", "".join(json.dumps(x) + "\n" for x in kept))
+        if history := self.history():
+            kept = [json.dumps(line) + "\n" for line in history if line["step"] <= int(step)]
+            write_text(self.path / "metrics.jsonl", "".join(kept))
         return int(step)
 
     def last_checkpoint(self) -> str:
