@@ -1,8 +1,29 @@
-"""Big Transfer (BiT) for Keras 3."""
+"""Big Transfer (BiT) for Keras 3: load a published model, fine-tune it by rule, export it."""
 
+import os
+
+# TensorFlow's C++ core greets on import with lines that are no user's business.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+from . import data
+from .evaluation import evaluate
+from .exporting import export
+from .fine_tuning import FineTuning, fine_tune
 from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
 from .resnet_v2 import ResNetV2
 from .zoo import list_models, load
 
-__all__ = ["GroupNormalization", "HyperRule", "ResNetV2", "StdConv2D", "list_models", "load"]
+__all__ = [
+    "FineTuning",
+    "GroupNormalization",
+    "HyperRule",
+    "ResNetV2",
+    "StdConv2D",
+    "data",
+    "evaluate",
+    "export",
+    "fine_tune",
+    "list_models",
+    "load",
+]

@@ -19,7 +19,7 @@ class ExportError(ValueError):
     """A model cannot be exported, or its export does not answer as the model does."""
 
 
-def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_model") -> float:  # noqa: A002
+def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_model") -> float:
     """Writes a model to a file or folder, reads it back, compares, and moves it into place.
 
     Args:

@@ -16,7 +16,8 @@ from .exporting import export
 from .hyperrule import HyperRule
 from .reporting import write_report
 from .resnet_v2 import with_head
-from .training import RunFolder, train as train_loop
+from .training import RunFolder
+from .training import train as train_loop
 from .zoo import load
 
 

@@ -1,4 +1,4 @@
-"""The two layers that make a ResNet a BiT: weight-standardised convolution and group normalisation."""
+"""The two layers that make a ResNet a BiT: standardised convolution and group normalisation."""
 
 import keras
 from keras import ops

@@ -358,7 +358,7 @@ PAGE = """\
 </html>
 """
 
-# Blue and orange are told apart by every kind of colour vision (Okabe and Ito).
+# Blue and orange are told apart by every kind of colour vision (after Okabe and Ito).
 STYLE = """\
 :root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --soft: #5a6470; --rule: #e2e6ea;
   --card: #f5f7f9; --blue: 0 98 160; --orange: 200 82 0 }

@@ -1,6 +1,6 @@
 """BiT's architecture: a ResNet-v2 with group normalisation and weight standardisation.
 
-    images in [0, 1] -> 2x - 1 -> root_block -> pool -> block1 ... block4 -> norm, ReLU -> mean -> head
+    images in [0, 1] -> 2x - 1 -> root_block -> pool -> block1 ... 4 -> norm, ReLU, mean -> head
 
 Every variable's path is its name in the published checkpoints (without their leading `resnet/`),
 because layers and scopes are named as the checkpoints' are.
@@ -214,7 +214,7 @@ class Unit(layers.Layer):
 
 @keras.saving.register_keras_serializable("bit_keras")
 class Block(layers.Layer):
-    """`units` bottleneck units `unit01`, `unit02`, ... at one resolution, the first with the stride."""
+    """Bottleneck units `unit01`, `unit02`, ... at one resolution; the first has the stride."""
 
     def __init__(self, units, filters, stride, style, **kwargs):
         super().__init__(**kwargs)

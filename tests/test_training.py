@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import bit_keras
 from bit_keras import HyperRule
 from bit_keras.training import RunFolder, RunFolderError, TrainingError, train
 
 
 def small_model():
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "tanh")])
-    model.add(keras.layers.Dense(3))
-    return model
+    hidden = keras.layers.Dense(8, "tanh")
+    return keras.Sequential([keras.Input((6,)), hidden, keras.layers.Dense(3)])
 
 
 def batches(start_step):
@@ -83,19 +83,35 @@ def test_weight_decay_is_an_l2_penalty_on_kernels(tmp_path):
 def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path):
     undisturbed = run(tmp_path / "undisturbed")
 
-    class Interrupted(Exception):
-        pass
-
     def interrupt():
-        raise Interrupted
+        raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted):  # at step 6: the last checkpoint is of step 4
+    with pytest.raises(KeyboardInterrupt):  # at step 6: the last checkpoint is of step 4
         run(tmp_path / "run", evaluate=interrupt, evaluate_every=6)
     resumed = run(tmp_path / "run")
     for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     history = RunFolder(tmp_path / "run", {"steps": 12}).history()
     assert [line["step"] for line in history] == [5, 10, 12]
+
+
+def test_a_checkpoint_holds_every_variable_of_a_model_of_nested_layers(tmp_path):
+    run = RunFolder(tmp_path / "run", {})
+    model = bit_keras.ResNetV2((2, 1), 0.25, 3, norm="batch")
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    rng = np.random.default_rng(0)
+    for variable in (*model.variables, *optimizer.variables[2:]):
+        variable.assign(rng.uniform(size=variable.shape))
+    run.save(model, optimizer, 7)
+    twin = bit_keras.ResNetV2((2, 1), 0.25, 3, norm="batch")
+    twin_optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    twin_optimizer.build(twin.trainable_variables)
+    assert run.restore(twin, twin_optimizer) == 7
+    for a, b in zip(model.variables, twin.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(optimizer.variables, twin_optimizer.variables, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_learning_rate_follows_the_schedule(tmp_path):

@@ -50,9 +50,7 @@ AUGMENTATIONS = flags.DEFINE_multi_enum(
     ["crop", "flip", "none"],
     "Random changes that leave the labels true, each with a flag; by default the data set's own.",
 )
-INIT = flags.DEFINE_enum(
-    "init", "pretrained", ["pretrained", "random"], "Weights to start from."
-)
+INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weights to start from.")
 SEED = flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
 EVAL_EVERY = flags.DEFINE_integer(
     "eval_every", None, "Steps between two tests; by default only the last.", lower_bound=1

@@ -2,6 +2,7 @@
 
 from .arrays import digits, from_arrays
 from .batches import test_batches, training_batches
+from .by_name import from_name
 from .directory import from_directory
 from .labeled_images import DataError, LabeledImages
 from .tfds_builder import from_tfds
@@ -12,6 +13,7 @@ __all__ = [
     "digits",
     "from_arrays",
     "from_directory",
+    "from_name",
     "from_tfds",
     "test_batches",
     "training_batches",

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from .batches import random_integers, shuffled
 from .labeled_images import DataError
 
 DIGITS = "0123456789"
@@ -250,27 +251,22 @@ def glyph_batches(
         A dataset of `(float32 [batch, size, size, 3] in [0, 1], float32 [batch, num_classes])`.
     """
     images, labels = tf.constant(images), tf.constant(labels, tf.int32)
-    count = len(images)
     resample = tf.constant(_resampling_matrices(size))
+    order_key, change_key, _ = tf.unstack(random_integers([seed, 1], tf.int64))
 
-    def make(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        position = step * batch + tf.range(batch, dtype=tf.int64)
-        epoch = tf.cast(position // count, tf.int32)
-        order_seed = tf.stack([tf.fill([batch], seed), epoch, tf.zeros_like(epoch)], axis=1)
-        # The raw operation: its public wrapper refuses a seed for each index.
-        index = tf.raw_ops.RandomIndexShuffle(
-            index=position % count, seed=order_seed, max_index=np.int64(count - 1), rounds=4
-        )
-        step_seed = tf.random.experimental.stateless_fold_in([seed, 1], step)
-        seeds = tf.random.experimental.stateless_split(step_seed, 4)
+    def make(step: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        seeds = tf.random.split([change_key, step], 4)
         ink = tf.cast(tf.gather(images, index), tf.float32) / 255
         ink = _vary_strokes(ink, seeds[0])
         ink = _warp(ink, size, seeds[1])
         ink = _lower_resolution(ink, resample, seeds[2])
         return _expose(ink, seeds[3]), tf.one_hot(tf.gather(labels, index), num_classes)
 
-    steps = tf.data.Dataset.counter(start=tf.constant(start_step, tf.int64))
-    return steps.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
+    indices = tf.data.Dataset.counter(start_step * batch, dtype=tf.int64)
+    indices = indices.map(lambda position: shuffled(position, len(images), order_key)).batch(batch)
+    dataset = tf.data.Dataset.zip(steps, indices)
+    return dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 
 def _vary_strokes(ink: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -292,7 +288,7 @@ def _vary_strokes(ink: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _warp(ink: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Rotate, shear, stretch, shift and bend, sampling `[B, side, side]` as `[B, size, size]`."""
     batch, side = tf.shape(ink)[0], ink.shape[1]
-    seeds = tf.random.experimental.stateless_split(seed, 6)
+    seeds = tf.random.split(seed, 6)
 
     def uniform(which: int, low: float, high: float, *columns: int) -> tf.Tensor:
         return tf.random.stateless_uniform([batch, *columns], seeds[which], low, high)
@@ -345,7 +341,7 @@ def _lower_resolution(ink: tf.Tensor, resample: tf.Tensor, seed: tf.Tensor) -> t
 def _expose(ink: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Photometric changes: `[B, size, size]` of ink in [0, 1] to RGB in [0, 1]."""
     batch = tf.shape(ink)[0]
-    seeds = tf.random.experimental.stateless_split(seed, 8)
+    seeds = tf.random.split(seed, 8)
 
     def uniform(which: int, low: float, high: float, *shape: int) -> tf.Tensor:
         shape = [batch, *(shape or (1, 1, 1))]

@@ -23,6 +23,7 @@ class LabeledImages:
       read: scalar int64 tensor, 0 .. N - 1, -> uint8 [height, width, 3]. It is traced by
         `tf.data`, so arrays it uses must be eager tensors: those are captured, where NumPy
         arrays would become graph constants, which end at 2 GB.
+      augmentations: the random changes that leave the labels true, of "crop" and "flip".
 
     Raises:
       DataError: no images, a label outside the classes, labels that are not integers [N].
@@ -33,6 +34,7 @@ class LabeledImages:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     read: Callable[[tf.Tensor], tf.Tensor]
+    augmentations: frozenset[str] = frozenset({"crop", "flip"})
 
     def __post_init__(self):
         labels = np.asarray(self.labels)

@@ -72,11 +72,11 @@ class RunFolder:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
     def _manager(self, model, optimizer, step):
-        # Variables by their paths: TensorFlow's own walk through a Keras 3 model does not enter
-        # lists of layers, and would leave out what they hold without a word.
+        # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
+        # layers, and would leave out what they hold without a word.
         checkpoint = tf.train.Checkpoint(
-            model={variable.path: variable.value for variable in model.variables},
-            optimizer={variable.path: variable.value for variable in optimizer.variables},
+            model=[variable.value for variable in model.variables],
+            optimizer=[variable.value for variable in optimizer.variables],
             step=step,
         )
         return tf.train.CheckpointManager(checkpoint, self.path / "checkpoints", max_to_keep=2)
