@@ -1,10 +1,5 @@
 """Big Transfer (BiT) for Keras 3: load a published model, fine-tune it by rule, export it."""
 
-import os
-
-# TensorFlow's C++ core greets on import with lines that are no user's business.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-
 from . import data
 from .evaluation import evaluate
 from .exporting import export

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .checkpoints import save_npz
+from .layers import GroupNormalization
 from .resnet_v2 import default_groups
 from .zoo import architecture, load
 
@@ -79,14 +80,14 @@ def largest_difference(model, exported) -> float:
 
 
 def write_npz(model, path):
-    """Checks that the architecture can be read off the weights again, then writes them."""
+    """Writes the weights of a model whose architecture can be read off them again."""
     arrays = {variable.path: variable.numpy() for variable in model.variables}
     _, width, _ = architecture({k: v.shape for k, v in arrays.items()}, f"model {model.name!r}")
-    groups = model.get_layer("group_norm").groups
-    if groups != default_groups(width):
+    groups = [layer.groups for layer in model.layers if isinstance(layer, GroupNormalization)]
+    if groups != [default_groups(width)]:
         raise ExportError(
-            f"an npz does not record the number of groups, {groups} here, where width {width:g} "
-            f'implies {default_groups(width)}; export with format="keras".'
+            f"an npz holds models of {default_groups(width)} groups at width {width:g}, and "
+            f"{model.name!r} is none; export it with format='keras'."
         )
     save_npz(path, arrays)
 

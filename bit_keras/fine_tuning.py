@@ -124,7 +124,6 @@ def fine_tune(
         model = load(model, num_classes=train.num_classes, init=init)
 
     config = {
-        "command": command,
         "model": name,
         "init": init,
         "train": description(train),
@@ -145,6 +144,7 @@ def fine_tune(
         steps=rule.steps,
         run=run,
         micro_batches=batch_split,
+        log_every=max(1, min(50, rule.steps // 50)),
         evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
         evaluate_every=evaluate_every or rule.steps,
     )
@@ -159,7 +159,7 @@ def fine_tune(
     write_report(
         run.path / "report.html",
         title=f"{name} on {train.name}",
-        settings=config,
+        settings={"command": command, **config} if command else config,
         history=run.history(),
         metrics=metrics,
         labels=None if test is None else test.labels,

@@ -3,8 +3,10 @@
 import itertools
 
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from bit_keras import data
 
@@ -197,3 +199,23 @@ def test_impossible_settings_are_refused(settings, message):
 def test_test_batches_refuse_small_sizes():
     with pytest.raises(data.DataError, match=r"sizes below 32 pixels .* size=16"):
         data.test_batches(one_class_each(3), batch=1, size=16)
+
+
+def test_every_source_feeds_batches(tmp_path):
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            pixels = np.full((40 + i, 50, 3), 100 * (label == "b"), "uint8")
+            PIL.Image.fromarray(pixels).save(tmp_path / label / f"{i}.png")
+    with tfds.testing.mock_data(num_examples=4):
+        sources = [data.from_directory(tmp_path), data.from_tfds("cifar10"), data.digits()]
+    for train, test in sources:
+        batches = data.training_batches(train, batch=5, resize=40, crop=32, seed=0)
+        x, y = next(iter(batches))
+        assert x.shape == (5, 32, 32, 3)
+        assert y.shape == (5, train.num_classes)
+        x, y = next(iter(data.test_batches(test, batch=2, size=33)))
+        assert x.shape == (2, 33, 33, 3)
+    photos, _ = sources[0]
+    x, y = next(iter(data.training_batches(photos, batch=4, resize=40, crop=32, seed=0)))
+    np.testing.assert_allclose(x[:, 5, 5, 0], np.argmax(y, axis=1) * 100 / 255, atol=1e-6)

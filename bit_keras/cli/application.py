@@ -2,7 +2,7 @@
 
 import sys
 
-from absl import app, logging
+from absl import app, flags, logging
 
 from ..training import TrainingError
 
@@ -13,13 +13,15 @@ def run(main) -> None:
     def guarded(arguments):
         if len(arguments) > 1:
             sys.exit(fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
+        if flags.FLAGS["verbosity"].using_default_value:
+            logging.set_verbosity(logging.WARNING)  # or TensorFlow tells of every file it writes
         try:
             main()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
         except (ValueError, OSError, TrainingError) as error:
-            if logging.get_verbosity() > logging.INFO:  # --verbosity=1 or more shows where
+            if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows where
                 raise
             sys.exit(fail(error))
 

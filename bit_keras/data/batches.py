@@ -147,4 +147,5 @@ def shuffled(position: tf.Tensor, num_images: int, key: tf.Tensor) -> tf.Tensor:
 
 def _resized(image, size):
     """Bilinear without antialiasing, as in the reference code: uint8 -> float32 in [0, 255]."""
+    image = tf.ensure_shape(image, [None, None, 3])  # what a `read` promises, its ops may forget
     return tf.image.resize(image, (size, size), "bilinear", antialias=False)

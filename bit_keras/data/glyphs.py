@@ -263,8 +263,11 @@ def glyph_batches(
         return _expose(ink, seeds[3]), tf.one_hot(tf.gather(labels, index), num_classes)
 
     steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
-    indices = tf.data.Dataset.counter(start_step * batch, dtype=tf.int64)
-    indices = indices.map(lambda position: shuffled(position, len(images), order_key)).batch(batch)
+    indices = (
+        tf.data.Dataset.counter(start_step * batch, dtype=tf.int64)
+        .map(lambda position: shuffled(position, len(images), order_key))
+        .batch(batch, drop_remainder=True)
+    )
     dataset = tf.data.Dataset.zip(steps, indices)
     return dataset.map(make, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 

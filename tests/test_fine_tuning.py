@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import named_weights
+
+import bit_keras
+from bit_keras import HyperRule, data
+from bit_keras.fine_tuning import default_rule
+
+QUICK = HyperRule(20, 16, 0.003, 2, (16,), 36, 32, 0.0)
+
+
+@pytest.fixture(scope="module")
+def few():
+    return data.digits(5, seed=1)
+
+
+def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
+    train, test = few
+    result = bit_keras.fine_tune(
+        "BiT-XS-R26x0.25", train, test, workdir=tmp_path / "run", rule=QUICK, evaluate_every=10
+    )
+    assert result.metrics["accuracy"] > 0.5  # chance is 0.1
+    assert result.metrics["num_test"] == len(test) == 1747
+    folder = result.workdir
+    assert json.loads((folder / "metrics.json").read_text()) == result.metrics
+    assert {"accuracy", "top5_accuracy", "loss", "num_test", "steps", "seconds"} == set(
+        result.metrics
+    )
+    config = json.loads((folder / "config.json").read_text())
+    assert config["rule"]["steps"] == 20
+    assert config["train"]["num_images"] == 50
+    assert config["augmentations"] == ["crop"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "test_accuracy" in line] == [10, 20]
+    assert lines[-1]["test_accuracy"] == result.metrics["accuracy"]
+    assert "BiT-XS-R26x0.25 on digits" in (folder / "report.html").read_text()
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert list(folder.glob("checkpoints/ckpt-20*"))
+    # The module answers as the metrics say.
+    module = tf.saved_model.load(str(folder / "model"))
+    answers = [
+        (np.argmax(module(x), 1) == np.argmax(y, 1))
+        for x, y in data.test_batches(test, batch=500, size=32)
+    ]
+    assert np.mean(np.concatenate(answers)) == pytest.approx(result.metrics["accuracy"], abs=1e-3)
+
+
+def test_scores_do_not_depend_on_the_batch(few, tiny):
+    _, test = few
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, 10))
+    some = test.subset(range(101))
+    scores = [bit_keras.evaluate(model, some, size=32, batch=batch) for batch in (1, 7, 64)]
+    for score in scores:
+        assert score["accuracy"] == scores[0]["accuracy"]
+        assert score["top5_accuracy"] == scores[0]["top5_accuracy"]
+        assert score["loss"] == pytest.approx(scores[0]["loss"], rel=1e-5)
+        assert score["num_test"] == 101
+
+
+def test_scores_against_hand_counts():
+    logits = np.log(
+        [[0.7, 0.1, 0.1, 0.04, 0.03, 0.02, 0.01], [0.01, 0.02, 0.03, 0.04, 0.1, 0.1, 0.7]]
+    )
+    from bit_keras.evaluation import score
+
+    scores = score(logits.astype("float32"), np.array([0, 1]))
+    assert scores["accuracy"] == 0.5
+    assert scores["top5_accuracy"] == 0.5  # class 1 of the second is its sixth answer
+    assert scores["loss"] == pytest.approx(-np.log([0.7, 0.02]).mean(), rel=1e-5)
+
+
+def test_batch_split_and_a_given_model(few, tmp_path):
+    train, _ = few
+    runs = []
+    for split in (1, 4):
+        model = bit_keras.load("BiT-XS-R26x0.25")
+        runs.append(
+            bit_keras.fine_tune(
+                model,
+                train,
+                workdir=tmp_path / str(split),
+                rule=QUICK.with_steps(5),
+                batch_split=split,
+            )
+        )
+        assert "accuracy" not in runs[-1].metrics
+    for a, b in zip(runs[0].model.variables, runs[1].model.variables, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_the_rule_of_the_embedded_model_is_at_its_scale(few):
+    train, _ = few
+    assert default_rule("BiT-M-R50x1", train) == HyperRule.release(50, (8, 8))
+    small = default_rule("BiT-XS-R26x0.25", train)
+    assert (small.batch, small.resize, small.crop, small.steps) == (128, 36, 32, 500)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "BiT-M-R50x"}, "did you mean"),
+        ({"examples_per_class": 6}, "has 5 images, fewer than the 6"),
+        ({"batch_split": 3}, "batch_split must divide the batch of 16 images, got 3"),
+        ({"augmentations": ["zoom"]}, r"augmentations must be of .* got \['zoom'\]"),
+        ({"init": "zeros"}, 'init must be "pretrained" or "random"'),
+        ({"evaluate_every": 0}, "evaluate_every must be 1 or more"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_written(few, tmp_path, changes, message):
+    train, test = few
+    arguments = {"model": "BiT-XS-R26x0.25", "rule": QUICK, **changes}
+    with pytest.raises(ValueError, match=message):
+        bit_keras.fine_tune(train=train, test=test, workdir=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_of_another_run_and_other_classes_are_refused(few, tmp_path):
+    train, test = few
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text('{"seed": 3}')
+    with pytest.raises(ValueError, match="holds another run"):
+        bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, workdir=tmp_path / "run", rule=QUICK)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    images = np.zeros((4, 32, 32, 3), "uint8")
+    other, _ = data.from_arrays(images, np.array([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match="test must have the 10 classes of train"):
+        bit_keras.fine_tune("BiT-XS-R26x0.25", train, other, workdir=tmp_path / "b", rule=QUICK)

@@ -1,0 +1,151 @@
+import http.server
+import threading
+
+import keras
+import numpy as np
+import pytest
+from conftest import named_weights
+
+import bit_keras
+from bit_keras.checkpoints import CheckpointError, DownloadError, open_npz, save_npz
+
+
+def weights(model):
+    return {variable.path: variable.numpy() for variable in model.variables}
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A folder that plays the authors' bucket, and an empty cache."""
+    folder = tmp_path / "bucket"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=folder)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("BIT_KERAS_BASE_URL", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("BIT_KERAS_CACHE", str(tmp_path / "cache"))
+        yield folder
+        server.shutdown()
+
+
+def test_every_published_name_is_known():
+    assert len(bit_keras.list_models("BiT-[SM]-R*x[1-4]")) == 12
+    assert len(bit_keras.list_models("*-ILSVRC2012")) == 6
+    assert len(bit_keras.list_models("vtab/*")) == 285
+    assert len(bit_keras.list_models("vtab/BiT-M-R152x4-run2-*")) == 19
+    assert len(bit_keras.list_models("distill/*")) == 4
+    assert "BiT-XS-R26x0.25" in bit_keras.list_models()
+    assert len(bit_keras.list_models()) == 12 + 6 + 285 + 4 + 1
+
+
+def test_a_published_model_is_fetched_once_and_answers_as_its_weights_say(served, images):
+    published = named_weights(bit_keras.ResNetV2(50, 1, 1000))
+    save_npz(served / "BiT-S-R50x1.npz", weights(published))
+    model = bit_keras.load("BiT-S-R50x1")
+    np.testing.assert_array_equal(model(images), published(images))
+    (served / "BiT-S-R50x1.npz").unlink()
+    features = bit_keras.load("BiT-S-R50x1", num_classes=0)  # from the cache
+    assert features(images).shape == (4, 2048)
+    headed = bit_keras.load("BiT-S-R50x1", num_classes=37)
+    np.testing.assert_array_equal(headed(images), np.zeros((4, 37)))
+    pooled = published.get_layer("pooled").output
+    expected = keras.Model(published.input, pooled)(images)
+    np.testing.assert_array_equal(features(images), expected)
+
+
+def test_another_architecture_under_a_published_name_is_refused(served, tiny):
+    save_npz(served / "BiT-S-R101x1.npz", weights(tiny))
+    with pytest.raises(CheckpointError, match=r"units .* were expected; delete it"):
+        bit_keras.load("BiT-S-R101x1")
+
+
+def test_a_name_that_is_not_served_names_its_url(served):
+    with pytest.raises(DownloadError, match=r"vtab/BiT-M-R50x1-run0-svhn\.npz"):
+        bit_keras.load("vtab/BiT-M-R50x1-run0-svhn")
+
+
+def test_random_init_has_the_architecture_and_downloads_nothing(served, images):
+    model = bit_keras.load("BiT-M-R101x1", num_classes=10, init="random")
+    assert model.count_params() == 42_512_970
+    assert np.any(model.get_layer("root_block").conv.kernel)
+
+
+@pytest.mark.parametrize("depth", [(1, 1, 1, 1), (2, 1, 3, 1), (1, 2)])
+@pytest.mark.parametrize("width", [0.25, 0.5, 1])
+def test_the_architecture_is_read_off_the_arrays(depth, width, images, tmp_path):
+    model = named_weights(bit_keras.ResNetV2(depth, width, 3))
+    save_npz(tmp_path / "photos.npz", weights(model))
+    twin = bit_keras.load(tmp_path / "photos.npz")
+    np.testing.assert_array_equal(twin(images), model(images))
+    assert twin.name == "photos"
+
+
+def test_published_files_with_numbered_scopes_load(tiny, images, tmp_path):
+    renamed = {
+        f"resnet/{name.replace('standardized_conv2d', f'standardized_conv2d_{i + 1}')}": value
+        for i, (name, value) in enumerate(weights(tiny).items())
+    }
+    np.savez(tmp_path / "x.npz", **renamed)
+    np.testing.assert_array_equal(bit_keras.load(tmp_path / "x.npz")(images), tiny(images))
+
+
+def test_the_embedded_model_is_small_and_sees(images):
+    model = bit_keras.load("BiT-XS-R26x0.25")
+    assert model(images).shape == (4, 512)
+    assert bit_keras.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.npz").stat().st_size <= 2e6
+    assert bit_keras.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("BiT-M-R50x", "no model named 'BiT-M-R50x'.*BiT-M-R50x1"),
+        ("bit-m-r101x3", r"did you mean"),
+        ("BiT-L-R152x4", "JFT-300M.*never released"),
+        ("weights/none.npz", "no file weights/none.npz"),
+        ("x.h5", "no model named"),
+    ],
+)
+def test_unknown_sources_are_answered_with_help(source, message):
+    with pytest.raises(ValueError, match=message):
+        bit_keras.load(source)
+
+
+def test_wrong_files_are_answered_with_help(tiny, tmp_path):
+    (tmp_path / "a.keras").write_bytes(b"PK nothing")
+    with pytest.raises(CheckpointError, match=r"cannot read .* as a Keras model"):
+        bit_keras.load(tmp_path / "a.keras")
+    np.savez(tmp_path / "b.npz", weight=np.zeros(3, "float32"))
+    with pytest.raises(CheckpointError):
+        bit_keras.load(tmp_path / "b.npz")
+    arrays = weights(tiny)
+    arrays["head/conv2d/bias"] = np.zeros(9, "float32")
+    del arrays["block2/unit01/b/group_norm/gamma"]
+    save_npz(tmp_path / "c.npz", arrays)
+    with pytest.raises(CheckpointError, match=r"block2/unit01/b/group_norm/gamma") as error:
+        bit_keras.load(tmp_path / "c.npz")
+    assert "head/conv2d/bias" in str(error.value)
+    with pytest.raises(ValueError, match=r"num_classes must be 0 \(features\) or more, got -1"):
+        bit_keras.load("BiT-XS-R26x0.25", num_classes=-1)
+
+
+def test_an_npz_export_has_the_names_that_timm_reads(tiny, tmp_path):
+    bit_keras.export(tiny, tmp_path / "tiny.npz", format="npz")
+    with np.load(tmp_path / "tiny.npz", allow_pickle=False) as file:
+        assert file["resnet/root_block/standardized_conv2d/kernel"].shape == (7, 7, 3, 16)
+        assert file["resnet/block1/unit01/a/proj/standardized_conv2d/kernel"].shape == (
+            1,
+            1,
+            16,
+            64,
+        )
+        assert file["resnet/head/conv2d/kernel"].shape == (1, 1, 512, 5)
+        assert len(file.files) == len(tiny.variables)
+    assert set(open_npz(tmp_path / "tiny.npz").shapes) == {v.path for v in tiny.variables}
