@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from tqdm import tqdm
 
 from .data import LabeledImages, test_batches
 
@@ -15,7 +16,15 @@ def predict(model: keras.Model, images: LabeledImages, *, size: int, batch: int 
         size: Side of the square every image is resized to, in pixels.
         batch: Images at once; does not change the answers.
     """
-    return model.predict(test_batches(images, batch=batch, size=size), verbose=0)
+    batches = tqdm(
+        test_batches(images, batch=batch, size=size),
+        total=-(-len(images) // batch),
+        desc="test",
+        unit="batch",
+        leave=False,
+        mininterval=1,
+    )
+    return np.concatenate([model.predict_on_batch(x) for x, _ in batches])
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
