@@ -2,6 +2,7 @@
 
 import sys
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from ..training import TrainingError
@@ -13,8 +14,9 @@ def run(main) -> None:
     def guarded(arguments):
         if len(arguments) > 1:
             sys.exit(fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
-        if flags.FLAGS["verbosity"].using_default_value:
-            logging.set_verbosity(logging.WARNING)  # or TensorFlow tells of every file it writes
+        if flags.FLAGS.verbosity <= 0:  # absl's own default is to tell of every file written
+            logging.set_verbosity(logging.WARNING)
+            tf.get_logger().setLevel("WARNING")
         try:
             main()
         except KeyboardInterrupt:

@@ -6,6 +6,7 @@ Flags that the reference code has too keep its names and meaning.
 
 import datetime
 import pathlib
+import re
 import shlex
 import sys
 
@@ -80,7 +81,8 @@ def main():
     given = {"batch": BATCH, "base_lr": BASE_LR, "resize": RESIZE, "crop": CROP}
     rule = rule.replace(**{k: flag.value for k, flag in given.items() if flag.value is not None})
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = NAME.value or f"{pathlib.Path(model).stem}_{train.name.replace('/', '-')}_{stamp}"
+    default_name = f"{pathlib.Path(model).name}_{train.name}_{stamp}"
+    name = NAME.value or re.sub(r"[^\w.-]+", "-", default_name)
     workdir = pathlib.Path(LOGDIR.value) / name
     print(
         f"{model} ({INIT.value}) on {train.name}: {len(train):,} images of {train.num_classes} "
