@@ -1,10 +1,10 @@
 """Rebuilds BiT-XS-R26x0.25, the small model that comes with the package, from installed fonts.
 
-    apt-get install --no-install-recommends $(cat examples/glyph_fonts.txt)
+    apt-get install --no-install-recommends $(grep -v '#' examples/glyph_fonts.txt)
     pip install fonttools
     python examples/pretrain_glyphs.py --workdir=runs/glyphs
 
-About 25 minutes on two cores. A run that was interrupted goes on when it is started again.
+About 20 minutes on two cores. A run that was interrupted goes on when it is started again.
 """
 
 import pathlib
