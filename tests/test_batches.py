@@ -219,3 +219,20 @@ def test_every_source_feeds_batches(tmp_path):
     photos, _ = sources[0]
     x, y = next(iter(data.training_batches(photos, batch=4, resize=40, crop=32, seed=0)))
     np.testing.assert_allclose(x[:, 5, 5, 0], np.argmax(y, axis=1) * 100 / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("mixup_alpha", [0.0, 0.5])
+def test_the_parts_of_all_workers_are_the_whole_batch(workers, mixup_alpha):
+    _, images = noise(7)
+    settings = {"batch": 12, "resize": 40, "crop": 32, "seed": 3, "mixup_alpha": mixup_alpha}
+    whole = data.training_batches(images, **settings).take(3)
+    parts = [
+        data.training_batches(images, **settings, start_step=1, part=(k, workers)).take(2)
+        for k in range(workers)
+    ]
+    for (x, y), *slices in zip(whole.skip(1), *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([a for a, _ in slices]), x)
+        np.testing.assert_array_equal(np.concatenate([b for _, b in slices]), y)
+    with pytest.raises(data.DataError, match="5 workers must divide the batch, got 12 images"):
+        data.training_batches(images, **settings, part=(0, 5))

@@ -6,6 +6,7 @@ random about an image comes from stateless ops on (seed, p), all that is random 
 (seed, step).
 """
 
+import numpy as np
 import tensorflow as tf
 
 from .labeled_images import DataError, LabeledImages
@@ -24,6 +25,7 @@ def training_batches(
     mixup_alpha: float = 0.0,
     random_crop: bool = True,
     random_flip: bool = True,
+    part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Augmented batches without end, from `start_step` on (BiT paper, section 3.3).
 
@@ -38,14 +40,16 @@ def training_batches(
         Beta(alpha, alpha) (Zhang et al. 2017); 0 for none.
       random_crop: False resizes straight to `crop`, where position or size matters to the label.
       random_flip: False leaves left and right, where a mirror image has another label.
+      part: (k, n) gives the k-th of n equal slices of every batch only, for the k-th of n workers;
+        it holds the rows that the whole batch has there, mixed with the same partners.
 
     Returns:
-      Elements (float32 [batch, crop, crop, 3] in [0, 1], float32 [batch, num_classes], each row
-      one-hot or a mixture of two).
+      Elements (float32 [batch / n, crop, crop, 3] in [0, 1], float32 [batch / n, num_classes],
+      each row one-hot or a mixture of two).
 
     Raises:
-      DataError: sizes below 32, `crop` above `resize`, `batch` below 1, a negative `start_step`
-        or `mixup_alpha`.
+      DataError: sizes below 32, `crop` above `resize`, `batch` below 1 or not divided by n, a
+        negative `start_step` or `mixup_alpha`.
     """
     _check_sizes(batch, resize=resize, crop=crop)
     if crop > resize:
@@ -55,13 +59,21 @@ def training_batches(
             "start_step and mixup_alpha must be 0 or more, got "
             f"start_step={start_step} and mixup_alpha={mixup_alpha}"
         )
+    k, n = part
+    if batch % n:
+        raise DataError(f"{n} workers must divide the batch, got {batch} images")
+    rows = np.arange(batch, dtype=np.int64)[k * batch // n : (k + 1) * batch // n]
+    # The partner of row i is row batch - 1 - i, which another worker's slice may hold.
+    partners = rows[:0] if not mixup_alpha or 2 * k + 1 == n else batch - 1 - rows
     with tf.device("CPU:0"):
+        rows_read = tf.constant(np.concatenate([rows, partners]))
         labels = tf.constant(images.labels)
         order_key, augment_key, mixup_key = tf.unstack(
             random_integers(tf.constant([seed, 0], tf.int64), tf.int64)
         )
 
-    def example(position):
+    def example(count):
+        position = count // len(rows_read) * batch + rows_read[count % len(rows_read)]
         index = shuffled(position, len(images), order_key)
         image = _resized(images.read(index), resize if random_crop else crop)
         top, left, side = tf.unstack(tf.random.stateless_uniform([3], [augment_key, position]))
@@ -78,12 +90,15 @@ def training_batches(
             [2], [mixup_key, step], alpha=tf.constant(mixup_alpha, tf.float64), dtype=tf.float64
         )
         weight = tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
-        return tuple(weight * x + (1 - weight) * x[::-1] for x in batch_of_examples)
+        return tuple(
+            weight * x[: len(rows)] + (1 - weight) * (x[len(rows) :] if len(partners) else x[::-1])
+            for x in batch_of_examples
+        )
 
     dataset = (
-        tf.data.Dataset.counter(start_step * batch, dtype=tf.int64)
+        tf.data.Dataset.counter(start_step * len(rows_read), dtype=tf.int64)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch, drop_remainder=True)
+        .batch(len(rows_read), drop_remainder=True)
     )
     if mixup_alpha:
         steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
