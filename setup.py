@@ -8,7 +8,7 @@ EXTRAS = {
     "detection": ["keras-cv", "pycocotools"],
     "glyphs": ["fonttools"],  # rebuilding the embedded model
 }
-EXTRAS["test"] = ["pytest", "ruff", "psutil", *EXTRAS["detection"], *EXTRAS["glyphs"]]
+EXTRAS["test"] = ["pytest", "ruff", *EXTRAS["detection"], *EXTRAS["glyphs"]]
 
 setuptools.setup(
     name="bit-keras",
@@ -22,6 +22,7 @@ setuptools.setup(
     package_data={"bit_keras": ["weights/*"]},
     install_requires=[
         "absl-py",
+        "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
         "keras>=3.12",
         "matplotlib",
         "numpy",

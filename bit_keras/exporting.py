@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from .checkpoints import save_npz
-from .layers import GroupNormalization
 from .resnet_v2 import default_groups
 from .zoo import architecture, load
 
@@ -40,9 +39,9 @@ def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_mod
             answers differ by more than 1e-4. Nothing is left at `path` then.
     """
     formats = {
-        "saved_model": (write_saved_model, read_saved_model),
-        "keras": (write_keras, load),
-        "npz": (write_npz, load),
+        "saved_model": (write_saved_model, difference_of_answers(read_saved_model)),
+        "keras": (write_keras, difference_of_answers(load)),
+        "npz": (write_npz, difference_of_weights),
     }
     if format not in formats:
         raise ExportError(f"format must be one of {', '.join(formats)}, got {format!r}.")
@@ -51,13 +50,15 @@ def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_mod
         raise ExportError(f"{path} exists already; choose another path or delete it first.")
     if format != "saved_model" and path.suffix != f".{format}":
         raise ExportError(f"a {format} file's name must end in .{format}, got {path.name!r}.")
-    write, read = formats[format]
+    if set("*?[]") & set(str(path.absolute())):
+        raise ExportError(f"path must not hold any of * ? [ ], which TensorFlow expands: {path}.")
+    write, compare = formats[format]
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, so that the last act is a rename.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         written = pathlib.Path(folder) / path.name
         write(model, written)
-        difference = largest_difference(model, read(written))
+        difference = compare(model, written)
         if not difference <= TOLERANCE:
             raise ExportError(
                 f"the {format} export of {model.name!r} answers differently from the model, by up "
@@ -68,26 +69,49 @@ def export(model: keras.Model, path: str | os.PathLike, format: str = "saved_mod
     return difference
 
 
-def largest_difference(model, exported) -> float:
-    """Compares two models on noise at three sizes, one of them odd and one of them oblong."""
-    rng = np.random.default_rng(0)
-    differences = []
-    for height, width in ((32, 32), (65, 65), (64, 96)):
-        images = tf.constant(rng.uniform(size=(2, height, width, 3)).astype("float32"))
-        expected = model(images, training=False).numpy()
-        differences.append(np.max(np.abs(np.array(exported(images)) - expected)))
-    return float(np.max(differences))
+def difference_of_answers(read):
+    """Compares answers to noise at three sizes, one of them odd and one of them oblong."""
+
+    def compare(model, path):
+        exported = read(path)
+        rng = np.random.default_rng(0)
+        differences = []
+        for height, width in ((32, 32), (65, 65), (64, 96)):
+            images = tf.constant(rng.uniform(size=(2, height, width, 3)).astype("float32"))
+            expected = model(images, training=False).numpy()
+            differences.append(np.max(np.abs(np.array(exported(images)) - expected)))
+        return float(np.max(differences))
+
+    return compare
+
+
+def difference_of_weights(model, path):
+    """Compares arrays: the same weights may answer differently under another dtype policy."""
+    return max(
+        float(np.max(np.abs(a.numpy() - b.numpy())))
+        for a, b in zip(model.variables, load(path).variables, strict=True)
+    )
 
 
 def write_npz(model, path):
     """Writes the weights of a model whose architecture can be read off them again."""
     arrays = {variable.path: variable.numpy() for variable in model.variables}
+    paths = " ".join(arrays)
+    for found, reason in (
+        ("batch_norm/" in paths, "batch normalisation"),
+        ("/conv2d/" in paths.replace("head/conv2d/", ""), "plain convolutions"),
+    ):
+        if found:
+            raise ExportError(
+                f"an npz cannot hold {reason}, which {model.name!r} has; "
+                "export it with format='keras'."
+            )
     _, width, _ = architecture({k: v.shape for k, v in arrays.items()}, f"model {model.name!r}")
-    groups = [layer.groups for layer in model.layers if isinstance(layer, GroupNormalization)]
-    if groups != [default_groups(width)]:
+    groups = model.get_layer("group_norm").groups
+    if groups != default_groups(width):
         raise ExportError(
-            f"an npz holds models of {default_groups(width)} groups at width {width:g}, and "
-            f"{model.name!r} is none; export it with format='keras'."
+            f"an npz does not record the number of groups, {groups} in {model.name!r} where width "
+            f"{width:g} implies {default_groups(width)}; export it with format='keras'."
         )
     save_npz(path, arrays)
 

@@ -64,7 +64,8 @@ def fine_tune(
         train: The images to train on, as `bit_keras.data` returns them.
         test: Images to test on, with the classes of `train`.
         workdir: The run's folder: `config.json`, `metrics.jsonl`, TensorBoard events,
-            `checkpoints/`, `report.html`, the exported `model/`, and last `metrics.json`.
+            `checkpoints/`, `labels.txt` (the classes), the exported `model/`, `report.html`, and
+            last `metrics.json`.
         rule: The settings; by default `default_rule(model, train)`.
         examples_per_class: Train on this many images of every class only, chosen as the reference
             code does by `examples_per_class_seed`.
@@ -85,6 +86,8 @@ def fine_tune(
     start = time.perf_counter()
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
+    if train.num_classes < 2:
+        raise ValueError(f"{train.name} has one class only, and 2 or more can be told apart.")
     if test is not None and test.class_names != train.class_names:
         raise ValueError(
             f"test must have the {train.num_classes} classes of train in the same order, "
@@ -126,6 +129,8 @@ def fine_tune(
     config = {
         "model": name,
         "init": init,
+        "examples_per_class": examples_per_class,
+        "examples_per_class_seed": examples_per_class_seed,
         "train": description(train),
         "test": test and description(test),
         "rule": dataclasses.asdict(rule),
@@ -135,40 +140,44 @@ def fine_tune(
         "seed": seed,
         "class_names": train.class_names,
     }
-    run = RunFolder(workdir, config)
-    train_loop(
-        model,
-        batches,
-        loss=lambda labels, logits: tf.nn.softmax_cross_entropy_with_logits(labels, logits),
-        optimizer=keras.optimizers.SGD(rule.schedule(), momentum=0.9),
-        steps=rule.steps,
-        run=run,
-        micro_batches=batch_split,
-        log_every=max(1, min(50, rule.steps // 50)),
-        evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
-        evaluate_every=evaluate_every or rule.steps,
-    )
-    metrics = {}
-    logits = None
-    if test is not None:
-        logits = predict(model, test, size=rule.crop)
-        metrics = score(logits, test.labels)
-        run.log(rule.steps, **prefixed(metrics))
-    export(model, run.path / "model")
-    metrics |= {"steps": rule.steps, "seconds": round(time.perf_counter() - start, 1)}
-    write_report(
-        run.path / "report.html",
-        title=f"{name} on {train.name}",
-        settings={"command": command, **config} if command else config,
-        history=run.history(),
-        metrics=metrics,
-        labels=None if test is None else test.labels,
-        probabilities=None if test is None else tf.nn.softmax(logits).numpy(),
-        class_names=train.class_names,
-        read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
-    )
-    run.finish(metrics)
-    return FineTuning(model, metrics, run.path)
+    with RunFolder(workdir, config) as run:
+        train_loop(
+            model,
+            batches,
+            loss=lambda labels, logits: tf.nn.softmax_cross_entropy_with_logits(labels, logits),
+            optimizer=keras.optimizers.SGD(rule.schedule(), momentum=0.9),
+            steps=rule.steps,
+            run=run,
+            micro_batches=batch_split,
+            log_every=max(1, min(50, rule.steps // 50)),
+            checkpoint_every=max(1, min(500, rule.steps // 10)),
+            evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
+            evaluate_every=evaluate_every or rule.steps,
+        )
+        metrics, probabilities = {}, None
+        if test is not None:
+            logits = predict(model, test, size=rule.crop)
+            metrics = score(logits, test.labels)
+            probabilities = tf.nn.softmax(logits).numpy()
+            if "test_accuracy" not in run.history()[-1]:  # or it was cut off after this line
+                run.log(rule.steps, **prefixed(metrics))
+        (run.path / "labels.txt").write_text("".join(f"{name}\n" for name in train.class_names))
+        if not (run.path / "model").exists():  # or it was cut off after the export
+            export(model, run.path / "model")
+        metrics |= {"steps": rule.steps, "seconds": round(time.perf_counter() - start, 1)}
+        write_report(
+            run.path / "report.html",
+            title=f"{name} on {train.name}",
+            settings={"command": command, **config} if command else config,
+            history=run.history(),
+            metrics=metrics,
+            labels=None if test is None else test.labels,
+            probabilities=probabilities,
+            class_names=train.class_names,
+            read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
+        )
+        run.finish(metrics)
+        return FineTuning(model, metrics, run.path)
 
 
 def default_rule(model: str, train: LabeledImages) -> HyperRule:
@@ -189,7 +198,7 @@ def description(images):
         "name": images.name,
         "num_images": len(images),
         "image_size": images.image_size,
-        "labels_crc32": zlib.crc32(images.labels.tobytes()),
+        "fingerprint": zlib.crc32(images.labels.tobytes(), images.fingerprint),
     }
 
 

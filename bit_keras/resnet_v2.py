@@ -6,6 +6,8 @@ Every variable's path is its name in the published checkpoints (without their le
 because layers and scopes are named as the checkpoints' are.
 """
 
+import numbers
+
 import keras
 from keras import layers, ops
 
@@ -54,8 +56,8 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
         Kolesnikov et al., 2020, "Big Transfer (BiT): General Visual Representation Learning",
         https://arxiv.org/abs/1912.11370
     """
-    units = UNITS.get(depth) if isinstance(depth, int) else tuple(depth)
-    if not units or not all(isinstance(n, int) and n >= 1 for n in units):
+    units = depth if isinstance(depth, (tuple, list)) else UNITS.get(depth)
+    if not units or not all(isinstance(n, numbers.Integral) and n >= 1 for n in units):
         raise ValueError(f"depth must be 50, 101, 152 or a tuple of units a block, got {depth!r}.")
     root_channels = round(64 * width)
     if root_channels < 2 or root_channels != 64 * width:
@@ -79,7 +81,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     x = layers.MaxPooling2D(3, 2, name="root_pool")(x)
     for b, n in enumerate(units):
         stride = 1 if b == 0 else 2
-        x = Block(n, root_channels * 2**b, stride, style, name=f"block{b + 1}")(x)
+        x = Block(int(n), root_channels * 2**b, stride, style, name=f"block{b + 1}")(x)
     x = normalization(style)(x)
     x = layers.ReLU(name="relu")(x)
     # Mean and logits are float32 under every dtype policy.
@@ -101,7 +103,7 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     Raises:
         ValueError: If `num_classes` is negative, or the model has no layer named `pooled`.
     """
-    if not (isinstance(num_classes, int) and num_classes >= 0):
+    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
         raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
     if "pooled" not in {layer.name for layer in model.layers}:
         raise ValueError(
@@ -110,7 +112,7 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
         )
     x = model.get_layer("pooled").output
     if num_classes:
-        x = Head(num_classes, dtype="float32", name="head")(x)
+        x = Head(int(num_classes), dtype="float32", name="head")(x)
     return keras.Model(model.input, x, name=model.name)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import numbers
 import os
 import pathlib
 import re
@@ -48,8 +49,11 @@ def list_models(pattern: str = "*") -> list[str]:
     Args:
         pattern: A shell pattern, such as "BiT-M-*" or "vtab/*-run0-cifar100".
     """
-    embedded = (path.stem for path in EMBEDDED.glob("*.npz"))
-    return sorted(fnmatch.filter((*PUBLISHED, *embedded), pattern))
+    return sorted(fnmatch.filter((*PUBLISHED, *embedded_models()), pattern))
+
+
+def embedded_models():
+    return [path.stem for path in EMBEDDED.glob("*.npz")]
 
 
 def load(
@@ -82,25 +86,28 @@ def load(
         CheckpointError: If a file is damaged, or does not hold a BiT.
         DownloadError: If a published file cannot be fetched.
     """
-    if num_classes is not None and not (isinstance(num_classes, int) and num_classes >= 0):
+    if num_classes is not None and not (
+        isinstance(num_classes, numbers.Integral) and num_classes >= 0
+    ):
         raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
     if init not in ("pretrained", "random"):
         raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
+    check_source(source)
     name = os.fspath(source)
     path = pathlib.Path(name)
+    if sha256 and name not in PUBLISHED:
+        raise ValueError(f"sha256 pins a file that is downloaded, and {name} is not; leave it out.")
     if name in PUBLISHED:
         units, width = architecture_of_name(name)
         keras_name = name.replace("/", "_")
         if init == "random":
-            return ResNetV2(units, width, num_classes or 0, name=keras_name)
+            if num_classes is None:
+                raise ValueError('num_classes must be given with init="random"; 0 is no head.')
+            return ResNetV2(units, width, num_classes, name=keras_name)
         path = fetch(f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
         return load_npz(path, num_classes, keras_name, expected=(units, width))
-    if (EMBEDDED / f"{name}.npz").is_file():
+    if name in embedded_models():
         return load_npz(EMBEDDED / f"{name}.npz", num_classes, name, init)
-    if path.suffix not in (".npz", ".keras"):
-        raise ValueError(unknown_model(name, path))
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}; expected the path of an .npz or .keras file.")
     if path.suffix == ".npz":
         return load_npz(path, num_classes, path.stem, init)
     if init == "random":
@@ -116,17 +123,27 @@ def load(
     return model if num_classes is None else with_head(model, num_classes)
 
 
-def unknown_model(name, path):
+def check_source(source: str | os.PathLike) -> None:
+    """Raises ValueError for what `load` cannot know: a wrong name, a file that is not there."""
+    name, path = os.fspath(source), pathlib.Path(source)
+    if name in PUBLISHED or name in embedded_models():
+        return
+    if path.suffix in (".npz", ".keras"):
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}; give the path of an .npz or .keras file.")
+        return
     if path.exists():
-        return f"cannot load {path}; expected an .npz or .keras file, or one of list_models()."
+        raise ValueError(
+            f"cannot load {path}; expected an .npz or .keras file, or one of list_models()."
+        )
     if re.match(r"BiT-L\b", name):
-        return (
+        raise ValueError(
             f"{name} cannot be had: its weights were trained on JFT-300M, a data set internal to "
             "Google, and were never released; the largest published models are BiT-M."
         )
     near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "bit_keras.list_models() lists all."
-    return f"there is no model named {name!r} and no such file; {hint}"
+    raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
 
 
 def load_npz(path, num_classes, model_name, init="pretrained", expected=None):
@@ -139,7 +156,9 @@ def load_npz(path, num_classes, model_name, init="pretrained", expected=None):
             f"{expected[1]} were expected; delete it and load again."
         )
     if init == "random":
-        return ResNetV2(units, width, num_classes or 0, name=model_name)
+        return ResNetV2(
+            units, width, classes if num_classes is None else num_classes, name=model_name
+        )
     model = ResNetV2(
         units,
         width,
@@ -166,14 +185,22 @@ def architecture(shapes, source):
             block, unit = map(int, match.groups())
             last_units[block] = max(unit, last_units.get(block, 0))
     root = shapes.get("root_block/standardized_conv2d/kernel", ())
-    if not last_units or sorted(last_units) != [*range(1, len(last_units) + 1)] or len(root) != 4:
+    head = shapes.get("head/conv2d/kernel", (1, 1, 1, 0))
+    if (
+        not last_units
+        or sorted(last_units) != [*range(1, len(last_units) + 1)]
+        or root[:3] != (7, 7, 3)
+        or root[3] < 2
+        or len(head) != 4
+    ):
         some = ", ".join(sorted(shapes)[:3])
         raise CheckpointError(
             f"{source} is not a BiT checkpoint: expected resnet/root_block/standardized_conv2d/"
-            f"kernel and the units of block1, block2, ..., found {some or 'nothing'}."
+            "kernel of shape [7, 7, 3, 64 * width], the units of block1, block2, ..., and at most "
+            f"one head of 4 dimensions, found {some or 'nothing'}."
         )
     units = tuple(count for _, count in sorted(last_units.items()))
-    return units, root[-1] / 64, shapes.get("head/conv2d/kernel", (0,))[-1]
+    return units, root[3] / 64, head[3]
 
 
 def architecture_of_name(name):

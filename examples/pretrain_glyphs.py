@@ -12,10 +12,11 @@ import pathlib
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 import bit_keras
 from bit_keras import checkpoints, hyperrule, training
+from bit_keras.cli import application
 from bit_keras.data import glyphs
 
 FONTS = flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
@@ -35,12 +36,14 @@ def rendered(folder):
         coverage = glyphs.read_coverage(glyphs.find_fonts(FONTS.value))
         images, labels, names = glyphs.render(coverage, glyphs.choose_characters(coverage))
         file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(file, images=images, labels=labels, class_names=np.array(names))
+        whole = file.with_suffix(".tmp.npz")
+        np.savez(whole, images=images, labels=labels, class_names=np.array(names))
+        whole.rename(file)
     with np.load(file) as arrays:
-        return arrays["images"], arrays["labels"], arrays["class_names"]
+        return arrays["images"], arrays["labels"], arrays["class_names"].tolist()
 
 
-def main(_):
+def main():
     keras.utils.set_random_seed(SEED.value)
     workdir = pathlib.Path(WORKDIR.value)
     images, labels, names = rendered(workdir)
@@ -72,27 +75,29 @@ def main(_):
     schedule = hyperrule.Schedule(
         BASE_LR.value, steps // 20, (steps * 5 // 10, steps * 7 // 10, steps * 9 // 10)
     )
-    config = {flag: globals()[flag].value for flag in ("STEPS", "BATCH", "BASE_LR", "SEED")}
-    run = training.RunFolder(workdir, {**config, "glyphs": len(images), "classes": len(names)})
-    training.train(
-        model,
-        lambda step: batches(train, step),
-        loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
-        optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
-        steps=steps,
-        run=run,
-        weight_decay=WEIGHT_DECAY.value,
-        evaluate=accuracy,
-        evaluate_every=1_000,
-        checkpoint_every=1_000,
-    )
-    run.finish({**accuracy(), "steps": steps, "glyphs": len(images), "classes": len(names)})
-    # Features only, at half precision: the head's classes mean nothing to a user, and two
-    # megabytes are enough for a wheel.
-    body = {v.path: v.numpy().astype("float16") for v in model.variables if "head/" not in v.path}
-    checkpoints.save_npz(workdir / f"{model.name}.npz", body, compressed=True)
-    print(f"wrote {workdir / model.name}.npz, held-out accuracy {accuracy()}")
+    settings = ("steps", "batch", "base_lr", "weight_decay", "seed")
+    config = {name: flags.FLAGS[name].value for name in settings}
+    with training.RunFolder(workdir, {**config, "glyphs": len(images), "classes": names}) as run:
+        training.train(
+            model,
+            lambda step: batches(train, step),
+            loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
+            optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
+            steps=steps,
+            run=run,
+            weight_decay=WEIGHT_DECAY.value,
+            evaluate=accuracy,
+            evaluate_every=1_000,
+            checkpoint_every=1_000,
+        )
+        # Features only, at half precision: the head's classes mean nothing to a user, and two
+        # megabytes are enough for a wheel.
+        body = {v.path: v.numpy() for v in model.variables if not v.path.startswith("head/")}
+        half = {path: array.astype("float16") for path, array in body.items()}
+        checkpoints.save_npz(workdir / f"{model.name}.npz", half, compressed=True)
+        run.finish({**accuracy(), "steps": steps})
+    print(f"wrote {workdir / model.name}.npz")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    application.run(main)

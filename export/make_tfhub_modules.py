@@ -11,9 +11,11 @@ import pathlib
 import tarfile
 import tempfile
 
-from absl import app, flags
+from absl import flags
 
 import bit_keras
+from bit_keras.cli import application
+from bit_keras.resnet_v2 import with_head
 
 MODELS = flags.DEFINE_list("models", None, "Names of bit_keras.list_models(), or files.")
 OUTPUT = flags.DEFINE_string("output", "hub", "The folder of archives.")
@@ -33,14 +35,14 @@ def write_archive(model, path):
     print(f"{path}: {size:.1f} MB, answers within {difference:.1g} of the model")
 
 
-def main(_):
+def main():
     for source in MODELS.value:
         folder = pathlib.Path(OUTPUT.value) / pathlib.Path(source).name
-        write_archive(bit_keras.load(source, num_classes=0), folder / "feature_vector.tar.gz")
-        classifier = bit_keras.load(source)
-        if classifier.layers[-1].name == "head":
-            write_archive(classifier, folder / "classification.tar.gz")
+        model = bit_keras.load(source)
+        write_archive(with_head(model, 0), folder / "feature_vector.tar.gz")
+        if model.layers[-1].name == "head":
+            write_archive(model, folder / "classification.tar.gz")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    application.run(main)

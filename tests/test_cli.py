@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -11,9 +12,14 @@ import pytest
 
 
 def finetune(*arguments, cwd):
+    command = [sys.executable, "-m", "bit_keras.cli.finetune", *arguments]
+    return typed(command, cwd)
+
+
+def typed(command, cwd):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
-        [sys.executable, "-m", "bit_keras.cli.finetune", *arguments],
+        command,
         cwd=cwd,
         env=environment,
         capture_output=True,
@@ -51,9 +57,19 @@ def test_a_folder_of_photos(photos, tmp_path):
     assert "--logdir=out --name=first" in (tmp_path / "out/first/report.html").read_text()
     assert (config["rule"]["crop"], config["batch_split"], config["seed"]) == (32, 2, 1)
     assert (tmp_path / "out/first/model/saved_model.pb").exists()
+    assert (tmp_path / "out/first/labels.txt").read_text() == "blue\nred\n"
     again = finetune("--dataset=photos", "--logdir=out", "--name=first", cwd=tmp_path)
     assert again.returncode == 2
-    assert "holds another run" in again.stderr
+    assert "holds a finished run already" in again.stderr
+
+
+def test_the_installed_command_helps(tmp_path):
+    script = pathlib.Path(sys.executable).with_name("bit-finetune")
+    done = typed([script, "--help"], tmp_path)
+    assert "fine-tunes a BiT on labelled images" in done.stdout
+    for flag in ("--model", "--dataset", "--examples_per_class_seed", "--batch_split", "--logdir"):
+        assert flag in done.stdout
+    assert "Did you mean: batch_split" in typed([script, "--batch_splt=2"], tmp_path).stderr
 
 
 @pytest.mark.parametrize(
@@ -62,6 +78,7 @@ def test_a_folder_of_photos(photos, tmp_path):
         (["--model=BiT-M-R50"], "no model named 'BiT-M-R50'"),
         (["--model=BiT-L-R152x4"], "never released"),
         (["--dataset=./nowhere"], "nowhere is not a folder"),
+        (["--dataset=cifr10"], "there is no folder 'cifr10', and TensorFlow Datasets has no"),
         (["--dataset=photos", "--examples_per_class=9"], "fewer than the 9 examples"),
         (["--crop=16"], "crop must be 32 or more, got 16"),
         (["--bit_pretrained_dir=nowhere"], "no file nowhere"),
@@ -71,8 +88,9 @@ def test_a_folder_of_photos(photos, tmp_path):
 def test_mistakes_get_one_sentence(photos, tmp_path, arguments, message):
     done = finetune(*arguments, cwd=tmp_path)
     assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
+    *_, last = done.stderr.splitlines()  # what comes before is TensorFlow's greeting
+    assert last.startswith("error: ")
+    assert message in last
+    assert done.stderr.count("error: ") == 1
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()

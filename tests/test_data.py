@@ -11,6 +11,7 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 from bit_keras import data
 
@@ -460,3 +461,25 @@ print({"sklearn", "tensorflow_datasets", "matplotlib"} & ({*sys.modules} - befor
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "set()"
+
+
+def test_fingerprints_tell_images_apart(tmp_path):
+    images = np.zeros((6, 32, 32, 3), np.uint8)
+    labels = np.array([0, 1] * 3)
+    one = data.from_arrays(images, labels, test=(images, labels))[0]
+    images[3, 5, 5] = 1
+    two = data.from_arrays(images, labels, test=(images, labels))[0]
+    found = {one.fingerprint, two.fingerprint, one.few_shot(1, 0).fingerprint}
+    assert len(found | {one.few_shot(1, 1).fingerprint}) == 4
+    assert one.few_shot(1, 1).fingerprint == one.few_shot(1, 1).fingerprint
+
+
+def test_a_folder_with_train_but_no_test_says_so(tmp_path):
+    for part in ("train", "val"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+    with pytest.raises(data.DataError, match="holds train and val and no test; rename"):
+        data.from_directory(tmp_path)
+
+
+def test_what_tfds_needs_for_a_real_download_is_installed():
+    assert tfds.builder("cifar10").url_infos  # reads its checksums, as preparing does first

@@ -78,8 +78,14 @@ def test_mistakes_are_named_and_nothing_is_touched(tiny, tmp_path):
         bit_keras.export(tiny, tmp_path / "b", format="h5")
     with pytest.raises(ExportError, match=r"must end in \.npz"):
         bit_keras.export(tiny, tmp_path / "b", format="npz")
-    for variant in ({"groups": 4}, {"norm": "batch"}, {"conv": "plain"}):
+    for variant, reason in (
+        ({"groups": 4}, "does not record the number of groups, 4"),
+        ({"norm": "batch"}, "cannot hold batch normalisation"),
+        ({"conv": "plain"}, "cannot hold plain convolutions"),
+    ):
         other = bit_keras.ResNetV2((1,), 0.25, 2, **variant)
-        with pytest.raises(ValueError, match=r"an npz holds models of 8 groups|not a BiT"):
+        with pytest.raises(ExportError, match=reason):
             bit_keras.export(other, tmp_path / "b.npz", format="npz")
+    with pytest.raises(ExportError, match="must not hold any of"):
+        bit_keras.export(tiny, tmp_path / "a[1]")
     assert [path.name for path in tmp_path.rglob("*")] == ["served", "thesis.doc"]

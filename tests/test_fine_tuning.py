@@ -48,6 +48,26 @@ def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
     assert np.mean(np.concatenate(answers)) == pytest.approx(result.metrics["accuracy"], abs=1e-3)
 
 
+def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_path, monkeypatch):
+    train, test = few
+    arguments = {"workdir": tmp_path / "run", "rule": QUICK.with_steps(4)}
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bit_keras.fine_tuning, "write_report", die)
+    with pytest.raises(KeyboardInterrupt):
+        bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
+    monkeypatch.undo()
+    other = data.digits(5, seed=2)  # as many of each class, but not the same
+    with pytest.raises(ValueError, match=r"holds another run, which differs in (test|train)"):
+        bit_keras.fine_tune("BiT-XS-R26x0.25", *other, **arguments)
+    result = bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
+    lines = (tmp_path / "run/metrics.jsonl").read_text()
+    assert lines.count("test_accuracy") == 1
+    assert result.metrics["steps"] == 4
+
+
 def test_scores_do_not_depend_on_the_batch(few, tiny):
     _, test = few
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, 10))
@@ -120,10 +140,10 @@ def test_mistakes_are_answered_before_anything_is_written(few, tmp_path, changes
 def test_a_workdir_of_another_run_and_other_classes_are_refused(few, tmp_path):
     train, test = few
     (tmp_path / "run").mkdir()
-    (tmp_path / "run/config.json").write_text('{"seed": 3}')
-    with pytest.raises(ValueError, match="holds another run"):
+    (tmp_path / "run/metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match="belong to no run"):
         bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, workdir=tmp_path / "run", rule=QUICK)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.json"]
     images = np.zeros((4, 32, 32, 3), "uint8")
     other, _ = data.from_arrays(images, np.array([0, 1, 0, 1]))
     with pytest.raises(ValueError, match="test must have the 10 classes of train"):

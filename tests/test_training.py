@@ -27,6 +27,10 @@ def batches(start_step):
     return tf.data.Dataset.counter(start_step, dtype=tf.int64).map(make)
 
 
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def run(path, steps=12, **settings):
     model = small_model()
     options = {
@@ -34,15 +38,16 @@ def run(path, steps=12, **settings):
         "batches": batches,
         "log_every": 5,
         "checkpoint_every": 4,
-        "run": RunFolder(path, {"steps": steps}),
         **settings,
     }
-    train(
-        model,
-        loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
-        steps=steps,
-        **options,
-    )
+    with RunFolder(path, {"steps": steps}) as folder:
+        train(
+            model,
+            loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
+            steps=steps,
+            run=folder,
+            **options,
+        )
     return model
 
 
@@ -59,9 +64,17 @@ def test_the_loop_is_keras_fit(tmp_path):
 
 
 @pytest.mark.parametrize("micro_batches", [2, 8])
-def test_micro_batches_have_the_gradient_of_the_whole(tmp_path, micro_batches):
+def test_micro_batches_have_the_gradient_of_the_whole(tmp_path, monkeypatch, micro_batches):
     whole = run(tmp_path / "whole", weight_decay=0.01)
+    seen = []
+    call = keras.layers.Dense.call
+    monkeypatch.setattr(
+        keras.layers.Dense,
+        "call",
+        lambda self, x, **kwargs: seen.append(x.shape[0]) or call(self, x, **kwargs),
+    )
     cut = run(tmp_path / "cut", weight_decay=0.01, micro_batches=micro_batches)
+    assert {n for n in seen if n} == {8 // micro_batches}  # it was cut indeed
     for a, b in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -83,31 +96,49 @@ def test_weight_decay_is_an_l2_penalty_on_kernels(tmp_path):
 def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path):
     undisturbed = run(tmp_path / "undisturbed")
 
-    def interrupt():
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):  # at step 6: the last checkpoint is of step 4
         run(tmp_path / "run", evaluate=interrupt, evaluate_every=6)
     resumed = run(tmp_path / "run")
     for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    history = RunFolder(tmp_path / "run", {"steps": 12}).history()
-    assert [line["step"] for line in history] == [5, 10, 12]
+    assert [line["step"] for line in lines(tmp_path / "run")] == [5, 10, 12]
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_mean_of_losses_leaves_no_step_out(tmp_path):
+    run(tmp_path / "often", log_every=1)
+    run(tmp_path / "run", log_every=6, evaluate=lambda: {"test_loss": 1.0}, evaluate_every=4)
+    each = [line["loss"] for line in lines(tmp_path / "often")]
+    means = [line["loss"] for line in lines(tmp_path / "run") if "loss" in line]
+    np.testing.assert_allclose(means, [np.mean(each[:6]), np.mean(each[6:])], rtol=1e-5)
+
+
+def test_a_line_that_was_being_written_does_not_stop_a_resume(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", evaluate=interrupt, evaluate_every=6)
+    with open(tmp_path / "run/metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "los')
+    (tmp_path / "run/config.json.tmp").write_text("{")
+    run(tmp_path / "run")
+    assert [line["step"] for line in lines(tmp_path / "run")] == [5, 10, 12]
 
 
 def test_a_checkpoint_holds_every_variable_of_a_model_of_nested_layers(tmp_path):
-    run = RunFolder(tmp_path / "run", {})
+    folder = RunFolder(tmp_path / "run", {})
     model = bit_keras.ResNetV2((2, 1), 0.25, 3, norm="batch")
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     optimizer.build(model.trainable_variables)
     rng = np.random.default_rng(0)
     for variable in (*model.variables, *optimizer.variables[2:]):
         variable.assign(rng.uniform(size=variable.shape))
-    run.save(model, optimizer, 7)
+    folder.save(model, optimizer, 7)
     twin = bit_keras.ResNetV2((2, 1), 0.25, 3, norm="batch")
     twin_optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     twin_optimizer.build(twin.trainable_variables)
-    assert run.restore(twin, twin_optimizer) == 7
+    assert folder.restore(twin, twin_optimizer) == 7
     for a, b in zip(model.variables, twin.variables, strict=True):
         np.testing.assert_array_equal(a, b)
     for a, b in zip(optimizer.variables, twin_optimizer.variables, strict=True):
@@ -121,9 +152,8 @@ def test_the_learning_rate_follows_the_schedule(tmp_path):
         steps=50,
         optimizer=keras.optimizers.SGD(rule.schedule(), momentum=0.9),
     )
-    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     # What is logged at step n is the rate of the step that comes next, n counted from 0.
-    for line in lines[:-1]:
+    for line in lines(tmp_path / "run")[:-1]:
         assert line["learning_rate"] == pytest.approx(rule.learning_rate(line["step"]))
         assert line["loss"] > 0
         assert line["images_per_second"] > 0
@@ -139,22 +169,38 @@ def test_scalars_reach_tensorboard(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(TrainingError, match=r"the loss became .* at or before step .*; lower"):
+    with pytest.raises(TrainingError, match=r"not finite .* learning rate of 1e\+38.*lower rate"):
         run(tmp_path / "run", steps=200, optimizer=keras.optimizers.SGD(1e38))
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    with pytest.raises(TrainingError, match="weights are not finite after step 1"):
+        run(tmp_path / "run", steps=1, optimizer=keras.optimizers.SGD(float("inf")))
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
 def test_a_folder_belongs_to_one_run(tmp_path):
-    first = RunFolder(tmp_path / "run", {"seed": 0, "rule": {"steps": 5, "decays": (1, 2)}})
-    RunFolder(tmp_path / "run", {"seed": 0, "rule": {"steps": 5, "decays": (1, 2)}})
-    before = sorted(tmp_path.rglob("config.json"))[0].read_text()
-    with pytest.raises(RunFolderError, match=r"differs in seed \(0 there, 1 here\)"):
-        RunFolder(tmp_path / "run", {"seed": 1, "rule": {"steps": 5, "decays": (1, 2)}})
-    assert sorted(tmp_path.rglob("config.json"))[0].read_text() == before
-    first.finish({"accuracy": 1.0})
+    run(tmp_path / "run")
+    before = (tmp_path / "run/config.json").read_text()
+    with pytest.raises(RunFolderError, match=r"differs in steps \(12 there, 13 here\)"):
+        RunFolder(tmp_path / "run", {"steps": 13})
+    assert (tmp_path / "run/config.json").read_text() == before
+    with RunFolder(tmp_path / "run", {"steps": 12}) as folder:
+        with pytest.raises(RunFolderError, match="another process is at the run"):
+            RunFolder(tmp_path / "run", {"steps": 12})
+        folder.finish({"accuracy": 1.0})
     with pytest.raises(RunFolderError, match="finished"):
-        RunFolder(tmp_path / "run", {"seed": 0, "rule": {"steps": 5, "decays": (1, 2)}})
+        RunFolder(tmp_path / "run", {"steps": 12})
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.doc").write_text("x")
     with pytest.raises(RunFolderError, match="belong to no run"):
         RunFolder(tmp_path / "other", {})
     assert [p.name for p in (tmp_path / "other").iterdir()] == ["thesis.doc"]
+    with pytest.raises(RunFolderError, match="must not hold any of"):
+        RunFolder(tmp_path / "a[1]", {})
+
+
+def test_before_its_first_checkpoint_a_run_can_begin_anew(tmp_path):
+    RunFolder(tmp_path / "run", {"batch_split": 1, "rule": (1, 2)}).close()
+    RunFolder(tmp_path / "run", {"batch_split": 8, "rule": (1, 2)}).close()
+    assert json.loads((tmp_path / "run/config.json").read_text())["batch_split"] == 8

@@ -71,6 +71,12 @@ def test_a_name_that_is_not_served_names_its_url(served):
         bit_keras.load("vtab/BiT-M-R50x1-run0-svhn")
 
 
+def test_numpy_integers_are_integers():
+    labels = np.array([0, 1, 2])
+    model = bit_keras.load("BiT-XS-R26x0.25", num_classes=labels.max() + 1)
+    assert model.output.shape == (None, 3)
+
+
 def test_random_init_has_the_architecture_and_downloads_nothing(served, images):
     model = bit_keras.load("BiT-M-R101x1", num_classes=10, init="random")
     assert model.count_params() == 42_512_970
@@ -125,6 +131,10 @@ def test_wrong_files_are_answered_with_help(tiny, tmp_path):
     np.savez(tmp_path / "b.npz", weight=np.zeros(3, "float32"))
     with pytest.raises(CheckpointError):
         bit_keras.load(tmp_path / "b.npz")
+    odd = {**weights(tiny), "root_block/standardized_conv2d/kernel": np.zeros(33, "float32")}
+    save_npz(tmp_path / "d.npz", odd)
+    with pytest.raises(CheckpointError, match="is not a BiT checkpoint"):
+        bit_keras.load(tmp_path / "d.npz")
     arrays = weights(tiny)
     arrays["head/conv2d/bias"] = np.zeros(9, "float32")
     del arrays["block2/unit01/b/group_norm/gamma"]

@@ -10,6 +10,11 @@ from ..training import TrainingError
 
 def run(main) -> None:
     """Runs `main()` on parsed flags; exits with 2 after a mistake, with 130 after Ctrl-C."""
+    # absl's --help tells of the module that was started, which is pip's script and not main's.
+    module = sys.modules[main.__module__]
+    for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, ()):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    sys.modules["__main__"].__doc__ = module.__doc__
 
     def guarded(arguments):
         if len(arguments) > 1:
@@ -20,8 +25,10 @@ def run(main) -> None:
         try:
             main()
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            print("interrupted; the same flags and --name go on from the last checkpoint")
             sys.exit(130)
+        except tf.errors.ResourceExhaustedError:
+            sys.exit(fail("a batch does not fit into memory; use a larger --batch_split"))
         except (ValueError, OSError, TrainingError) as error:
             if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows where
                 raise

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from .. import data
+from .. import data, zoo
 from ..fine_tuning import default_rule, fine_tune
 from . import application
 
@@ -67,6 +67,7 @@ def main():
     model = MODEL.value
     if BIT_PRETRAINED_DIR.value:
         model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
+    zoo.check_source(model)  # before a data set is read for nothing
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
@@ -89,7 +90,8 @@ def main():
         f"classes, tested on {len(test):,}.\n"
         f"HyperRule: {rule.steps:,} steps of {rule.batch} images, learning rate {rule.base_lr:g}, "
         f"resized to {rule.resize}, cropped to {rule.crop}, "
-        f"{f'mixup {rule.mixup_alpha:g}' if rule.mixup_alpha else 'no mixup'}.",
+        f"{f'mixup {rule.mixup_alpha:g}' if rule.mixup_alpha else 'no mixup'}.\n"
+        f"Run: {workdir}",
         flush=True,
     )
     result = fine_tune(
@@ -111,7 +113,8 @@ def main():
         f"loss {metrics['loss']:.4f} on {metrics['num_test']:,} test images, "
         f"after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
         f"Report:         {workdir / 'report.html'}\n"
-        f"TF-Hub module:  {workdir / 'model'}"
+        f"TF-Hub module:  {workdir / 'model'}, for images of {rule.crop} x {rule.crop}\n"
+        f"Its classes:    {workdir / 'labels.txt'}"
     )
 
 

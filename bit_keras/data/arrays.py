@@ -1,6 +1,7 @@
 """Labelled images from arrays in memory, and scikit-learn's handwritten digits."""
 
 import dataclasses
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -106,4 +107,5 @@ def _from_array(name, images, labels, class_names):
     def read(index):
         return tf.broadcast_to(tf.gather(pixels, index), [height, width, 3])
 
-    return LabeledImages(name, labels, class_names, (height, width), read)
+    fingerprint = zlib.crc32(np.ascontiguousarray(images))
+    return LabeledImages(name, labels, class_names, (height, width), read, fingerprint)

@@ -4,7 +4,7 @@ import pathlib
 
 from .arrays import digits
 from .directory import from_directory
-from .labeled_images import LabeledImages
+from .labeled_images import DataError, LabeledImages
 from .tfds_builder import from_tfds
 
 
@@ -29,7 +29,10 @@ def from_name(
     if looks_like_path or pathlib.Path(name).is_dir():
         train, test = from_directory(pathlib.Path(name).expanduser())
     else:
-        train, test = from_tfds(name)
+        try:
+            train, test = from_tfds(name)
+        except DataError as error:
+            raise DataError(f"there is no folder {name!r}, and {error}") from error
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     return train, test

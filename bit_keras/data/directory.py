@@ -4,6 +4,7 @@ import collections
 import os
 import pathlib
 import re
+import zlib
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
@@ -53,6 +54,11 @@ def from_directory(
         raise DataError(f"{path} is not a folder; give a folder of class folders")
     if not {"train", "test"} <= set(_class_folders(path)):
         class_names = _class_folders(path)
+        if "train" in class_names and {*class_names} <= {"train", "val", "valid", "validation"}:
+            raise DataError(
+                f"{path} holds {' and '.join(class_names)} and no test; rename the folder to test "
+                "on to test, or give a folder of class folders"
+            )
         return _read(path, path.name, class_names, class_names).split(test_fraction, seed)
 
     train_classes, test_classes = _class_folders(path / "train"), _class_folders(path / "test")
@@ -112,7 +118,9 @@ def _read(path, name, folders, class_names):
         return turn_upright(image, tf.gather(orientations, index))
 
     image_size = int(np.median(heights)), int(np.median(widths))
-    return LabeledImages(name, np.array(labels), class_names, image_size, read)
+    sizes = [(os.path.relpath(file, path), os.path.getsize(file)) for file in files]
+    fingerprint = zlib.crc32(repr(sizes).encode(errors="surrogateescape"))
+    return LabeledImages(name, np.array(labels), class_names, image_size, read, fingerprint)
 
 
 def _scan(files):

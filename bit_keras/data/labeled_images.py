@@ -1,6 +1,7 @@
 """Images with one class each, read one at a time by index: what every data source returns."""
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ class LabeledImages:
       read: scalar int64 tensor, 0 .. N - 1, -> uint8 [height, width, 3]. It is traced by
         `tf.data`, so arrays it uses must be eager tensors: those are captured, where NumPy
         arrays would become graph constants, which end at 2 GB.
+      fingerprint: a number that differs where the images do, to tell one run from another.
       augmentations: the random changes that leave the labels true, of "crop" and "flip".
 
     Raises:
@@ -34,6 +36,7 @@ class LabeledImages:
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     read: Callable[[tf.Tensor], tf.Tensor]
+    fingerprint: int = 0
     augmentations: frozenset[str] = frozenset({"crop", "flip"})
 
     def __post_init__(self):
@@ -70,6 +73,7 @@ class LabeledImages:
             name=name or self.name,
             labels=self.labels[indices],
             read=lambda index: self.read(tf.gather(table, index)),
+            fingerprint=zlib.crc32(indices.tobytes(), self.fingerprint),
         )
 
     def split(

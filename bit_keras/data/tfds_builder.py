@@ -3,6 +3,7 @@
 import difflib
 import io
 import os
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -55,6 +56,8 @@ def from_tfds(
         nearest = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
         raise DataError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
+    except ValueError as error:  # a configuration that it does not have, for one
+        raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
     features = dict(builder.info.features.items())
     if not (
         isinstance(features.get("image"), tfds.features.Image)
@@ -64,11 +67,19 @@ def from_tfds(
             f"{name} must have an `image` and a class `label` to be learned, but its features are "
             f"{', '.join(features)}"
         )
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # no network, no room, or files that must be fetched by hand
+        raise DataError(f"{name} cannot be prepared: {_sentence(error)}") from error
     default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
     splits = train_split or default_train, test_split or default_test
     _check_splits(builder, splits)
     return _read(builder, splits[0]), _read(builder, splits[1])
+
+
+def _sentence(error):
+    """TFDS explains over many lines; the first 300 characters of them on one."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _check_splits(builder, splits):
@@ -123,4 +134,5 @@ def _read(builder, split):
         class_names=builder.info.features["label"].names,
         image_size=(height, width),
         read=lambda index: decode_rgb(tf.gather(encoded, index)),
+        fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{len(labels)}".encode()),
     )

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .run_folder import RunFolder
 
-STEPS_PER_CALL = 10  # steps in one tf.function call: enough to hide the call, few enough to watch
+SECONDS_PER_CALL = 1.0  # of several steps in one tf.function: hides the call, yet can be watched
 
 
 class TrainingError(RuntimeError):
@@ -62,18 +62,19 @@ def train(
         return total, tape.gradient(total, [variable.value for variable in variables])
 
     def batch_gradients(images, labels):
-        batch = tf.shape(images)[0]
+        batch = images.shape[0]
         if micro_batches == 1:
-            total, sums = gradients(images, labels, tf.cast(batch, tf.float32))
-        else:
-            piece = batch // micro_batches
-            total = tf.zeros(())
-            sums = [tf.zeros(variable.shape) for variable in variables]
-            for m in tf.range(micro_batches):  # one after another: memory is that of one piece
-                rows = slice(m * piece, (m + 1) * piece)
-                part, gradient = gradients(images[rows], labels[rows], tf.cast(batch, tf.float32))
-                total += part
-                sums = [a + b for a, b in zip(sums, gradient, strict=True)]
+            return gradients(images, labels, batch)
+        pieces = [
+            tf.reshape(x, (micro_batches, batch // micro_batches, *x.shape[1:]))
+            for x in (images, labels)
+        ]
+        total = tf.zeros(())
+        sums = [tf.zeros(variable.shape) for variable in variables]
+        for m in tf.range(micro_batches):  # one after another: memory is that of one piece
+            part, gradient = gradients(*(piece[m] for piece in pieces), batch)
+            total += part
+            sums = [a + b for a, b in zip(sums, gradient, strict=True)]
         return total, sums
 
     def step(images, labels):
@@ -86,47 +87,53 @@ def train(
         optimizer.apply(sums, variables)
         return total
 
-    strategy = tf.distribute.get_strategy()
-
     @tf.function
     def run_steps(iterator, count):
         losses = tf.TensorArray(tf.float32, count)
         for i in tf.range(count):
-            total = strategy.run(step, args=next(iterator))
-            total = strategy.reduce(tf.distribute.ReduceOp.SUM, total, axis=None)
-            losses = losses.write(i, total)
+            losses = losses.write(i, step(*next(iterator)))
         return losses.stack()
 
     done = run.restore(model, optimizer)
     iterator = iter(batches(done))
-    batch = None
-    clock, since, losses = time.perf_counter(), done, []
+    batch = iterator.element_spec[0].shape[0]
+    events = [log_every, checkpoint_every, *([evaluate_every] if evaluate else [])]
+    per_call, losses, seconds = 1, [], 0.0
     with Progress(steps, done) as progress:
         while done < steps:
-            events = [log_every, checkpoint_every, *([evaluate_every] if evaluate else [])]
-            until = min(steps, done + STEPS_PER_CALL, *((done // e + 1) * e for e in events))
-            losses += run_steps(iterator, tf.constant(until - done)).numpy().tolist()
-            batch = batch or int(iterator.element_spec[0].shape[0])
+            until = min(steps, done + per_call, *((done // e + 1) * e for e in events))
+            start = time.perf_counter()
+            new = run_steps(iterator, tf.constant(until - done)).numpy().tolist()
+            elapsed = time.perf_counter() - start
+            if elapsed < SECONDS_PER_CALL and len(new) == per_call:
+                per_call *= 2
             done = until
+            losses, seconds = losses + new, seconds + elapsed
             lr = float(optimizer.learning_rate)
-            if not math.isfinite(losses[-1]):
-                raise TrainingError(
-                    f"the loss became {losses[-1]} at or before step {done} with learning rate "
-                    f"{lr:g}; lower the learning rate and start again from {run.last_checkpoint()}."
-                )
-            rate = batch * (done - since) / (time.perf_counter() - clock)
+            if not all(map(math.isfinite, new)):
+                stop(run, f"the loss is not finite at step {done} or just before it", lr)
+            saving = done % checkpoint_every == 0 or done == steps
+            if saving and not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in variables):
+                stop(run, f"weights are not finite after step {done}", lr)
+            rate = batch * len(losses) / seconds
             progress.update(done, loss=losses[-1], lr=lr, rate=rate)
             if done % log_every == 0 or done == steps:
                 mean = sum(losses) / len(losses)
                 run.log(done, loss=mean, learning_rate=lr, images_per_second=rate)
-                clock, since, losses = time.perf_counter(), done, []
-            if done % checkpoint_every == 0 or done == steps:
-                run.save(model, optimizer, done)
+                losses, seconds = [], 0.0
             if evaluate and done % evaluate_every == 0 and done < steps:
                 scalars = evaluate()
                 run.log(done, **scalars)
                 progress.note(done, scalars)
-                clock, since, losses = time.perf_counter(), done, []
+            if saving:
+                run.save(model, optimizer, done)
+
+
+def stop(run, what, lr):
+    raise TrainingError(
+        f"{what}, with a learning rate of {lr:g} (last good checkpoint: "
+        f"{run.last_checkpoint() or 'none'}); start a new run with a lower rate in another workdir."
+    )
 
 
 class Progress:

@@ -21,46 +21,74 @@ class RunFolder:
         checkpoints/   model, optimizer and step
         metrics.json   the final numbers; written last, so a folder that has it is a finished run
 
+    One process at a time holds a folder, until `close` or the end of a `with`.
+
     Args:
         path: The folder; made if it is missing.
         config: The run's settings, as JSON can hold them. Two runs are the same if these are.
 
     Raises:
-        RunFolderError: If the folder holds a run with other settings, a finished run, or files
-            that are no run's. Nothing is written then.
+        RunFolderError: If the folder holds a run with other settings, a finished run, a run that
+            another process is at, or files that are no run's. Nothing is written then.
     """
 
     def __init__(self, path: str | os.PathLike, config: dict):
         self.path = pathlib.Path(path)
+        if set("*?[]") & set(str(self.path.absolute())):
+            raise RunFolderError(
+                f"workdir must not hold any of * ? [ ], which TensorFlow expands, got {self.path}."
+            )
         config = json.loads(json.dumps(config))  # tuples become lists, as they will be when read
         file = self.path / "config.json"
         if file.exists():
             self._check_same_run(json.loads(file.read_text()), config)
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        elif self.path.exists() and (not self.path.is_dir() or self._strangers()):
             raise RunFolderError(
                 f"workdir {self.path} holds files that belong to no run; "
                 "choose a new or an empty folder."
             )
-        else:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(file, config)
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until `close`)
+        if not try_lock(self._lock):
+            self._lock.close()
+            raise RunFolderError(
+                f"another process is at the run in {self.path}; wait for it, or choose another "
+                "workdir."
+            )
+        write_json(file, config)
         self._events = tf.summary.create_file_writer(str(self.path))
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
+        """Lets another process have the folder."""
+        self._events.close()
+        self._lock.close()
+
+    def _strangers(self):
+        return [f for f in self.path.iterdir() if f.name != ".lock" and f.suffix != ".tmp"]
+
     def _check_same_run(self, before, now):
-        if changes := differences(before, now):
+        if (self.path / "metrics.json").exists():
+            raise RunFolderError(
+                f"workdir {self.path} holds a finished run already; choose another workdir."
+            )
+        # Before its first checkpoint a run can be begun anew with other settings.
+        changes = differences(before, now)
+        if changes and self.last_checkpoint():
             raise RunFolderError(
                 f"workdir {self.path} holds another run, which differs in {'; '.join(changes)}: "
                 "choose another workdir, or repeat that run's settings to go on with it."
-            )
-        if (self.path / "metrics.json").exists():
-            raise RunFolderError(
-                f"workdir {self.path} holds this run already, finished; choose another workdir."
             )
 
     def log(self, step: int, **scalars: float) -> None:
         """Adds one line of scalars to `metrics.jsonl` and to the TensorBoard events."""
         with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, **scalars}) + "\n")
+            file.write(json.dumps({"step": step, **scalars}, allow_nan=False) + "\n")
         with self._events.as_default(step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)
@@ -69,7 +97,13 @@ class RunFolder:
     def history(self) -> list[dict]:
         """Returns the lines of `metrics.jsonl`."""
         file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = []
+        for line in file.read_text().splitlines() if file.exists() else ():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:  # what was being written when the machine went down
+                break
+        return lines
 
     def _manager(self, model, optimizer, step):
         # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
@@ -100,13 +134,26 @@ class RunFolder:
             write_text(self.path / "metrics.jsonl", "".join(kept))
         return int(step)
 
-    def last_checkpoint(self) -> str:
-        """Returns the path of the last checkpoint, or says that there is none."""
-        return tf.train.latest_checkpoint(self.path / "checkpoints") or "the beginning"
+    def last_checkpoint(self) -> str | None:
+        """Returns the path of the last checkpoint, or None."""
+        return tf.train.latest_checkpoint(self.path / "checkpoints")
 
     def finish(self, metrics: dict) -> None:
         """Writes `metrics.json`, the run's last act."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def try_lock(file) -> bool:
+    """Locks a file for as long as it is open; False if another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: two processes are not kept apart
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def differences(before: dict, now: dict) -> list[str]:
@@ -120,7 +167,7 @@ def differences(before: dict, now: dict) -> list[str]:
 
 
 def write_json(path: pathlib.Path, value) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
