@@ -7,6 +7,7 @@ from .fine_tuning import FineTuning, fine_tune
 from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
 from .resnet_v2 import ResNetV2
+from .training import make_strategy
 from .zoo import list_models, load
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "fine_tune",
     "list_models",
     "load",
+    "make_strategy",
 ]

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from .data import LabeledImages, test_batches
@@ -24,7 +25,9 @@ def predict(model: keras.Model, images: LabeledImages, *, size: int, batch: int 
         leave=False,
         mininterval=1,
     )
-    return np.concatenate([model.predict_on_batch(x) for x, _ in batches])
+    # Not `model.predict`, which strategies of several workers do not let do its work.
+    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
+    return np.concatenate([forward(x).numpy() for x, _ in batches])
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:

@@ -16,7 +16,7 @@ from .exporting import export
 from .hyperrule import HyperRule
 from .reporting import write_report
 from .resnet_v2 import with_head
-from .training import RunFolder
+from .training import RunFolder, is_chief, make_strategy, wait_for_all_workers
 from .training import train as train_loop
 from .zoo import load
 
@@ -48,6 +48,7 @@ def fine_tune(
     examples_per_class_seed: int = 0,
     augmentations: Collection[str] | None = None,
     init: str = "pretrained",
+    strategy: str | tf.distribute.Strategy = "auto",
     seed: int = 0,
     batch_split: int = 1,
     evaluate_every: int | None = None,
@@ -72,6 +73,8 @@ def fine_tune(
         augmentations: The random changes that leave the labels true, of "crop" and "flip"; by
             default `train.augmentations`.
         init: "pretrained", or "random" for a model of the same architecture from scratch.
+        strategy: A name that `bit_keras.make_strategy` knows, or what it returned. The batch is
+            shared out; the result is the same as on one device but for rounding.
         seed: Of random weights, and of every batch.
         batch_split: Pieces a batch is cut into, to save memory, with the gradient of the whole;
             must divide the rule's batch.
@@ -105,7 +108,7 @@ def fine_tune(
             f"batch_split must divide the batch of {rule.batch} images, got {batch_split!r}."
         )
 
-    def batches(start_step):
+    def batches(start_step, part):
         return training_batches(
             train,
             batch=rule.batch,
@@ -116,15 +119,21 @@ def fine_tune(
             mixup_alpha=rule.mixup_alpha,
             random_crop="crop" in augmentations,
             random_flip="flip" in augmentations,
+            part=part,
         )
 
-    if isinstance(model, keras.Model):
-        if init != "pretrained":
-            raise ValueError(f'init must be "pretrained" for a model with weights, got {init!r}.')
-        model = with_head(model, train.num_classes)
-    else:
-        keras.utils.set_random_seed(seed)
-        model = load(model, num_classes=train.num_classes, init=init)
+    distribution = make_strategy(strategy) if isinstance(strategy, str) else strategy
+    with distribution.scope():
+        if isinstance(model, keras.Model):
+            if init != "pretrained":
+                raise ValueError(f'init must be "pretrained" for a model, got {init!r}.')
+            if distribution.num_replicas_in_sync > 1:  # weights must lie on every device
+                model = copied(model)
+            model = with_head(model, train.num_classes)
+        else:
+            keras.utils.set_random_seed(seed)
+            model = load(model, num_classes=train.num_classes, init=init)
+        optimizer = keras.optimizers.SGD(rule.schedule(), momentum=0.9)
 
     config = {
         "model": name,
@@ -140,31 +149,38 @@ def fine_tune(
         "seed": seed,
         "class_names": train.class_names,
     }
-    with RunFolder(workdir, config) as run:
+    with RunFolder(workdir, config, chief=is_chief(distribution)) as run:
         train_loop(
             model,
             batches,
+            batch=rule.batch,
             loss=lambda labels, logits: tf.nn.softmax_cross_entropy_with_logits(labels, logits),
-            optimizer=keras.optimizers.SGD(rule.schedule(), momentum=0.9),
+            optimizer=optimizer,
             steps=rule.steps,
             run=run,
+            strategy=distribution,
             micro_batches=batch_split,
             log_every=max(1, min(50, rule.steps // 50)),
             checkpoint_every=max(1, min(500, rule.steps // 10)),
             evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
             evaluate_every=evaluate_every or rule.steps,
         )
+        if distribution.num_replicas_in_sync > 1:
+            model = copied(model)  # on one device, for whoever uses it next
         metrics, probabilities = {}, None
         if test is not None:
             logits = predict(model, test, size=rule.crop)
             metrics = score(logits, test.labels)
             probabilities = tf.nn.softmax(logits).numpy()
-            if "test_accuracy" not in run.history()[-1]:  # or it was cut off after this line
+            if run.chief and "test_accuracy" not in run.history()[-1]:  # or cut off after this line
                 run.log(rule.steps, **prefixed(metrics))
+        metrics |= {"steps": rule.steps, "seconds": round(time.perf_counter() - start, 1)}
+        if not run.chief:
+            wait_for_all_workers(distribution)
+            return FineTuning(model, metrics, run.path)
         (run.path / "labels.txt").write_text("".join(f"{name}\n" for name in train.class_names))
         if not (run.path / "model").exists():  # or it was cut off after the export
             export(model, run.path / "model")
-        metrics |= {"steps": rule.steps, "seconds": round(time.perf_counter() - start, 1)}
         write_report(
             run.path / "report.html",
             title=f"{name} on {train.name}",
@@ -176,7 +192,9 @@ def fine_tune(
             class_names=train.class_names,
             read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
         )
+        metrics["seconds"] = round(time.perf_counter() - start, 1)
         run.finish(metrics)
+        wait_for_all_workers(distribution)
         return FineTuning(model, metrics, run.path)
 
 
@@ -190,6 +208,13 @@ def default_rule(model: str, train: LabeledImages) -> HyperRule:
     if pathlib.Path(model).name.startswith("BiT-XS-"):
         return rule.replace(batch=128, resize=36, crop=32)
     return rule
+
+
+def copied(model):
+    """A copy of a model, with weights of its own, under the strategy that is in scope."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def description(images):

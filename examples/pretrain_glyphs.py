@@ -80,7 +80,8 @@ def main():
     with training.RunFolder(workdir, {**config, "glyphs": len(images), "classes": names}) as run:
         training.train(
             model,
-            lambda step: batches(train, step),
+            lambda step, _: batches(train, step),
+            batch=BATCH.value,
             loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
             optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
             steps=steps,

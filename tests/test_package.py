@@ -12,7 +12,7 @@ OPTIONAL = {"keras_cv", "matplotlib", "tensorflow_datasets", "tensorflow_hub", "
 # A room may import from lower floors only; rooms of one floor do not know each other, except that
 # verbs may call verbs (ARCHITECTURE.md).
 FLOORS = {
-    **dict.fromkeys(("layers", "hyperrule", "checkpoints", "data", "training"), 0),
+    **dict.fromkeys(("layers", "hyperrule", "recipes", "checkpoints", "data", "training"), 0),
     "resnet_v2": 1,
     "zoo": 2,
     "cli": 4,

@@ -16,13 +16,15 @@ def small_model():
     return keras.Sequential([keras.Input((6,)), hidden, keras.layers.Dense(3)])
 
 
-def batches(start_step):
+def batches(start_step, part=(0, 1)):
     """Eight examples a step, each a function of the step."""
 
     def make(step):
         x = tf.random.stateless_normal([8, 6], [step, 0])
         labels = tf.cast(x[:, 0] > 0, tf.int32) + tf.cast(x[:, 1] > 0, tf.int32)
-        return x, tf.one_hot(labels, 3)
+        k, n = part
+        rows = slice(k * 8 // n, (k + 1) * 8 // n)
+        return x[rows], tf.one_hot(labels, 3)[rows]
 
     return tf.data.Dataset.counter(start_step, dtype=tf.int64).map(make)
 
@@ -36,6 +38,7 @@ def run(path, steps=12, **settings):
     options = {
         "optimizer": keras.optimizers.SGD(0.1, momentum=0.9),
         "batches": batches,
+        "batch": 8,
         "log_every": 5,
         "checkpoint_every": 4,
         **settings,

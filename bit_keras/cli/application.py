@@ -5,11 +5,13 @@ import sys
 import tensorflow as tf
 from absl import app, flags, logging
 
-from ..training import TrainingError
+from ..training import Interrupted, TrainingError
+
+STOPPED = 75  # by a signal, with everything saved: sysexits.h calls it a temporary failure
 
 
 def run(main) -> None:
-    """Runs `main()` on parsed flags; exits with 2 after a mistake, with 130 after Ctrl-C."""
+    """Runs `main()` on parsed flags; exits with 2 after a mistake, with 75 after a signal."""
     # absl's --help tells of the module that was started, which is pip's script and not main's.
     module = sys.modules[main.__module__]
     for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, ()):
@@ -24,8 +26,11 @@ def run(main) -> None:
             tf.get_logger().setLevel("WARNING")
         try:
             main()
+        except Interrupted as stop:
+            print(f"{stop}; the same flags and --name go on from there", file=sys.stderr)
+            sys.exit(STOPPED)
         except KeyboardInterrupt:
-            print("interrupted; the same flags and --name go on from the last checkpoint")
+            print("interrupted before or after training", file=sys.stderr)
             sys.exit(130)
         except tf.errors.ResourceExhaustedError:
             sys.exit(fail("a batch does not fit into memory; use a larger --batch_split"))

@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from .. import data, zoo
+from .. import data, training, zoo
 from ..fine_tuning import default_rule, fine_tune
 from . import application
 
@@ -52,6 +52,9 @@ AUGMENTATIONS = flags.DEFINE_multi_enum(
     "Random changes that leave the labels true, each with a flag; by default the data set's own.",
 )
 INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weights to start from.")
+STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
 EVAL_EVERY = flags.DEFINE_integer(
     "eval_every", None, "Steps between two tests; by default only the last.", lower_bound=1
@@ -64,6 +67,7 @@ BIT_PRETRAINED_DIR = flags.DEFINE_string(
 
 
 def main():
+    strategy = training.make_strategy(STRATEGY.value)  # workers connect before all else
     model = MODEL.value
     if BIT_PRETRAINED_DIR.value:
         model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
@@ -102,6 +106,7 @@ def main():
         rule=rule,
         augmentations=AUGMENTATIONS.value and set(AUGMENTATIONS.value) - {"none"},
         init=INIT.value,
+        strategy=strategy,
         seed=SEED.value,
         batch_split=BATCH_SPLIT.value,
         evaluate_every=EVAL_EVERY.value,

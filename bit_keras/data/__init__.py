@@ -6,10 +6,12 @@ from .by_name import from_name
 from .directory import from_directory
 from .labeled_images import DataError, LabeledImages
 from .tfds_builder import from_tfds
+from .upstream_batches import centre_crop_batches, upstream_batches
 
 __all__ = [
     "DataError",
     "LabeledImages",
+    "centre_crop_batches",
     "digits",
     "from_arrays",
     "from_directory",
@@ -17,4 +19,5 @@ __all__ = [
     "from_tfds",
     "test_batches",
     "training_batches",
+    "upstream_batches",
 ]

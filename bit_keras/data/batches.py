@@ -51,7 +51,7 @@ def training_batches(
       DataError: sizes below 32, `crop` above `resize`, `batch` below 1 or not divided by n, a
         negative `start_step` or `mixup_alpha`.
     """
-    _check_sizes(batch, resize=resize, crop=crop)
+    check_sizes(batch, resize=resize, crop=crop)
     if crop > resize:
         raise DataError(f"crop must not exceed resize, got crop={crop} and resize={resize}")
     if start_step < 0 or mixup_alpha < 0:
@@ -75,7 +75,7 @@ def training_batches(
     def example(count):
         position = count // len(rows_read) * batch + rows_read[count % len(rows_read)]
         index = shuffled(position, len(images), order_key)
-        image = _resized(images.read(index), resize if random_crop else crop)
+        image = resized(images.read(index), resize if random_crop else crop)
         top, left, side = tf.unstack(tf.random.stateless_uniform([3], [augment_key, position]))
         if random_crop:
             top, left = (tf.cast(u * (resize - crop + 1), tf.int32) for u in (top, left))
@@ -116,12 +116,12 @@ def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dat
     Raises:
       DataError: `size` below 32 or `batch` below 1.
     """
-    _check_sizes(batch, size=size)
+    check_sizes(batch, size=size)
     with tf.device("CPU:0"):
         labels = tf.constant(images.labels)
 
     def example(index):
-        image = _resized(images.read(index), size) / 255
+        image = resized(images.read(index), size) / 255
         return image, tf.one_hot(tf.gather(labels, index), images.num_classes)
 
     return (
@@ -132,7 +132,7 @@ def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dat
     )
 
 
-def _check_sizes(batch, **sizes):
+def check_sizes(batch, **sizes):
     if batch < 1:
         raise DataError(f"batch must be 1 or more, got {batch}")
     for name, size in sizes.items():
@@ -160,7 +160,7 @@ def shuffled(position: tf.Tensor, num_images: int, key: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _resized(image, size):
+def resized(image, size):
     """Bilinear without antialiasing, as in the reference code: uint8 -> float32 in [0, 255]."""
     image = tf.ensure_shape(image, [None, None, 3])  # what a `read` promises, its ops may forget
     return tf.image.resize(image, (size, size), "bilinear", antialias=False)

@@ -1,6 +1,18 @@
 """Training: the loop, and the folder a run lives in. Knows nothing of BiT."""
 
-from .loop import TrainingError, train
+from .loop import Interrupted, TrainingError, train
 from .run_folder import RunFolder, RunFolderError
+from .strategies import STRATEGIES, StrategyError, is_chief, make_strategy, wait_for_all_workers
 
-__all__ = ["RunFolder", "RunFolderError", "TrainingError", "train"]
+__all__ = [
+    "STRATEGIES",
+    "Interrupted",
+    "RunFolder",
+    "RunFolderError",
+    "StrategyError",
+    "TrainingError",
+    "is_chief",
+    "make_strategy",
+    "train",
+    "wait_for_all_workers",
+]

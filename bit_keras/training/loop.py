@@ -1,7 +1,9 @@
 """One training loop for every use: a model, a loss, an optimizer and batches by step number."""
 
 import math
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,18 +16,27 @@ from .run_folder import RunFolder
 SECONDS_PER_CALL = 1.0  # of several steps in one tf.function: hides the call, yet can be watched
 
 
+WORKERS_STEPS_PER_CALL = 10  # several workers must agree, and their clocks do not
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step, and from where to start again."""
 
 
+class Interrupted(RuntimeError):  # noqa: N818 (nothing is wrong)
+    """A signal asked for an end: the step was finished and saved, and the run can go on later."""
+
+
 def train(
     model: keras.Model,
-    batches: Callable[[int], tf.data.Dataset],
+    batches: Callable[[int, tuple[int, int]], tf.data.Dataset],
     *,
+    batch: int,
     loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     optimizer: keras.optimizers.Optimizer,
     steps: int,
     run: RunFolder,
+    strategy: tf.distribute.Strategy | None = None,
     micro_batches: int = 1,
     weight_decay: float = 0.0,
     log_every: int = 50,
@@ -35,84 +46,109 @@ def train(
 ) -> None:
     """Trains a model in place, going on from the run's last checkpoint where it has one.
 
+    SIGTERM and SIGINT end it after a step, on all workers after the same one, with a checkpoint.
+
     Args:
         model: Takes a batch's images and returns float32 logits.
-        batches: From a step number to an endless data set of `(images, labels)` that begins with
-            that step's batch; labels are what the loss takes.
+        batches: `batches(step, (k, n))` returns an endless data set of `(images, labels)` that
+            begins with that step's batch, of which it holds the k-th of n equal slices; labels are
+            what the loss takes.
+        batch: Images a step, over all replicas and workers.
         loss: `loss(labels, logits)` returns one value an example, float32 `[batch]`.
         optimizer: Fresh, with a learning-rate schedule or a number.
         steps: The step to stop at, counted from the start of the run.
         run: Where scalars and checkpoints go.
-        micro_batches: Pieces a batch is cut into, to save memory; gradients are those of the whole.
+        strategy: The one in whose scope model and optimizer were made; none by default.
+        micro_batches: Pieces a replica's batch is cut into, to save memory; gradients are those of
+            the whole.
         weight_decay: L2 penalty's factor, added to the gradient of variables named `kernel`.
         log_every: Steps between two lines in the run's logs.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
         evaluate: Returns scalars to log; called every `evaluate_every` steps, not after the last.
 
     Raises:
-        TrainingError: If the loss is not finite.
+        ValueError: If replicas times `micro_batches` do not divide the batch.
+        TrainingError: If the loss or a weight is not finite.
+        Interrupted: After SIGTERM or SIGINT.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if batch % (replicas * micro_batches):
+        raise ValueError(
+            f"the batch must be divided by {replicas} replicas times {micro_batches} pieces, "
+            f"got {batch} images."
+        )
     variables = model.trainable_variables
-    optimizer.build(variables)
+    with strategy.scope():
+        optimizer.build(variables)
     kernels = [variable.path.endswith("kernel") for variable in variables]
 
-    def gradients(images, labels, batch):
+    def gradients(images, labels):
         with tf.GradientTape() as tape:
             total = tf.reduce_sum(loss(labels, model(images, training=True))) / batch
         return total, tape.gradient(total, [variable.value for variable in variables])
 
     def batch_gradients(images, labels):
-        batch = images.shape[0]
         if micro_batches == 1:
-            return gradients(images, labels, batch)
-        pieces = [
-            tf.reshape(x, (micro_batches, batch // micro_batches, *x.shape[1:]))
-            for x in (images, labels)
-        ]
+            return gradients(images, labels)
+        piece = images.shape[0] // micro_batches
+        pieces = [tf.reshape(x, (micro_batches, piece, *x.shape[1:])) for x in (images, labels)]
         total = tf.zeros(())
         sums = [tf.zeros(variable.shape) for variable in variables]
         for m in tf.range(micro_batches):  # one after another: memory is that of one piece
-            part, gradient = gradients(*(piece[m] for piece in pieces), batch)
+            part, gradient = gradients(*(piece[m] for piece in pieces))
             total += part
             sums = [a + b for a, b in zip(sums, gradient, strict=True)]
         return total, sums
 
     def step(images, labels):
         total, sums = batch_gradients(images, labels)
-        if weight_decay:
+        if weight_decay:  # once in all, and the optimizer adds up the replicas' gradients
             sums = [
-                gradient + weight_decay * variable.value if is_kernel else gradient
+                gradient + weight_decay / replicas * variable.value if is_kernel else gradient
                 for gradient, variable, is_kernel in zip(sums, variables, kernels, strict=True)
             ]
         optimizer.apply(sums, variables)
         return total
 
+    def over_replicas(value):
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+
     @tf.function
-    def run_steps(iterator, count):
+    def run_steps(iterator, count, asked_to_stop):
         losses = tf.TensorArray(tf.float32, count)
         for i in tf.range(count):
-            losses = losses.write(i, step(*next(iterator)))
-        return losses.stack()
+            losses = losses.write(i, over_replicas(strategy.run(step, args=next(iterator))))
+        # Every worker learns what any of them was asked.
+        stopping = over_replicas(strategy.run(lambda: tf.identity(asked_to_stop)))
+        return losses.stack(), stopping
+
+    def own_batches(context):
+        part = (context.input_pipeline_id, context.num_input_pipelines)
+        slices = batches(done, part)
+        return slices if replicas == part[1] else slices.rebatch(batch // replicas)
 
     done = run.restore(model, optimizer)
-    iterator = iter(batches(done))
-    batch = iterator.element_spec[0].shape[0]
+    iterator = iter(strategy.distribute_datasets_from_function(own_batches))
+    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
     events = [log_every, checkpoint_every, *([evaluate_every] if evaluate else [])]
-    per_call, losses, seconds = 1, [], 0.0
-    with Progress(steps, done) as progress:
+    per_call = WORKERS_STEPS_PER_CALL if several_workers else 1
+    losses, seconds = [], 0.0
+    with Progress(steps, done) as progress, SignalFlag() as asked:
         while done < steps:
             until = min(steps, done + per_call, *((done // e + 1) * e for e in events))
             start = time.perf_counter()
-            new = run_steps(iterator, tf.constant(until - done)).numpy().tolist()
+            count, flag = tf.constant(until - done), tf.constant(float(bool(asked.by)))
+            new, stopping = (x.numpy().tolist() for x in run_steps(iterator, count, flag))
             elapsed = time.perf_counter() - start
-            if elapsed < SECONDS_PER_CALL and len(new) == per_call:
+            if elapsed < SECONDS_PER_CALL and len(new) == per_call and not several_workers:
                 per_call *= 2
             done = until
             losses, seconds = losses + new, seconds + elapsed
-            lr = float(optimizer.learning_rate)
+            lr = float(strategy.experimental_local_results(optimizer.learning_rate)[0])
             if not all(map(math.isfinite, new)):
                 stop(run, f"the loss is not finite at step {done} or just before it", lr)
-            saving = done % checkpoint_every == 0 or done == steps
+            saving = done % checkpoint_every == 0 or done == steps or stopping
             if saving and not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in variables):
                 stop(run, f"weights are not finite after step {done}", lr)
             rate = batch * len(losses) / seconds
@@ -127,6 +163,8 @@ def train(
                 progress.note(done, scalars)
             if saving:
                 run.save(model, optimizer, done)
+            if stopping and done < steps:
+                raise Interrupted(f"stopped by a signal at step {done} of {steps}, which is saved")
 
 
 def stop(run, what, lr):
@@ -134,6 +172,26 @@ def stop(run, what, lr):
         f"{what}, with a learning rate of {lr:g} (last good checkpoint: "
         f"{run.last_checkpoint() or 'none'}); start a new run with a lower rate in another workdir."
     )
+
+
+class SignalFlag:
+    """While it is entered, SIGTERM and SIGINT only set `by`; a second one acts as it used to."""
+
+    def __enter__(self):
+        self.by = None
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():  # Python allows no other
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.before[number] = signal.signal(number, self.note)
+        return self
+
+    def note(self, number, frame):
+        self.by = number
+        self.__exit__()
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
 
 
 class Progress:

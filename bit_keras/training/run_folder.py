@@ -26,14 +26,18 @@ class RunFolder:
     Args:
         path: The folder; made if it is missing.
         config: The run's settings, as JSON can hold them. Two runs are the same if these are.
+        chief: False for a worker that only reads: the chief writes for all.
 
     Raises:
         RunFolderError: If the folder holds a run with other settings, a finished run, a run that
             another process is at, or files that are no run's. Nothing is written then.
     """
 
-    def __init__(self, path: str | os.PathLike, config: dict):
+    def __init__(self, path: str | os.PathLike, config: dict, *, chief: bool = True):
         self.path = pathlib.Path(path)
+        self.chief = chief
+        if not chief:
+            return
         if set("*?[]") & set(str(self.path.absolute())):
             raise RunFolderError(
                 f"workdir must not hold any of * ? [ ], which TensorFlow expands, got {self.path}."
@@ -66,8 +70,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Lets another process have the folder."""
-        self._events.close()
-        self._lock.close()
+        if self.chief:
+            self._events.close()
+            self._lock.close()
 
     def _strangers(self):
         return [f for f in self.path.iterdir() if f.name != ".lock" and f.suffix != ".tmp"]
@@ -87,6 +92,8 @@ class RunFolder:
 
     def log(self, step: int, **scalars: float) -> None:
         """Adds one line of scalars to `metrics.jsonl` and to the TensorBoard events."""
+        if not self.chief:
+            return
         with open(self.path / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"step": step, **scalars}, allow_nan=False) + "\n")
         with self._events.as_default(step):
@@ -117,8 +124,9 @@ class RunFolder:
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
         """Writes a checkpoint; the one before it is kept."""
-        manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
-        manager.save(checkpoint_number=step)
+        if self.chief:
+            manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
+            manager.save(checkpoint_number=step)
 
     def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
@@ -129,10 +137,11 @@ class RunFolder:
         manager = self._manager(model, optimizer, step)
         if manager.latest_checkpoint:
             manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
-        if history := self.history():
-            kept = [json.dumps(line) + "\n" for line in history if line["step"] <= int(step)]
+        done = int(tf.convert_to_tensor(step))
+        if self.chief and (history := self.history()):
+            kept = [json.dumps(line) + "\n" for line in history if line["step"] <= done]
             write_text(self.path / "metrics.jsonl", "".join(kept))
-        return int(step)
+        return done
 
     def last_checkpoint(self) -> str | None:
         """Returns the path of the last checkpoint, or None."""

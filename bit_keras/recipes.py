@@ -1,0 +1,175 @@
+"""The protocols BiT's upstream models were trained by, as data.
+
+Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370), hyper-parameters of upstream
+pre-training: SGD with momentum 0.9, random-resized crops and horizontal flips.
+"""
+
+import dataclasses
+import itertools
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class UpstreamRecipe:
+    """The settings of one pre-training; the defaults are what the paper's three runs share.
+
+    Epochs become steps by rounding up: epoch e is over at the first step before which e times the
+    number of images were shown.
+
+    Attributes:
+        epochs: Passes over the images.
+        decay_epochs: The rate is divided by ten at the first step *at* the end of each of these.
+        loss: "softmax" for one label an image, "sigmoid" for any number of them.
+        batch: Images a step.
+        base_lr: The highest learning rate.
+        warmup_steps: The rate rises linearly from 0 and is whole at this step; 0 for none.
+        weight_decay: Coefficient of the weight decay.
+        crop: Side of the square that is trained and tested on, in pixels.
+        test_resize: What the short side of a test image becomes before the crop, in pixels.
+
+    Raises:
+        ValueError: A setting out of its range; the message says which.
+    """
+
+    epochs: int
+    decay_epochs: tuple[int, ...]
+    loss: str
+    batch: int = 4096
+    base_lr: float = 0.03 * 4096 / 256
+    warmup_steps: int = 5000
+    weight_decay: float = 1e-4
+    crop: int = 224
+    test_resize: int = 256
+
+    def __post_init__(self):
+        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
+        for field, least in {
+            "epochs": 1,
+            "batch": 1,
+            "warmup_steps": 0,
+            "weight_decay": 0,
+            "crop": 32,
+            "test_resize": self.crop,
+        }.items():
+            value = getattr(self, field)
+            if not value >= least:
+                raise ValueError(f"{field} must be {least} or more, got {value!r}.")
+        if not self.base_lr > 0:
+            raise ValueError(f"base_lr must be above 0, got {self.base_lr!r}.")
+        edges = (0, *self.decay_epochs, self.epochs)
+        if any(later <= earlier for earlier, later in itertools.pairwise(edges)):
+            raise ValueError(
+                f"decay_epochs must rise between 0 and the {self.epochs} epochs, got "
+                f"{self.decay_epochs}; change both together."
+            )
+        if self.loss not in ("softmax", "sigmoid"):
+            raise ValueError(f'loss must be "softmax" or "sigmoid", got {self.loss!r}.')
+
+    @property
+    def head_bias(self) -> float:
+        """Where the head's bias starts: at -10, every class of a sigmoid starts as absent."""
+        return -10.0 if self.loss == "sigmoid" else 0.0
+
+    def steps(self, num_examples: int) -> int:
+        """Returns the number of optimizer steps on so many images, the last one included."""
+        return self._steps(self.epochs, num_examples)
+
+    def learning_rate(self, step: int, num_examples: int) -> float:
+        """Returns the learning rate of a step, counted from 0.
+
+        Warm-up and decays multiply, so a decay inside the warm-up (few images) counts at once.
+
+        Raises:
+            ValueError: If the step is not one of the recipe's.
+        """
+        steps = self.steps(num_examples)
+        if not 0 <= step < steps:
+            raise ValueError(f"step must be from 0 to {steps - 1}, got {step!r}.")
+        decays = sum(step >= decay for decay in self._decay_steps(num_examples))
+        rate = self.base_lr / 10**decays
+        return rate * step / self.warmup_steps if step < self.warmup_steps else rate
+
+    def schedule(self, num_examples: int) -> "UpstreamSchedule":
+        """Returns the same learning rate as a Keras schedule, for an optimizer."""
+        return UpstreamSchedule(self.base_lr, self.warmup_steps, self._decay_steps(num_examples))
+
+    def replace(self, **changes) -> "UpstreamRecipe":
+        """Returns a copy with some settings changed, as `dataclasses.replace`."""
+        return dataclasses.replace(self, **changes)
+
+    def scaled_to_batch(self, batch: int) -> "UpstreamRecipe":
+        """Returns the recipe for another batch: the same rate an image, after as many images.
+
+        The rate is proportional to the batch, as the recipe itself has it (0.03 for every 256
+        images), and the warm-up takes as many images, so its steps are inversely proportional.
+
+        Raises:
+            ValueError: If the batch is below 1.
+        """
+        if batch < 1:
+            raise ValueError(f"batch must be 1 or more, got {batch!r}.")
+        return self.replace(
+            batch=batch,
+            base_lr=self.base_lr * batch / self.batch,
+            warmup_steps=round(self.warmup_steps * self.batch / batch),
+        )
+
+    def _steps(self, epochs, num_examples):
+        if num_examples < 1:
+            raise ValueError(f"num_examples must be 1 or more, got {num_examples!r}.")
+        return -(-epochs * num_examples // self.batch)
+
+    def _decay_steps(self, num_examples):
+        return tuple(self._steps(epoch, num_examples) for epoch in self.decay_epochs)
+
+
+RECIPES = {
+    # ILSVRC-2012: 1.28 million images, 1,000 classes.
+    "BiT-S": UpstreamRecipe(epochs=90, decay_epochs=(30, 60, 80), loss="softmax"),
+    # ImageNet-21k: 14.2 million images, 21,843 classes, which are not exclusive.
+    "BiT-M": UpstreamRecipe(epochs=90, decay_epochs=(30, 60, 80), loss="sigmoid"),
+    # JFT-300M: 300 million images, 18,291 classes, 1.26 labels an image.
+    "BiT-L": UpstreamRecipe(epochs=40, decay_epochs=(10, 23, 30, 37), loss="sigmoid"),
+}
+
+
+def recipe(name: str) -> UpstreamRecipe:
+    """Returns the recipe of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}.")
+    return RECIPES[name]
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class UpstreamSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up from 0, and a tenth of the rate from each of `decay_steps` on."""
+
+    def __init__(self, base_lr, warmup_steps, decay_steps):
+        self.base_lr = base_lr
+        self.warmup_steps = warmup_steps
+        self.decay_steps = tuple(decay_steps)
+
+    def __call__(self, step):
+        # Steps are compared as integers: float32 cannot tell them apart above 16.7 million.
+        step = keras.ops.convert_to_tensor(step)
+        decays = sum(
+            (keras.ops.cast(step >= decay, "int32") for decay in self.decay_steps),
+            start=keras.ops.zeros((), "int32"),
+        )
+        rates = [self.base_lr / 10**n for n in range(len(self.decay_steps) + 1)]
+        rate = keras.ops.take(keras.ops.convert_to_tensor(rates, "float32"), decays)
+        if not self.warmup_steps:
+            return rate
+        return rate * keras.ops.minimum(keras.ops.cast(step, "float32") / self.warmup_steps, 1)
+
+    def get_config(self):
+        return {
+            "base_lr": self.base_lr,
+            "warmup_steps": self.warmup_steps,
+            "decay_steps": self.decay_steps,
+        }

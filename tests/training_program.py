@@ -1,0 +1,39 @@
+"""A run to be started, killed and compared: python training_program.py WORKDIR [strategy] [split].
+
+Trains a small BiT on noise with mixup for 20 steps and writes its weights to WORKDIR.npz.
+"""
+
+import os
+import sys
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+import numpy as np
+import tensorflow as tf
+
+workdir, strategy, source = sys.argv[1:4]
+tf.config.threading.set_inter_op_parallelism_threads(1)
+if strategy == "mirrored":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import bit_keras
+from bit_keras import data
+
+distribution = bit_keras.make_strategy(strategy)
+
+
+def images():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 36, 40, 3), dtype=np.uint8)
+    labels = np.arange(40) % 4
+    if source == "arrays":
+        return data.from_arrays(pixels, labels, test=(pixels, labels))[0]
+    return data.from_directory(source)[0]
+
+
+rule = bit_keras.HyperRule(20, 16, 0.01, 4, (10, 15), 36, 32, 0.3)
+result = bit_keras.fine_tune(
+    "BiT-XS-R26x0.25", images(), workdir=workdir, rule=rule, strategy=distribution, seed=3
+)
+np.savez(f"{workdir}.{os.environ.get('WORKER', '0')}.npz", *result.model.get_weights())
