@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from .batches import check_sizes, random_integers, resized, shuffled
+from .batches import check_sizes, fed_ahead, random_integers, resized, shuffled
 from .labeled_images import DataError, LabeledImages
 
 AREA = (0.08, 1.0)  # of a random-resized crop, as a part of the image's
@@ -65,11 +65,10 @@ def upstream_batches(
             image = tf.cond(side < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image / 255, tf.one_hot(tf.gather(labels, index), images.num_classes)
 
-    return (
+    return fed_ahead(
         tf.data.Dataset.counter(start_step * rows, dtype=tf.int64)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(rows, drop_remainder=True)
-        .prefetch(1)  # one: 4,096 images of 224 x 224 take 2.5 GB
     )
 
 
@@ -107,11 +106,10 @@ def centre_crop_batches(
         image = tf.ensure_shape(image[top : top + crop, left : left + crop], [crop, crop, 3])
         return image / 255, tf.one_hot(tf.gather(labels, index), images.num_classes)
 
-    return (
+    return fed_ahead(
         tf.data.Dataset.range(len(images))
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch)
-        .prefetch(1)
     )
 
 
