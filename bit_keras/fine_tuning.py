@@ -1,6 +1,8 @@
 """Fine-tuning by BiT-HyperRule, from a name and labelled images to a tested, exported model."""
 
+import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import time
@@ -10,15 +12,17 @@ from collections.abc import Collection
 import keras
 import tensorflow as tf
 
-from .data import LabeledImages, training_batches
+from .data import LabeledImages, feature_batches, training_batches
 from .evaluation import evaluate, predict, score
 from .exporting import export
 from .hyperrule import HyperRule
 from .reporting import write_report
-from .resnet_v2 import with_head
+from .resnet_v2 import freeze_before, with_head
 from .training import RunFolder, is_chief, make_strategy, wait_for_all_workers
 from .training import train as train_loop
 from .zoo import load
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,8 @@ def fine_tune(
     examples_per_class_seed: int = 0,
     augmentations: Collection[str] | None = None,
     init: str = "pretrained",
+    trainable: str = "all",
+    precision: str = "float32",
     strategy: str | tf.distribute.Strategy = "auto",
     seed: int = 0,
     batch_split: int = 1,
@@ -73,6 +79,11 @@ def fine_tune(
         augmentations: The random changes that leave the labels true, of "crop" and "flip"; by
             default `train.augmentations`.
         init: "pretrained", or "random" for a model of the same architecture from scratch.
+        trainable: "all"; "from:block4" or "from:block3/unit05", which freezes what comes before; or
+            "head", which computes the features of the unchanged training images once and then
+            trains on them: no augmentation, no mixup, and very fast.
+        precision: "float32", "mixed_bfloat16" or "mixed_float16". Statistics, standardised kernels,
+            logits and loss are float32 in all, and so is the model that comes out.
         strategy: A name that `bit_keras.make_strategy` knows, or what it returned. The batch is
             shared out; the result is the same as on one device but for rounding.
         seed: Of random weights, and of every batch.
@@ -103,41 +114,41 @@ def fine_tune(
         raise ValueError(f"evaluate_every must be 1 or more, got {evaluate_every!r}.")
     name = model.name if isinstance(model, keras.Model) else os.fspath(model)
     rule = rule or default_rule(name, train)
-    if batch_split < 1 or rule.batch % batch_split:
-        raise ValueError(
-            f"batch_split must divide the batch of {rule.batch} images, got {batch_split!r}."
-        )
-
-    def batches(start_step, part):
-        return training_batches(
-            train,
-            batch=rule.batch,
-            resize=rule.resize,
-            crop=rule.crop,
-            seed=seed,
-            start_step=start_step,
-            mixup_alpha=rule.mixup_alpha,
-            random_crop="crop" in augmentations,
-            random_flip="flip" in augmentations,
-            part=part,
-        )
-
     distribution = make_strategy(strategy) if isinstance(strategy, str) else strategy
-    with distribution.scope():
-        if isinstance(model, keras.Model):
-            if init != "pretrained":
-                raise ValueError(f'init must be "pretrained" for a model, got {init!r}.')
-            if distribution.num_replicas_in_sync > 1:  # weights must lie on every device
-                model = copied(model)
-            model = with_head(model, train.num_classes)
-        else:
-            keras.utils.set_random_seed(seed)
-            model = load(model, num_classes=train.num_classes, init=init)
+    replicas = distribution.num_replicas_in_sync
+    if batch_split < 1 or rule.batch % (batch_split * replicas):
+        raise ValueError(
+            f"batch_split times {replicas} replicas must divide the batch of {rule.batch} images, "
+            f"got {batch_split!r}."
+        )
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if isinstance(model, keras.Model):
+        if (init, precision) != ("pretrained", "float32"):
+            raise ValueError("a model that is given has its own weights and its own precision.")
+        given = with_head(model, train.num_classes)
+
+        def build():
+            return given if replicas == 1 else copied(given)
+    else:
+
+        def build():
+            return load(name, num_classes=train.num_classes, init=init)
+
+    keras.utils.set_random_seed(seed)
+    with distribution.scope(), dtype_policy(precision):
+        model = build()
         optimizer = keras.optimizers.SGD(rule.schedule(), momentum=0.9)
+        if precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        if trainable != "all":
+            freeze_before(model, trainable.removeprefix("from:"))
 
     config = {
         "model": name,
         "init": init,
+        "trainable": trainable,
+        "precision": precision,
         "examples_per_class": examples_per_class,
         "examples_per_class_seed": examples_per_class_seed,
         "train": description(train),
@@ -150,9 +161,29 @@ def fine_tune(
         "class_names": train.class_names,
     }
     with RunFolder(workdir, config, chief=is_chief(distribution)) as run:
+        if trainable == "head":
+            # The body never changes, so its features are computed once, of unchanged images.
+            features = predict(with_head(model, 0), train, size=rule.crop)
+            with distribution.scope():
+                inputs = keras.Input(features.shape[1:])
+                trained = keras.Model(inputs, model.get_layer("head")(inputs))
+            batches = functools.partial(
+                feature_batches, features, train.labels, num_classes=train.num_classes
+            )
+        else:
+            trained = model
+            batches = functools.partial(
+                training_batches,
+                train,
+                resize=rule.resize,
+                crop=rule.crop,
+                mixup_alpha=rule.mixup_alpha,
+                random_crop="crop" in augmentations,
+                random_flip="flip" in augmentations,
+            )
         train_loop(
-            model,
-            batches,
+            trained,
+            lambda step, part: batches(batch=rule.batch, seed=seed, start_step=step, part=part),
             batch=rule.batch,
             loss=lambda labels, logits: tf.nn.softmax_cross_entropy_with_logits(labels, logits),
             optimizer=optimizer,
@@ -165,37 +196,46 @@ def fine_tune(
             evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
             evaluate_every=evaluate_every or rule.steps,
         )
-        if distribution.num_replicas_in_sync > 1:
-            model = copied(model)  # on one device, for whoever uses it next
-        metrics, probabilities = {}, None
-        if test is not None:
-            logits = predict(model, test, size=rule.crop)
-            metrics = score(logits, test.labels)
-            probabilities = tf.nn.softmax(logits).numpy()
-            if run.chief and "test_accuracy" not in run.history()[-1]:  # or cut off after this line
-                run.log(rule.steps, **prefixed(metrics))
-        metrics |= {"steps": rule.steps, "seconds": round(time.perf_counter() - start, 1)}
-        if not run.chief:
-            wait_for_all_workers(distribution)
-            return FineTuning(model, metrics, run.path)
-        (run.path / "labels.txt").write_text("".join(f"{name}\n" for name in train.class_names))
-        if not (run.path / "model").exists():  # or it was cut off after the export
-            export(model, run.path / "model")
-        write_report(
-            run.path / "report.html",
-            title=f"{name} on {train.name}",
-            settings={"command": command, **config} if command else config,
-            history=run.history(),
-            metrics=metrics,
-            labels=None if test is None else test.labels,
-            probabilities=probabilities,
-            class_names=train.class_names,
-            read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
-        )
-        metrics["seconds"] = round(time.perf_counter() - start, 1)
-        run.finish(metrics)
+        if replicas > 1 or precision != "float32":
+            # On one device and in float32, for whoever uses it next.
+            final = build()
+            final.set_weights(model.get_weights())
+            model = final
+        metrics = conclude(run, model, train, test, rule.crop, start, command, config)
         wait_for_all_workers(distribution)
-        return FineTuning(model, metrics, run.path)
+    return FineTuning(model, metrics, run.path)
+
+
+def conclude(run, model, train, test, size, start, command, config):
+    """Tests, exports and reports a trained model; what an earlier try did is not done again."""
+    metrics, probabilities = {}, None
+    if test is not None:
+        logits = predict(model, test, size=size)
+        metrics = score(logits, test.labels)
+        probabilities = tf.nn.softmax(logits).numpy()
+    steps = config["rule"]["steps"]
+    metrics |= {"steps": steps, "seconds": round(time.perf_counter() - start, 1)}
+    if not run.chief:
+        return metrics
+    if test is not None and "test_accuracy" not in run.history()[-1]:
+        run.log(steps, **prefixed(metrics))
+    (run.path / "labels.txt").write_text("".join(f"{name}\n" for name in train.class_names))
+    if not (run.path / "model").exists():
+        export(model, run.path / "model")
+    write_report(
+        run.path / "report.html",
+        title=f"{config['model']} on {train.name}",
+        settings={"command": command, **config} if command else config,
+        history=run.history(),
+        metrics=metrics,
+        labels=None if test is None else test.labels,
+        probabilities=probabilities,
+        class_names=train.class_names,
+        read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
+    )
+    metrics["seconds"] = round(time.perf_counter() - start, 1)
+    run.finish(metrics)
+    return metrics
 
 
 def default_rule(model: str, train: LabeledImages) -> HyperRule:
@@ -215,6 +255,17 @@ def copied(model):
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """What is built inside has this dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def description(images):

@@ -116,6 +116,31 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     return keras.Model(model.input, x, name=model.name)
 
 
+def freeze_before(model: keras.Model, name: str) -> None:
+    """Freezes every layer that a block, a unit or the head takes its input from.
+
+    Args:
+        model: A model of `ResNetV2`.
+        name: "block4", "block3/unit05" or "head", for instance.
+
+    Raises:
+        ValueError: If the model has no such layer; lists those it has.
+    """
+    block, _, unit = name.partition("/")
+    layer_of = {layer.name: layer for layer in model.layers}
+    known = [n for n in layer_of if n.startswith("block") or n == "head"]
+    units = [u.name for u in getattr(layer_of.get(block), "units", ())]
+    if block not in known or (unit and unit not in units):
+        raise ValueError(
+            f"{model.name} has no layer {name!r} to train from; it has {', '.join(known)}"
+            f"{f', and in {block} {units[0]} to {units[-1]}' if units else ''}."
+        )
+    for layer in model.layers[: model.layers.index(layer_of[block])]:
+        layer.trainable = False
+    for inner in layer_of[block].units[: units.index(unit)] if unit else ():
+        inner.trainable = False
+
+
 def normalization(style):
     if style["norm"] == "batch":
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="batch_norm")

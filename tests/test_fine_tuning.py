@@ -1,5 +1,6 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -111,6 +112,49 @@ def test_batch_split_and_a_given_model(few, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.parametrize("trainable", ["head", "from:block4", "from:block3/unit02"])
+def test_only_what_was_asked_for_is_trained(few, tmp_path, trainable):
+    train, test = few
+    before = {v.path: v.numpy() for v in bit_keras.load("BiT-XS-R26x0.25").variables}
+    result = bit_keras.fine_tune(
+        "BiT-XS-R26x0.25",
+        train,
+        test,
+        workdir=tmp_path / "run",
+        rule=QUICK.replace(base_lr=0.03),
+        trainable=trainable,
+    )
+    changed = {
+        v.path
+        for v in result.model.variables
+        if v.path not in before or not np.array_equal(v, before[v.path])
+    }
+    start = {
+        "head": ("head/",),
+        "from:block4": ("block4/", "group_norm/", "head/"),
+        "from:block3/unit02": ("block3/unit02/", "block4/", "group_norm/", "head/"),
+    }[trainable]
+    assert changed == {v.path for v in result.model.variables if v.path.startswith(start)}
+    assert result.metrics["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_learns_and_leaves_a_float32_model(few, tmp_path, precision):
+    train, test = few
+    result = bit_keras.fine_tune(
+        "BiT-XS-R26x0.25",
+        train,
+        test,
+        workdir=tmp_path / "run",
+        rule=QUICK.with_steps(6),
+        precision=precision,
+        trainable="from:block4",
+    )
+    assert result.metrics["accuracy"] > 0.5
+    assert result.model.get_layer("block1").compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
 def test_the_rule_of_the_embedded_model_is_at_its_scale(few):
     train, _ = few
     assert default_rule("BiT-M-R50x1", train) == HyperRule.release(50, (8, 8))
@@ -123,7 +167,10 @@ def test_the_rule_of_the_embedded_model_is_at_its_scale(few):
     [
         ({"model": "BiT-M-R50x"}, "did you mean"),
         ({"examples_per_class": 6}, "has 5 images, fewer than the 6"),
-        ({"batch_split": 3}, "batch_split must divide the batch of 16 images, got 3"),
+        ({"batch_split": 3}, "must divide the batch of 16 images, got 3"),
+        ({"trainable": "from:block9"}, "has no layer 'block9' to train from; it has block1"),
+        ({"trainable": "from:block2/unit09"}, "in block2 unit01 to unit02"),
+        ({"precision": "int8"}, "precision must be one of float32"),
         ({"augmentations": ["zoom"]}, r"augmentations must be of .* got \['zoom'\]"),
         ({"init": "zeros"}, 'init must be "pretrained" or "random"'),
         ({"evaluate_every": 0}, "evaluate_every must be 1 or more"),

@@ -13,7 +13,7 @@ import sys
 from absl import flags
 
 from .. import data, training, zoo
-from ..fine_tuning import default_rule, fine_tune
+from ..fine_tuning import PRECISIONS, default_rule, fine_tune
 from . import application
 
 MODEL = flags.DEFINE_string(
@@ -52,6 +52,10 @@ AUGMENTATIONS = flags.DEFINE_multi_enum(
     "Random changes that leave the labels true, each with a flag; by default the data set's own.",
 )
 INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weights to start from.")
+TRAIN = flags.DEFINE_string(
+    "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
+)
+PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the arithmetic.")
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
 )
@@ -106,6 +110,8 @@ def main():
         rule=rule,
         augmentations=AUGMENTATIONS.value and set(AUGMENTATIONS.value) - {"none"},
         init=INIT.value,
+        trainable=TRAIN.value,
+        precision=PRECISION.value,
         strategy=strategy,
         seed=SEED.value,
         batch_split=BATCH_SPLIT.value,

@@ -1,7 +1,7 @@
 """Labelled images from many sources, and the batches to train and test on."""
 
 from .arrays import digits, from_arrays
-from .batches import test_batches, training_batches
+from .batches import feature_batches, test_batches, training_batches
 from .by_name import from_name
 from .directory import from_directory
 from .labeled_images import DataError, LabeledImages
@@ -13,6 +13,7 @@ __all__ = [
     "LabeledImages",
     "centre_crop_batches",
     "digits",
+    "feature_batches",
     "from_arrays",
     "from_directory",
     "from_name",

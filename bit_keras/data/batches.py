@@ -108,6 +108,36 @@ def training_batches(
     return fed_ahead(dataset)
 
 
+def feature_batches(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    num_classes: int,
+    batch: int,
+    seed: int,
+    start_step: int = 0,
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Batches without end of float32 features [N, C] in place of images; else `training_batches`.
+
+    Returns:
+      Elements (float32 [batch / n, C], one-hot float32 [batch / n, num_classes]).
+    """
+    k, n = part
+    rows = batch // n
+    with tf.device("CPU:0"):
+        features, labels = tf.constant(features), tf.constant(labels)
+        order_key, _, _ = tf.unstack(random_integers(tf.constant([seed, 0], tf.int64), tf.int64))
+
+    def example(count):
+        position = count // rows * batch + k * rows + count % rows
+        index = shuffled(position, len(features), order_key)
+        return tf.gather(features, index), tf.one_hot(tf.gather(labels, index), num_classes)
+
+    examples = tf.data.Dataset.counter(start_step * rows, dtype=tf.int64).map(example)
+    return fed_ahead(examples.batch(rows, drop_remainder=True))
+
+
 def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dataset:
     """One pass over the images in their order, each resized to a square of side `size`.
 

@@ -86,7 +86,8 @@ def train(
     def gradients(images, labels):
         with tf.GradientTape() as tape:
             total = tf.reduce_sum(loss(labels, model(images, training=True))) / batch
-        return total, tape.gradient(total, [variable.value for variable in variables])
+            scaled = optimizer.scale_loss(total)  # under float16; the optimizer undoes it
+        return total, tape.gradient(scaled, [variable.value for variable in variables])
 
     def batch_gradients(images, labels):
         if micro_batches == 1:
@@ -104,8 +105,9 @@ def train(
     def step(images, labels):
         total, sums = batch_gradients(images, labels)
         if weight_decay:  # once in all, and the optimizer adds up the replicas' gradients
+            decay = optimizer.scale_loss(tf.constant(weight_decay / replicas))
             sums = [
-                gradient + weight_decay / replicas * variable.value if is_kernel else gradient
+                gradient + decay * variable.value if is_kernel else gradient
                 for gradient, variable, is_kernel in zip(sums, variables, kernels, strict=True)
             ]
         optimizer.apply(sums, variables)
