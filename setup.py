@@ -36,5 +36,10 @@ setuptools.setup(
         "tqdm",
     ],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["bit-finetune = bit_keras.cli.finetune:run"]},
+    entry_points={
+        "console_scripts": [
+            "bit-finetune = bit_keras.cli.finetune:run",
+            "bit-pretrain = bit_keras.cli.pretrain:run",
+        ]
+    },
 )

@@ -6,6 +6,7 @@ from .exporting import export
 from .fine_tuning import FineTuning, fine_tune
 from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
+from .pretraining import pretrain
 from .resnet_v2 import ResNetV2
 from .training import make_strategy
 from .zoo import list_models, load
@@ -23,4 +24,5 @@ __all__ = [
     "list_models",
     "load",
     "make_strategy",
+    "pretrain",
 ]

@@ -8,26 +8,17 @@ from tqdm import tqdm
 from .data import LabeledImages, test_batches
 
 
-def predict(model: keras.Model, images: LabeledImages, *, size: int, batch: int = 64) -> np.ndarray:
-    """Returns the model's float32 logits `[N, num_classes]`, in the images' order.
+def predict(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
+    """Returns the model's answers to every image, float32 `[N, ...]`, in the images' order.
 
     Args:
         model: Takes float32 RGB in [0, 1].
-        images: Read one batch at a time.
-        size: Side of the square every image is resized to, in pixels.
-        batch: Images at once; does not change the answers.
+        batches: One pass of `(images, labels)`, as `data.test_batches` makes it.
     """
-    batches = tqdm(
-        test_batches(images, batch=batch, size=size),
-        total=-(-len(images) // batch),
-        desc="test",
-        unit="batch",
-        leave=False,
-        mininterval=1,
-    )
+    progress = tqdm(batches, desc="test", unit="batch", leave=False, mininterval=1)
     # Not `model.predict`, which strategies of several workers do not let do its work.
     forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    return np.concatenate([forward(x).numpy() for x, _ in batches])
+    return np.concatenate([forward(images).numpy() for images, _ in progress])
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
@@ -53,5 +44,12 @@ def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
 def evaluate(
     model: keras.Model, images: LabeledImages, *, size: int, batch: int = 64
 ) -> dict[str, float | int]:
-    """Returns the `score` of a model's answers on labelled images; arguments as for `predict`."""
-    return score(predict(model, images, size=size, batch=batch), images.labels)
+    """Returns the `score` of a model's answers on labelled images.
+
+    Args:
+        model: Takes float32 RGB in [0, 1] and returns logits.
+        images: Read one batch at a time.
+        size: Side of the square every image is resized to, in pixels.
+        batch: Images at once; does not change the answers.
+    """
+    return score(predict(model, test_batches(images, batch=batch, size=size)), images.labels)

@@ -12,8 +12,8 @@ from collections.abc import Collection
 import keras
 import tensorflow as tf
 
-from .data import LabeledImages, feature_batches, training_batches
-from .evaluation import evaluate, predict, score
+from .data import LabeledImages, feature_batches, test_batches, training_batches
+from .evaluation import predict, score
 from .exporting import export
 from .hyperrule import HyperRule
 from .reporting import write_report
@@ -22,6 +22,7 @@ from .training import RunFolder, is_chief, make_strategy, wait_for_all_workers
 from .training import train as train_loop
 from .zoo import load
 
+TEST_BATCH = 64
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -135,6 +136,9 @@ def fine_tune(
         def build():
             return load(name, num_classes=train.num_classes, init=init)
 
+    def answers(model):
+        return predict(model, test_batches(test, batch=TEST_BATCH, size=rule.crop))
+
     keras.utils.set_random_seed(seed)
     with distribution.scope(), dtype_policy(precision):
         model = build()
@@ -163,7 +167,8 @@ def fine_tune(
     with RunFolder(workdir, config, chief=is_chief(distribution)) as run:
         if trainable == "head":
             # The body never changes, so its features are computed once, of unchanged images.
-            features = predict(with_head(model, 0), train, size=rule.crop)
+            unchanged = test_batches(train, batch=TEST_BATCH, size=rule.crop)
+            features = predict(with_head(model, 0), unchanged)
             with distribution.scope():
                 inputs = keras.Input(features.shape[1:])
                 trained = keras.Model(inputs, model.get_layer("head")(inputs))
@@ -193,7 +198,7 @@ def fine_tune(
             micro_batches=batch_split,
             log_every=max(1, min(50, rule.steps // 50)),
             checkpoint_every=max(1, min(500, rule.steps // 10)),
-            evaluate=test and (lambda: prefixed(evaluate(model, test, size=rule.crop))),
+            evaluate=test and (lambda: prefixed(score(answers(model), test.labels))),
             evaluate_every=evaluate_every or rule.steps,
         )
         if replicas > 1 or precision != "float32":
@@ -201,19 +206,18 @@ def fine_tune(
             final = build()
             final.set_weights(model.get_weights())
             model = final
-        metrics = conclude(run, model, train, test, rule.crop, start, command, config)
+        metrics = conclude(run, model, train, test, answers, rule.steps, start, command, config)
         wait_for_all_workers(distribution)
     return FineTuning(model, metrics, run.path)
 
 
-def conclude(run, model, train, test, size, start, command, config):
+def conclude(run, model, train, test, answers, steps, start, command, config):
     """Tests, exports and reports a trained model; what an earlier try did is not done again."""
     metrics, probabilities = {}, None
     if test is not None:
-        logits = predict(model, test, size=size)
+        logits = answers(model)
         metrics = score(logits, test.labels)
         probabilities = tf.nn.softmax(logits).numpy()
-    steps = config["rule"]["steps"]
     metrics |= {"steps": steps, "seconds": round(time.perf_counter() - start, 1)}
     if not run.chief:
         return metrics

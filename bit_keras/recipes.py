@@ -6,6 +6,7 @@ pre-training: SGD with momentum 0.9, random-resized crops and horizontal flips.
 
 import dataclasses
 import itertools
+import math
 
 import keras
 
@@ -33,7 +34,7 @@ class UpstreamRecipe:
     """
 
     epochs: int
-    decay_epochs: tuple[int, ...]
+    decay_epochs: tuple[float, ...]
     loss: str
     batch: int = 4096
     base_lr: float = 0.03 * 4096 / 256
@@ -98,6 +99,15 @@ class UpstreamRecipe:
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
 
+    def with_epochs(self, epochs: int) -> "UpstreamRecipe":
+        """Returns the recipe stretched or shortened to so many epochs, decays and warm-up alike."""
+        scale = epochs / self.epochs
+        return self.replace(
+            epochs=epochs,
+            decay_epochs=tuple(scale * epoch for epoch in self.decay_epochs),
+            warmup_steps=round(scale * self.warmup_steps),
+        )
+
     def scaled_to_batch(self, batch: int) -> "UpstreamRecipe":
         """Returns the recipe for another batch: the same rate an image, after as many images.
 
@@ -118,7 +128,7 @@ class UpstreamRecipe:
     def _steps(self, epochs, num_examples):
         if num_examples < 1:
             raise ValueError(f"num_examples must be 1 or more, got {num_examples!r}.")
-        return -(-epochs * num_examples // self.batch)
+        return math.ceil(epochs * num_examples / self.batch)
 
     def _decay_steps(self, num_examples):
         return tuple(self._steps(epoch, num_examples) for epoch in self.decay_epochs)

@@ -16,7 +16,7 @@ FLOORS = {
     "resnet_v2": 1,
     "zoo": 2,
     "cli": 4,
-    **dict.fromkeys(("evaluation", "exporting", "fine_tuning", "reporting"), 3),
+    **dict.fromkeys(("evaluation", "exporting", "fine_tuning", "pretraining", "reporting"), 3),
 }
 
 

@@ -1,0 +1,103 @@
+"""bit-pretrain: pre-trains a BiT on labelled images by the paper's upstream protocols."""
+
+import datetime
+import pathlib
+import re
+import shlex
+import sys
+
+from absl import flags
+
+from .. import data, training, zoo
+from ..fine_tuning import PRECISIONS
+from ..pretraining import pretrain
+from ..recipes import RECIPES, recipe
+from . import application
+
+MODEL = flags.DEFINE_string("model", None, "The architecture: a name of bit_keras.list_models().")
+DATASET = flags.DEFINE_string("dataset", None, "A folder of class folders, or a TFDS name.")
+RECIPE = flags.DEFINE_enum("recipe", "BiT-S", sorted(RECIPES), "The paper's protocol.")
+INIT = flags.DEFINE_string("init", "random", '"random", or a model or file to go on from.')
+EPOCHS = flags.DEFINE_integer(
+    "epochs", None, "Passes over the images; the schedule is stretched to them.", lower_bound=1
+)
+BATCH = flags.DEFINE_integer(
+    "batch", None, "Images a step; the learning rate is scaled with it.", lower_bound=1
+)
+BATCH_SPLIT = flags.DEFINE_integer(
+    "batch_split", 1, "Pieces a batch is computed in, to save memory.", lower_bound=1
+)
+BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
+WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", None, "By default the recipe's.", lower_bound=0)
+CROP = flags.DEFINE_integer("crop", None, "Side of the images; by default the recipe's 224.")
+PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the arithmetic.")
+STRATEGY = flags.DEFINE_enum(
+    "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
+)
+SEED = flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
+EVAL_EVERY = flags.DEFINE_integer(
+    "eval_every", None, "Steps between two tests; by default only the last.", lower_bound=1
+)
+NAME = flags.DEFINE_string("name", None, "The run's name; by default model, data and time.")
+LOGDIR = flags.DEFINE_string("logdir", "runs", "The run's folder is LOGDIR/NAME.")
+
+
+def main():
+    if not MODEL.value or not DATASET.value:
+        raise ValueError("name the architecture and the images: --model=BiT-S-R50x1 --dataset=...")
+    strategy = training.make_strategy(STRATEGY.value)  # workers connect before all else
+    for source in {MODEL.value, INIT.value} - {"random"}:
+        zoo.check_source(source)
+    train, test = data.from_name(DATASET.value)
+    protocol = recipe(RECIPE.value)
+    if EPOCHS.value:
+        protocol = protocol.with_epochs(EPOCHS.value)
+    if BATCH.value:
+        protocol = protocol.scaled_to_batch(BATCH.value)
+    if CROP.value:  # and what test images are resized to, in proportion
+        protocol = protocol.replace(crop=CROP.value, test_resize=round(CROP.value * 256 / 224))
+    given = {"base_lr": BASE_LR, "warmup_steps": WARMUP_STEPS}
+    changes = {k: flag.value for k, flag in given.items() if flag.value is not None}
+    protocol = protocol.replace(**changes)
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = NAME.value or re.sub(r"[^\w.-]+", "-", f"{MODEL.value}_{train.name}_{stamp}")
+    workdir = pathlib.Path(LOGDIR.value) / name
+    print(
+        f"{MODEL.value} ({INIT.value}) on {train.name}: {len(train):,} images of "
+        f"{train.num_classes:,} classes, tested on {len(test):,}.\n"
+        f"{RECIPE.value}: {protocol.epochs} epochs, {protocol.steps(len(train)):,} steps of "
+        f"{protocol.batch:,} images of {protocol.crop} pixels, learning rate "
+        f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up.\n"
+        f"Run: {workdir}",
+        flush=True,
+    )
+    result = pretrain(
+        MODEL.value,
+        train,
+        test,
+        workdir=workdir,
+        recipe=protocol,
+        init=INIT.value,
+        precision=PRECISION.value,
+        strategy=strategy,
+        seed=SEED.value,
+        batch_split=BATCH_SPLIT.value,
+        evaluate_every=EVAL_EVERY.value,
+        command=shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+    )
+    metrics = result.metrics
+    print(
+        f"Accuracy {metrics['accuracy']:.2%}, top-5 {metrics['top5_accuracy']:.2%} on "
+        f"{metrics['num_test']:,} test images, after {metrics['steps']:,} steps and "
+        f"{metrics['seconds']:.0f} s.\n"
+        f"Report:         {workdir / 'report.html'}\n"
+        f"TF-Hub module:  {workdir / 'model'}"
+    )
+
+
+def run():
+    application.run(main)
+
+
+if __name__ == "__main__":
+    run()

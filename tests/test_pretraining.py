@@ -1,0 +1,84 @@
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from test_cli import typed
+
+import bit_keras
+from bit_keras import data
+from bit_keras.recipes import RECIPES
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Bars that stand or lie, 40 of each: learned in seconds, even from scratch."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (80, 40, 40, 3), dtype=np.uint8)
+    labels = np.arange(80) % 2
+    for image, label in zip(images, labels, strict=True):
+        at = rng.integers(12, 24)
+        image[(slice(at, at + 5), slice(None)) if label else (slice(None), slice(at, at + 5))] = 250
+    return data.from_arrays(images, labels, class_names=("standing", "lying"))
+
+
+def quick(name):
+    return (
+        RECIPES[name]
+        .with_epochs(12)
+        .replace(batch=32, base_lr=0.05, warmup_steps=4, crop=32, test_resize=36)
+    )
+
+
+@pytest.mark.parametrize("name", ["BiT-S", "BiT-M"])
+def test_pretraining_learns_from_scratch(shapes, tmp_path, name):
+    train, test = shapes
+    result = bit_keras.pretrain(
+        "BiT-XS-R26x0.25", train, test, workdir=tmp_path / "run", recipe=quick(name)
+    )
+    assert result.metrics["accuracy"] >= 0.9
+    assert result.metrics["steps"] == 24
+    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    # Two classes at even odds: ln 2 for the softmax; at -10, 10 for the one that is there.
+    expected = {"BiT-S": np.log(2), "BiT-M": 10.0}[name]
+    assert lines[0]["loss"] == pytest.approx(expected, rel=0.05)
+
+
+def test_pretraining_goes_on_from_a_checkpoint(shapes, tmp_path):
+    train, _ = shapes
+    slow = quick("BiT-S").replace(base_lr=1e-9, weight_decay=0.0)
+    result = bit_keras.pretrain(
+        *("BiT-XS-R26x0.25", train), workdir=tmp_path / "run", recipe=slow, init="BiT-XS-R26x0.25"
+    )
+    start = {v.path: v for v in bit_keras.load("BiT-XS-R26x0.25").variables}
+    for variable in result.model.variables:
+        if variable.path in start:
+            np.testing.assert_allclose(variable, start[variable.path], atol=1e-5)
+
+
+def test_mistakes_are_answered_before_anything_is_written(shapes, tmp_path):
+    train, test = shapes
+    arguments = {"workdir": tmp_path / "run"}
+    with pytest.raises(ValueError, match="64 images make 2 steps of 4096, fewer than the 5,000"):
+        bit_keras.pretrain("BiT-S-R50x1", train, test, **arguments)
+    with pytest.raises(ValueError, match="BiT-S, BiT-M, BiT-L"):
+        bit_keras.pretrain("BiT-S-R50x1", train, test, recipe="BiT-XL", **arguments)
+    with pytest.raises(ValueError, match="must divide the batch of 32"):
+        bit_keras.pretrain(
+            "BiT-S-R50x1", train, test, recipe=quick("BiT-S"), batch_split=5, **arguments
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command(tmp_path):
+    script = pathlib.Path(sys.executable).with_name("bit-pretrain")
+    flags = ("--model=BiT-XS-R26x0.25", "--dataset=digits", "--epochs=1", "--batch=128")
+    more = ("--warmup_steps=2", "--crop=32", "--logdir=out", "--name=first")
+    done = typed([script, *flags, *more], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 epochs, 12 steps of 128 images of 32 pixels" in done.stdout
+    assert (tmp_path / "out/first/model/saved_model.pb").exists()
+    done = typed([script], tmp_path)
+    assert done.returncode == 2
+    assert "name the architecture and the images" in done.stderr
