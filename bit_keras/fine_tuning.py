@@ -101,13 +101,7 @@ def fine_tune(
     start = time.perf_counter()
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
-    if train.num_classes < 2:
-        raise ValueError(f"{train.name} has one class only, and 2 or more can be told apart.")
-    if test is not None and test.class_names != train.class_names:
-        raise ValueError(
-            f"test must have the {train.num_classes} classes of train in the same order, "
-            f"got {test.num_classes} classes that differ."
-        )
+    check_classes(train, test)
     augmentations = set(train.augmentations if augmentations is None else augmentations)
     if unknown := augmentations - {"crop", "flip"}:
         raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
@@ -115,15 +109,8 @@ def fine_tune(
         raise ValueError(f"evaluate_every must be 1 or more, got {evaluate_every!r}.")
     name = model.name if isinstance(model, keras.Model) else os.fspath(model)
     rule = rule or default_rule(name, train)
-    distribution = make_strategy(strategy) if isinstance(strategy, str) else strategy
+    distribution = checked_strategy(strategy, rule.batch, batch_split, precision)
     replicas = distribution.num_replicas_in_sync
-    if batch_split < 1 or rule.batch % (batch_split * replicas):
-        raise ValueError(
-            f"batch_split times {replicas} replicas must divide the batch of {rule.batch} images, "
-            f"got {batch_split!r}."
-        )
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     if isinstance(model, keras.Model):
         if (init, precision) != ("pretrained", "float32"):
             raise ValueError("a model that is given has its own weights and its own precision.")
@@ -209,6 +196,30 @@ def fine_tune(
         metrics = conclude(run, model, train, test, answers, rule.steps, start, command, config)
         wait_for_all_workers(distribution)
     return FineTuning(model, metrics, run.path)
+
+
+def check_classes(train, test):
+    if train.num_classes < 2:
+        raise ValueError(f"{train.name} has one class only, and 2 or more can be told apart.")
+    if test is not None and test.class_names != train.class_names:
+        raise ValueError(
+            f"test must have the {train.num_classes} classes of train in the same order, "
+            f"got {test.num_classes} classes that differ."
+        )
+
+
+def checked_strategy(strategy, batch, batch_split, precision):
+    """Makes the strategy if only its name is given, and checks what depends on it."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
+    replicas = strategy.num_replicas_in_sync
+    if batch_split < 1 or batch % (batch_split * replicas):
+        raise ValueError(
+            f"batch_split times {replicas} replicas must divide the batch of {batch} images, "
+            f"got {batch_split!r}."
+        )
+    return strategy
 
 
 def conclude(run, model, train, test, answers, steps, start, command, config):

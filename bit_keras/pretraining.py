@@ -10,9 +10,10 @@ import tensorflow as tf
 from .data import LabeledImages, centre_crop_batches, upstream_batches
 from .evaluation import predict, score
 from .fine_tuning import (
-    PRECISIONS,
     TEST_BATCH,
     FineTuning,
+    check_classes,
+    checked_strategy,
     conclude,
     description,
     dtype_policy,
@@ -20,7 +21,7 @@ from .fine_tuning import (
 )
 from .recipes import UpstreamRecipe
 from .recipes import recipe as recipe_named
-from .training import RunFolder, is_chief, make_strategy, wait_for_all_workers
+from .training import RunFolder, is_chief, wait_for_all_workers
 from .training import train as train_loop
 from .zoo import load
 
@@ -79,17 +80,9 @@ def pretrain(
             f"{len(train):,} images make {steps:,} steps of {protocol.batch}, fewer than the "
             f"{protocol.warmup_steps:,} of the warm-up; take a smaller batch or a shorter warm-up."
         )
-    if test is not None and test.class_names != train.class_names:
-        raise ValueError("test must have the classes of train, in the same order.")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-    distribution = make_strategy(strategy) if isinstance(strategy, str) else strategy
+    check_classes(train, test)
+    distribution = checked_strategy(strategy, protocol.batch, batch_split, precision)
     replicas = distribution.num_replicas_in_sync
-    if batch_split < 1 or protocol.batch % (batch_split * replicas):
-        raise ValueError(
-            f"batch_split times {replicas} replicas must divide the batch of {protocol.batch} "
-            f"images, got {batch_split!r}."
-        )
 
     def build():
         if init == "random":
