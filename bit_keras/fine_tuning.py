@@ -33,7 +33,7 @@ class FineTuning:
     Attributes:
         model: The trained classifier, `[0, 1]` images to logits.
         metrics: What `metrics.json` holds: `accuracy`, `top5_accuracy`, `loss` and `num_test` (if
-            there were test images), `steps` and `seconds`.
+            there were test images), `steps`, and `seconds` since the last start.
         workdir: The run's folder.
     """
 
@@ -102,6 +102,8 @@ def fine_tune(
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     check_classes(train, test)
+    if trainable not in ("all", "head") and not trainable.startswith("from:"):
+        raise ValueError(f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}.')
     augmentations = set(train.augmentations if augmentations is None else augmentations)
     if unknown := augmentations - {"crop", "flip"}:
         raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
@@ -200,7 +202,9 @@ def fine_tune(
 
 def check_classes(train, test):
     if train.num_classes < 2:
-        raise ValueError(f"{train.name} has one class only, and 2 or more can be told apart.")
+        raise ValueError(
+            f"{train.name} has one class only, and 2 or more are needed; add images of another."
+        )
     if test is not None and test.class_names != train.class_names:
         raise ValueError(
             f"test must have the {train.num_classes} classes of train in the same order, "
@@ -237,6 +241,7 @@ def conclude(run, model, train, test, answers, steps, start, command, config):
     (run.path / "labels.txt").write_text("".join(f"{name}\n" for name in train.class_names))
     if not (run.path / "model").exists():
         export(model, run.path / "model")
+    metrics["seconds"] = round(time.perf_counter() - start, 1)
     write_report(
         run.path / "report.html",
         title=f"{config['model']} on {train.name}",
@@ -248,7 +253,6 @@ def conclude(run, model, train, test, answers, steps, start, command, config):
         class_names=train.class_names,
         read_image=test and (lambda index: test.read(tf.constant(index, tf.int64)).numpy()),
     )
-    metrics["seconds"] = round(time.perf_counter() - start, 1)
     run.finish(metrics)
     return metrics
 

@@ -139,9 +139,11 @@ def check_source(source: str | os.PathLike) -> None:
     if re.match(r"BiT-L\b", name):
         raise ValueError(
             f"{name} cannot be had: its weights were trained on JFT-300M, a data set internal to "
-            "Google, and were never released; the largest published models are BiT-M."
+            "Google, and were never released; take the BiT-M of that size."
         )
-    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    by_lower_case = {known.lower(): known for known in list_models()}
+    near = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
+    near = [by_lower_case[match] for match in near]
     hint = f"did you mean {', '.join(near)}?" if near else "bit_keras.list_models() lists all."
     raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
 

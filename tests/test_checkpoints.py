@@ -214,7 +214,7 @@ def test_pickles_are_refused_and_never_run(tmp_path):
         (b"", "is empty: delete it and load again"),
         (b"\n<!DOCTYPE html><html>Not found</html>", "web page .*: delete it and load again"),
         (b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>", "web page"),
-        (b"\x93NUMPY\x01\x00", "is not a .npz archive"),
+        (b"\x93NUMPY\x01\x00", "is not an .npz archive"),
     ],
 )
 def test_other_files_are_told_apart(tmp_path, content, message):

@@ -134,7 +134,7 @@ def _check_is_zip(path: pathlib.Path) -> None:
     elif start.lstrip().startswith(b"<"):
         problem = "is a web page instead of a .npz archive: delete it and load again"
     else:
-        problem = "is not a .npz archive: expected a file that numpy.savez or save_npz wrote"
+        problem = "is not an .npz archive: download or export it again"
     raise CheckpointError(f"{path} {problem}")
 
 

@@ -34,7 +34,7 @@ def run(main) -> None:
             print(f"{stop}; the same flags and --name go on from there", file=sys.stderr)
             sys.exit(STOPPED)
         except KeyboardInterrupt:
-            print("interrupted before or after training", file=sys.stderr)
+            print("interrupted; what came after the last checkpoint is lost", file=sys.stderr)
             sys.exit(130)
         except tf.errors.ResourceExhaustedError:
             sys.exit(fail("a batch does not fit into memory; use a larger --batch_split"))

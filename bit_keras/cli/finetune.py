@@ -119,8 +119,9 @@ def main():
         command=shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     metrics = result.metrics
+    top5 = f", top-5 {metrics['top5_accuracy']:.2%}" if train.num_classes > 5 else ""
     print(
-        f"Accuracy {metrics['accuracy']:.2%}, top-5 {metrics['top5_accuracy']:.2%}, "
+        f"Accuracy {metrics['accuracy']:.2%}{top5}, "
         f"loss {metrics['loss']:.4f} on {metrics['num_test']:,} test images, "
         f"after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
         f"Report:         {workdir / 'report.html'}\n"

@@ -88,7 +88,11 @@ def _class_folders(path):
 def _read(path, name, folders, class_names):
     """The images in `path/FOLDER`, labelled by the folder's place in `class_names`."""
     if not folders:
-        raise DataError(f"{path} holds no class folders; expected images at {path}/CLASS/*.jpg")
+        loose = sum(pathlib.Path(e.path).suffix.lower() in READABLE for e in _visible(path))
+        raise DataError(
+            f"{path} holds no class folders{f' but {loose} images' if loose else ''}; put the "
+            f"images of each class into a folder of its own, {path}/CLASS/*.jpg"
+        )
     files, labels, unreadable = [], [], []
     for folder in folders:
         entries = [e.path for e in _visible(path / folder) if not e.is_dir()]

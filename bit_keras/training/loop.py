@@ -190,6 +190,7 @@ class SignalFlag:
     def note(self, number, frame):
         self.by = number
         self.__exit__()
+        print("\nstopping after this step, then saving ...", file=sys.stderr, flush=True)
 
     def __exit__(self, *_):
         for number, handler in self.before.items():

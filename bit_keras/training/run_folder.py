@@ -80,14 +80,15 @@ class RunFolder:
     def _check_same_run(self, before, now):
         if (self.path / "metrics.json").exists():
             raise RunFolderError(
-                f"workdir {self.path} holds a finished run already; choose another workdir."
+                f"{self.path} holds a finished run already; give this run another name, or delete "
+                "that folder."
             )
         # Before its first checkpoint a run can be begun anew with other settings.
         changes = differences(before, now)
         if changes and self.last_checkpoint():
             raise RunFolderError(
-                f"workdir {self.path} holds another run, which differs in {'; '.join(changes)}: "
-                "choose another workdir, or repeat that run's settings to go on with it."
+                f"{self.path} holds another run, which differs in {'; '.join(changes)}: give this "
+                "run another name, or repeat that run's settings and images to go on with it."
             )
 
     def log(self, step: int, **scalars: float) -> None:
@@ -167,12 +168,24 @@ def try_lock(file) -> bool:
 
 def differences(before: dict, now: dict) -> list[str]:
     """Returns one phrase for each setting in which two configurations differ."""
+    before, now = flattened(before), flattened(now)
     missing = object()
     return [
         f"{name} ({before.get(name, 'unset')!r} there, {now.get(name, 'unset')!r} here)"
         for name in sorted(before.keys() | now.keys())
         if before.get(name, missing) != now.get(name, missing)
     ]
+
+
+def flattened(settings: dict) -> dict:
+    """{"rule": {"steps": 5}} -> {"rule.steps": 5}"""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": x for inner, x in flattened(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def write_json(path: pathlib.Path, value) -> None:
