@@ -87,7 +87,7 @@ def fine_tune(
             logits and loss are float32 in all, and so is the model that comes out.
         strategy: A name that `bit_keras.make_strategy` knows, or what it returned. The batch is
             shared out; the result is the same as on one device but for rounding.
-        seed: Of random weights, and of every batch.
+        seed: Of random weights, and of every batch; Keras's, NumPy's and Python's are set to it.
         batch_split: Pieces a batch is cut into, to save memory, with the gradient of the whole;
             must divide the rule's batch.
         evaluate_every: Steps between two tests during training; none by default.

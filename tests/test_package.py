@@ -49,4 +49,6 @@ def test_rooms_keep_to_their_floors():
 
 def test_everything_public_is_documented():
     for name in bit_keras.__all__:
-        assert getattr(bit_keras, name).__doc__, name
+        text = getattr(bit_keras, name).__doc__
+        assert text, name
+        assert not text.startswith(f"{name}("), f"{name} has only what a dataclass writes itself"

@@ -1,6 +1,7 @@
-"""A run to be started, killed and compared: python training_program.py WORKDIR [strategy] [split].
+"""A run to be started, killed and compared: python training_program.py WORKDIR STRATEGY SOURCE.
 
-Trains a small BiT on noise with mixup for 20 steps and writes its weights to WORKDIR.npz.
+Trains a small BiT with mixup for 20 steps, on SOURCE (a folder, or "arrays" of noise), and writes
+its weights to WORKDIR.0.npz, or another worker's number.
 """
 
 import os

@@ -26,7 +26,7 @@ def run(main) -> None:
             tf.get_logger().setLevel("WARNING")
         if not tf.config.list_physical_devices("GPU"):
             # On a CPU the ops are deterministic, but not the order in which they add up. One at a
-            # time, each on all cores, costs a tenth and makes runs repeatable to the last bit.
+            # time, each on all cores, is a little slower and makes runs repeatable to the last bit.
             tf.config.threading.set_inter_op_parallelism_threads(1)
         try:
             main()

@@ -92,8 +92,8 @@ def train(
     def batch_gradients(images, labels):
         if micro_batches == 1:
             return gradients(images, labels)
-        piece = images.shape[0] // micro_batches
-        pieces = [tf.reshape(x, (micro_batches, piece, *x.shape[1:])) for x in (images, labels)]
+        size = images.shape[0] // micro_batches
+        pieces = [tf.reshape(x, (micro_batches, size, *x.shape[1:])) for x in (images, labels)]
         total = tf.zeros(())
         sums = [tf.zeros(variable.shape) for variable in variables]
         for m in tf.range(micro_batches):  # one after another: memory is that of one piece
