@@ -3,20 +3,21 @@
 from . import data
 from .evaluation import evaluate
 from .exporting import export
-from .fine_tuning import FineTuning, fine_tune
+from .fine_tuning import fine_tune
 from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
 from .pretraining import pretrain
 from .resnet_v2 import ResNetV2
+from .runs import TrainedModel
 from .training import make_strategy
 from .zoo import list_models, load
 
 __all__ = [
-    "FineTuning",
     "GroupNormalization",
     "HyperRule",
     "ResNetV2",
     "StdConv2D",
+    "TrainedModel",
     "data",
     "evaluate",
     "export",

@@ -22,13 +22,28 @@ def predict(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
-    """Scores logits `[N, K]` against int labels `[N]`.
+    """Scores logits `[N, K]` against labels as `LabeledImages` has them.
 
     Returns:
-        `accuracy` and `top5_accuracy` in [0, 1] (top-K where there are fewer than 5 classes),
-        `loss`, the mean softmax cross-entropy in nats, and `num_test`. Among equal logits the
-        lower class counts as the higher answer.
+        For one label an image, `accuracy` and `top5_accuracy` in [0, 1] (top-K where there are
+        fewer than 5 classes) and `loss`, the mean softmax cross-entropy in nats; among equal logits
+        the lower class counts as the higher answer. For several labels, `mean_average_precision` in
+        [0, 1], over the classes that some image has, and `loss`, the mean over images of the sum of
+        the classes' sigmoid cross-entropies. For both `num_test`, the number of images.
     """
+    if labels.ndim == 2:
+        from sklearn.metrics import average_precision_score
+
+        truth = labels.toarray()
+        present = truth.any(axis=0)
+        cross_entropy = np.logaddexp(0, logits) - truth * logits
+        return {
+            "mean_average_precision": float(
+                average_precision_score(truth[:, present], logits[:, present])
+            ),
+            "loss": float(cross_entropy.sum(axis=1).mean()),
+            "num_test": len(logits),
+        }
     order = np.argsort(-logits, axis=1, kind="stable")
     hits = order[:, :5] == labels[:, None]
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -39,6 +54,24 @@ def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
         "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         "num_test": len(labels),
     }
+
+
+def headline(scores: dict[str, float | int]) -> str:
+    """Returns the name of the score by which two models are compared."""
+    return "accuracy" if "accuracy" in scores else "mean_average_precision"
+
+
+def sentence(scores: dict[str, float | int]) -> str:
+    """Returns scores as one reads them: "Accuracy 97.41%, ... on 1,697 test images"."""
+    if "num_test" not in scores:
+        return "Not tested"
+    shown = [
+        f"{name.replace('_', ' ').replace('top5', 'top-5')} {scores[name]:.2%}"
+        for name in ("accuracy", "top5_accuracy", "mean_average_precision")
+        if name in scores
+    ]
+    text = f"{', '.join(shown)}, loss {scores['loss']:.4f} on {scores['num_test']:,} test images"
+    return text[0].upper() + text[1:]
 
 
 def evaluate(

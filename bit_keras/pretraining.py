@@ -1,37 +1,18 @@
 """Upstream pre-training: a BiT from random weights, or further from a checkpoint, by a recipe."""
 
 import dataclasses
+import datetime
+import functools
 import os
-import time
 
-import keras
 import tensorflow as tf
 
 from .data import LabeledImages, centre_crop_batches, upstream_batches
-from .evaluation import predict, score
-from .fine_tuning import (
-    TEST_BATCH,
-    FineTuning,
-    check_classes,
-    checked_strategy,
-    conclude,
-    description,
-    dtype_policy,
-    prefixed,
-)
 from .recipes import UpstreamRecipe
 from .recipes import recipe as recipe_named
-from .training import RunFolder, is_chief, wait_for_all_workers
-from .training import train as train_loop
+from .runs import LOSSES, Devices, TrainedModel, check_classes, check_every, conduct
+from .training import forward_flops
 from .zoo import load
-
-LOSSES = {
-    "softmax": tf.nn.softmax_cross_entropy_with_logits,
-    # Every class is a question of its own; an image's loss is the sum of the answers'.
-    "sigmoid": lambda labels, logits: tf.reduce_sum(
-        tf.nn.sigmoid_cross_entropy_with_logits(labels, logits), axis=-1
-    ),
-}
 
 
 def pretrain(
@@ -45,10 +26,10 @@ def pretrain(
     precision: str = "float32",
     strategy: str | tf.distribute.Strategy = "auto",
     seed: int = 0,
-    batch_split: int = 1,
+    batch_split: int | str = "auto",
     evaluate_every: int | None = None,
     command: str | None = None,
-) -> FineTuning:
+) -> TrainedModel:
     """Pre-trains a model on labelled images: all weights, random-resized crops, weight decay.
 
     A run that was interrupted goes on when it is called again with the same arguments.
@@ -72,7 +53,132 @@ def pretrain(
             and with nothing written.
         TrainingError: If the loss is not finite.
     """
-    start = time.perf_counter()
+    check_classes(train, test)
+    check_every(evaluate_every)
+    protocol = checked_recipe(recipe, train)
+    devices = Devices(strategy, precision, protocol.batch, batch_split)
+
+    def batches(step, part):
+        return upstream_batches(
+            train, batch=protocol.batch, crop=protocol.crop, seed=seed, start_step=step, part=part
+        )
+
+    return conduct(
+        devices,
+        build=lambda: built(model, init, train.num_classes, protocol),
+        trained_part=lambda built: (built, batches),
+        crop=protocol.crop,
+        loss=protocol.loss,
+        schedule=protocol.schedule(len(train)),
+        steps=protocol.steps(len(train)),
+        weight_decay=protocol.weight_decay,
+        train_images=train,
+        test_images=test,
+        test_batches=functools.partial(
+            centre_crop_batches, resize=protocol.test_resize, crop=protocol.crop
+        ),
+        workdir=workdir,
+        settings={
+            "model": os.fspath(model),
+            "init": os.fspath(init),
+            "recipe": dataclasses.asdict(protocol),
+            "augmentations": sorted(train.augmentations),
+        },
+        seed=seed,
+        evaluate_every=evaluate_every,
+        command=command,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a pre-training would take, as `plan` finds it.
+
+    Attributes:
+        parameters: Numbers that are trained.
+        flops: Floating-point operations of one image's forward pass, two a multiply-add; training
+            takes about three times as many.
+        steps, epochs, batch: The recipe's, for the given images.
+        pieces: The split of a replica's batch.
+        memory: Bytes a replica needs, by an estimate.
+        epoch_bytes: Bytes of image files, or arrays, read in an epoch.
+        seconds: Of training, at the given throughput; None without one.
+    """
+
+    parameters: int
+    flops: int
+    steps: int
+    epochs: int
+    batch: int
+    replicas: int
+    pieces: int
+    memory: int
+    epoch_bytes: int
+    seconds: float | None
+
+    def __str__(self):
+        a_replica = self.batch // self.replicas
+        lines = {
+            "Parameters": f"{self.parameters:,}",
+            "FLOPs an image": f"{self.flops / 1e9:.2f} G forward, some "
+            f"{3 * self.flops / 1e9:.1f} G in training",
+            "Steps": f"{self.steps:,} of {self.batch:,} images: {self.epochs} epochs",
+            "Replicas": f"{self.replicas} of {a_replica:,} images, in {self.pieces} pieces of "
+            f"{a_replica // self.pieces:,}",
+            "Memory a replica": f"{self.memory / 2**30:.1f} GiB",
+            "Read an epoch": f"{self.epoch_bytes / 2**30:.2f} GiB",
+        }
+        if self.seconds is not None:
+            duration = datetime.timedelta(seconds=round(self.seconds))
+            lines["Time"] = f"{duration} at {self.steps * self.batch / self.seconds:,.0f} images/s"
+        else:
+            lines["Time"] = "not known; give the images a second"
+        return "\n".join(f"{name + ':':18}{value}" for name, value in lines.items())
+
+
+def plan(
+    model: str,
+    train: LabeledImages,
+    *,
+    recipe: str | UpstreamRecipe = "BiT-S",
+    init: str | os.PathLike = "random",
+    precision: str = "float32",
+    strategy: str | tf.distribute.Strategy = "auto",
+    batch_split: int | str = "auto",
+    images_per_second: float | None = None,
+) -> Plan:
+    """Finds what a pre-training would take, without training or writing anything.
+
+    Args:
+        model, train, recipe, init, precision, strategy, batch_split: As in `pretrain`.
+        images_per_second: Of training, over all replicas, to tell the time from.
+
+    Raises:
+        ValueError: As `pretrain` would.
+    """
+    check_classes(train, None)
+    protocol = checked_recipe(recipe, train)
+    devices = Devices(strategy, precision, protocol.batch, batch_split)
+    with devices.scope():
+        network = built(model, init, train.num_classes, protocol)
+    shape = (protocol.crop, protocol.crop, 3)
+    pieces, memory = devices.split(network, LOSSES[protocol.loss], shape, train.num_classes)
+    steps = protocol.steps(len(train))
+    return Plan(
+        parameters=sum(v.shape.num_elements() for v in network.trainable_variables),
+        flops=forward_flops(network, shape),
+        steps=steps,
+        epochs=protocol.epochs,
+        batch=protocol.batch,
+        replicas=devices.replicas,
+        pieces=pieces,
+        memory=memory,
+        epoch_bytes=train.num_bytes,
+        seconds=steps * protocol.batch / images_per_second if images_per_second else None,
+    )
+
+
+def checked_recipe(recipe, train):
     protocol = recipe_named(recipe) if isinstance(recipe, str) else recipe
     steps = protocol.steps(len(train))
     if steps <= protocol.warmup_steps:
@@ -80,71 +186,19 @@ def pretrain(
             f"{len(train):,} images make {steps:,} steps of {protocol.batch}, fewer than the "
             f"{protocol.warmup_steps:,} of the warm-up; take a smaller batch or a shorter warm-up."
         )
-    check_classes(train, test)
-    distribution = checked_strategy(strategy, protocol.batch, batch_split, precision)
-    replicas = distribution.num_replicas_in_sync
-
-    def build():
-        if init == "random":
-            built = load(model, num_classes=train.num_classes, init="random")
-        else:
-            built = load(init, num_classes=train.num_classes)
-        bias = built.get_layer("head").conv.bias
-        bias.assign(tf.fill(bias.shape, protocol.head_bias))
-        return built
-
-    keras.utils.set_random_seed(seed)
-    with distribution.scope(), dtype_policy(precision):
-        built = build()
-        optimizer = keras.optimizers.SGD(protocol.schedule(len(train)), momentum=0.9)
-        if precision == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-
-    def batches(step, part):
-        return upstream_batches(
-            train, batch=protocol.batch, crop=protocol.crop, seed=seed, start_step=step, part=part
+    if train.multi_label and protocol.loss == "softmax":
+        raise ValueError(
+            f"{train.name} has several labels an image, which a softmax cannot learn; take a "
+            "recipe with a sigmoid, such as BiT-M."
         )
+    return protocol
 
-    def answers(trained):
-        centre = centre_crop_batches(
-            test, batch=TEST_BATCH, resize=protocol.test_resize, crop=protocol.crop
-        )
-        return predict(trained, centre)
 
-    config = {
-        "model": os.fspath(model),
-        "init": os.fspath(init),
-        "precision": precision,
-        "train": description(train),
-        "test": test and description(test),
-        "recipe": dataclasses.asdict(protocol),
-        "augmentations": sorted(train.augmentations),
-        "batch_split": batch_split,
-        "evaluate_every": evaluate_every,
-        "seed": seed,
-        "class_names": train.class_names,
-    }
-    with RunFolder(workdir, config, chief=is_chief(distribution)) as run:
-        train_loop(
-            built,
-            batches,
-            batch=protocol.batch,
-            loss=LOSSES[protocol.loss],
-            optimizer=optimizer,
-            steps=steps,
-            run=run,
-            strategy=distribution,
-            micro_batches=batch_split,
-            weight_decay=protocol.weight_decay,
-            log_every=max(1, min(50, steps // 50)),
-            checkpoint_every=max(1, min(500, steps // 10)),
-            evaluate=test and (lambda: prefixed(score(answers(built), test.labels))),
-            evaluate_every=evaluate_every or steps,
-        )
-        if replicas > 1 or precision != "float32":
-            final = build()
-            final.set_weights(built.get_weights())
-            built = final
-        metrics = conclude(run, built, train, test, answers, steps, start, command, config)
-        wait_for_all_workers(distribution)
-    return FineTuning(built, metrics, run.path)
+def built(model, init, num_classes, protocol):
+    if init == "random":
+        network = load(model, num_classes=num_classes, init="random")
+    else:
+        network = load(init, num_classes=num_classes)
+    bias = network.get_layer("head").conv.bias
+    bias.assign(tf.fill(bias.shape, protocol.head_bias))
+    return network

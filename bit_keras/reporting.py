@@ -47,7 +47,8 @@ def write_report(
             arguments, is shown above the others.
         history: The lines of `metrics.jsonl`: `step` and scalars. `test_loss` is drawn into the
             same chart as `loss`, and so with every name.
-        metrics: Any of `accuracy`, `top5_accuracy`, `loss`, `num_test`, `steps`, `seconds`.
+        metrics: Any of `accuracy`, `top5_accuracy`, `mean_average_precision`, `loss`, `num_test`,
+            `steps`, `seconds`.
         labels: True classes of the test images, int [N], or None.
         probabilities: What the model said of them, float32 [N, K], or None.
         class_names: K names, of any characters.
@@ -93,6 +94,7 @@ def headline(metrics):
     for name, key, form in (
         ("Accuracy", "accuracy", percent),
         ("Top-5 accuracy", "top5_accuracy", percent),
+        ("Mean average precision", "mean_average_precision", percent),
         ("Loss", "loss", number),
         ("Test images", "num_test", "{:,}".format),
         ("Steps", "steps", "{:,}".format),

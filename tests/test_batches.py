@@ -207,7 +207,7 @@ def test_every_source_feeds_batches(tmp_path):
         for i in range(3):
             pixels = np.full((40 + i, 50, 3), 100 * (label == "b"), "uint8")
             PIL.Image.fromarray(pixels).save(tmp_path / label / f"{i}.png")
-    with tfds.testing.mock_data(num_examples=4):
+    with tfds.testing.mock_data(num_examples=100):
         sources = [data.from_directory(tmp_path), data.from_tfds("cifar10"), data.digits()]
     for train, test in sources:
         batches = data.training_batches(train, batch=5, resize=40, crop=32, seed=0)
@@ -236,3 +236,56 @@ def test_the_parts_of_all_workers_are_the_whole_batch(workers, mixup_alpha):
         np.testing.assert_array_equal(np.concatenate([b for _, b in slices]), y)
     with pytest.raises(data.DataError, match="5 workers must divide the batch, got 12 images"):
         data.training_batches(images, **settings, part=(0, 5))
+
+
+def several_classes(count):
+    """(labels, images): sets of 5 classes, none for image 0; image i is of the grey level i."""
+    labels = np.random.default_rng(0).random((count, 5)) < 0.5
+    labels[0] = False
+    pixels = np.tile(np.arange(count, dtype=np.uint8)[:, None, None, None], (1, 32, 32, 3))
+    return labels, data.from_arrays(pixels, labels, test=(pixels, labels))[0]
+
+
+def test_images_with_several_classes_keep_them():
+    labels, images = several_classes(20)
+    settings = {"batch": 10, "crop": 32, "seed": 0}
+    for dataset in (
+        data.training_batches(images, resize=32, **settings).take(2),
+        data.upstream_batches(images, **settings).take(2),
+        data.test_batches(images, batch=7, size=32),
+        data.centre_crop_batches(images, batch=7, resize=32, crop=32),
+    ):
+        x, y = (np.concatenate(parts) for parts in zip(*dataset, strict=True))
+        levels = np.rint(x[:, 0, 0, 0] * 255).astype(int)
+        np.testing.assert_array_equal(np.sort(levels), np.arange(20))
+        np.testing.assert_array_equal(y, labels[levels])
+
+
+def test_mixup_mixes_sets_of_classes():
+    _, images = several_classes(20)
+    plain, mixed = take(images, 3, resize=32), take(images, 3, resize=32, mixup_alpha=1.0)
+    for (x, y), (mixed_x, mixed_y) in zip(plain, mixed, strict=True):
+        difference = x - x[::-1]
+        weight = np.sum((mixed_x - x[::-1]) * difference) / np.sum(difference**2)
+        np.testing.assert_allclose(mixed_y, weight * y + (1 - weight) * y[::-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [noise, several_classes])
+def test_feature_batches_are_training_batches_of_features(make):
+    _, images = make(7)
+    features = np.random.default_rng(1).standard_normal((7, 3)).astype("float32")
+    settings = {"batch": 6, "seed": 4}
+    dataset = data.feature_batches(features, images, **settings)
+    whole = [(x.numpy(), y.numpy()) for x, y in itertools.islice(dataset, 5)]
+    rows = [np.argmax((features[:, None] == x[None]).all(2), axis=0) for x, _ in whole]
+    np.testing.assert_array_equal(np.sort(np.ravel(rows)[:28].reshape(4, 7)), [range(7)] * 4)
+    same = take(images, 5, resize=32, **settings)
+    for (x, y), i, (_, expected) in zip(whole, rows, same, strict=True):
+        np.testing.assert_array_equal(x, features[i])
+        np.testing.assert_array_equal(y, expected)
+    parts = [
+        next(iter(data.feature_batches(features, images, **settings, start_step=2, part=(k, 2))))
+        for k in range(2)
+    ]
+    for both, one in zip(zip(*parts, strict=True), whole[2], strict=True):
+        np.testing.assert_array_equal(np.concatenate(both), one)

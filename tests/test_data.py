@@ -10,10 +10,12 @@ import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 import pytest
+import scipy.sparse
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from bit_keras import data
+from bit_keras.data.tfrecords import record_reader
 
 
 def picture(height=12, width=20, seed=0):
@@ -30,13 +32,14 @@ def see_through(image):
     return image
 
 
-def numbered(labels):
-    """Three classes of images of one pixel, image i having the red value i."""
-    images = np.zeros((len(labels), 1, 1, 3), np.uint8)
-    images[:, 0, 0, 0] = np.arange(len(labels))
+def numbered(labels, class_names="abc"):
+    """Images of one pixel, image i having the red value i."""
+    labels = labels if scipy.sparse.issparse(labels) else np.array(labels)
+    images = np.zeros((labels.shape[0], 1, 1, 3), np.uint8)
+    images[:, 0, 0, 0] = np.arange(len(images))
     pixels = tf.constant(images)
     return data.LabeledImages(
-        "numbered", np.array(labels), tuple("abc"), (1, 1), lambda i: tf.gather(pixels, i)
+        "numbered", labels, tuple(class_names), (1, 1), lambda i: tf.gather(pixels, i)
     )
 
 
@@ -47,6 +50,13 @@ def read_all(images):
 
 def numbers(images):
     return [int(image[0, 0, 0]) for image in read_all(images)]
+
+
+def multi_hot(count, num_classes=4, seed=0):
+    """Random sets of classes, bool [count, num_classes]; the first image has none."""
+    labels = np.random.default_rng(seed).random((count, num_classes)) < 0.4
+    labels[0] = False
+    return labels
 
 
 @pytest.fixture
@@ -103,6 +113,74 @@ def test_split_parts_every_class_by_the_seed(fraction):
 
 
 @pytest.mark.parametrize(
+    "given_as",
+    [
+        *(np.bool_, np.uint8, np.int64, np.float16, np.float64),
+        *(scipy.sparse.csr_array, scipy.sparse.csc_array, scipy.sparse.coo_matrix),
+    ],
+)
+def test_multi_hot_labels_of_any_format(given_as):
+    dense = multi_hot(20)
+    images = numbered(given_as(dense), "abcd")
+    assert images.multi_label
+    assert len(images) == 20
+    assert images.labels.dtype == bool
+    np.testing.assert_array_equal(images.labels.toarray(), dense)
+    part = images.subset([7, 0, 7, 19])
+    np.testing.assert_array_equal(part.labels.toarray(), dense[[7, 0, 7, 19]])
+    assert numbers(part) == [7, 0, 7, 19]
+    assert not numbered([0, 1]).multi_label
+
+
+def test_untidy_sparse_labels_are_tidied_in_a_copy():
+    # Image 0 has class 2 twice and class 1 not; image 1 has classes 2 and 0, in that order.
+    values, classes = np.array([True, False, True, True, True]), np.array([2, 1, 2, 2, 0])
+    given = scipy.sparse.csr_array((values, classes, np.array([0, 3, 5])), shape=(2, 3))
+    images = numbered(given)
+    assert images.labels.indices.tolist() == [2, 0, 2]
+    assert images.labels.indptr.tolist() == [0, 1, 3]
+    assert given.indices.tolist() == [2, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize("labels", [np.arange(50) % 4, multi_hot(50), np.zeros((50, 4))])
+def test_targets_are_the_labels_rows(labels):
+    expected = np.eye(4)[labels] if labels.ndim == 1 else labels
+    target = numbered(labels, "abcd").targets()
+    targets = np.stack([*tf.data.Dataset.range(50).map(target).as_numpy_iterator()])
+    assert targets.dtype == np.float32
+    np.testing.assert_array_equal(targets, expected)
+
+
+@pytest.mark.parametrize("labels", [np.arange(5000) % 4, multi_hot(5000)])
+def test_targets_are_captured_and_not_written_into_the_graph(labels):
+    target = tf.function(numbered(labels, "abcd").targets())
+    graph = target.get_concrete_function(tf.TensorSpec([], tf.int64)).graph
+    assert graph.as_graph_def().ByteSize() < 10_000
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.99])
+def test_a_multi_label_split_leaves_every_class_to_train_on(fraction):
+    labels = multi_hot(100, 8)
+    labels[:, 5] = np.arange(100) == 3  # one image only
+    labels[:, 6] = np.arange(100) > 97
+    labels[:, 7] = False
+    images = numbered(labels, "abcdefgh")
+    seen = set()
+    for seed in range(4):
+        train, test = images.split(fraction, seed)
+        assert (train.name, test.name) == ("numbered/train", "numbered/test")
+        tested = numbers(test)
+        assert numbers(train) == sorted({*range(100)} - {*tested})
+        assert tested == sorted(tested)
+        assert len(tested) == 100 * fraction or (fraction == 0.99 and 93 <= len(tested) < 100)
+        np.testing.assert_array_equal(test.labels.toarray(), labels[tested])
+        assert train.labels.toarray().any(0).tolist() == [True] * 7 + [False]
+        seen.add(tuple(tested))
+    assert len(seen) == 4
+    np.testing.assert_array_equal(numbers(images.split(fraction, seed)[0]), numbers(train))
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: numbered([]), "numbered holds no images"),
@@ -114,11 +192,35 @@ def test_split_parts_every_class_by_the_seed(fraction):
         (lambda: numbered([0, 0, 1, 2]).few_shot(2), "'b' of numbered has 1 images.* the 2 examp"),
         (lambda: numbered([0, 1, 2]).few_shot(0), "must be 1 or more, got 0"),
         (lambda: numbered([0, 1, 2]).split_few_shot(1), "none is left to test on"),
+        (lambda: numbered(np.zeros((0, 3))), "numbered holds no images"),
+        (lambda: numbered(np.zeros((4, 0)), ""), "numbered holds no classes"),
+        (
+            lambda: numbered(np.eye(4)),
+            r"zeros and ones of shape \[N, 3\] for its 3 class names, .* \[4, 4\]",
+        ),
+        (lambda: numbered(np.eye(3).astype(str)), r"zeros and ones of shape .* got <U"),
+        (lambda: numbered(np.eye(3)[None]), r"zeros and ones of shape .* got .* \[1, 3, 3\]"),
+        (lambda: numbered(np.eye(3) * 0.9), "numbered must be 0 or 1, got 0.9"),
+        (lambda: numbered(np.eye(3) * np.nan), "numbered must be 0 or 1, got nan"),
+        (lambda: numbered(np.eye(3, dtype=int) * 2), "numbered must be 0 or 1, got 2"),
+        (lambda: numbered(stray(3)), "must lie in 0 .. 2 .* got 3 .. 3"),
+        (lambda: numbered(stray(-1)), "must lie in 0 .. 2 .* got -1 .. -1"),
+        (lambda: numbered(np.eye(3)).split(), "every image of numbered is needed to train on"),
+        (lambda: numbered(np.ones((9, 3))).split(0.0), "between 0 and 1, got 0.0"),
+        (lambda: numbered(np.ones((9, 3))).few_shot(2), "2 examples a class cannot be chosen"),
+        (lambda: numbered(np.ones((9, 3))).split_few_shot(2), "cannot be chosen from numbered, wh"),
     ],
 )
 def test_impossible_sets_are_refused(call, message):
     with pytest.raises(data.DataError, match=message):
         call()
+
+
+def stray(label):
+    """One image of a class that is none of the three, as only a broken sparse array can have it."""
+    labels = scipy.sparse.csr_array(np.eye(1, 3))
+    labels.indices[:] = label
+    return labels
 
 
 # Arrays and digits
@@ -157,7 +259,10 @@ IMAGES, LABELS = np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 0, 1, 1])
         ((IMAGES + 255.0, LABELS), r"got floats in \[255, 255\]"),
         ((IMAGES + np.nan, LABELS), "got floats in"),
         ((IMAGES, LABELS[:3]), r"one label an image, .* \[4, 2, 2, 3\] and labels of shape \[3\]"),
-        ((IMAGES, np.eye(4)), r"integers of shape \[N\], got float64 of shape \[4, 4\]"),
+        ((IMAGES, LABELS + 0.0), r"integers of shape \[N\], .* got float64 of shape \[4\]"),
+        ((IMAGES, np.eye(3)), r"one label an image, .* labels of shape \[3, 3\]"),
+        ((IMAGES, np.eye(4) / 2), "arrays must be 0 or 1, got 0.5"),
+        ((IMAGES, scipy.sparse.coo_array(np.eye(4)) * 2), "arrays must be 0 or 1, got 2"),
         ((IMAGES, np.array(list("aabb"))), r"integers of shape \[N\]"),
         ((IMAGES, np.array([0, 0, 5, 5])), "got 0 .. 5"),
     ],
@@ -167,9 +272,46 @@ def test_wrong_arrays_are_refused(arguments, message):
         data.from_arrays(*arguments)
 
 
-def test_a_class_without_training_images_is_refused():
-    with pytest.raises(data.DataError, match="class 'z' has no training images"):
-        data.from_arrays(IMAGES, LABELS, test=(IMAGES, LABELS), class_names=["x", "y", "z"])
+@pytest.mark.parametrize("given_as", [np.asarray, scipy.sparse.csr_matrix])
+def test_arrays_with_several_classes_an_image(given_as):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 6, 5, 3), dtype=np.uint8)
+    labels = multi_hot(30, 3)
+    train, test = data.from_arrays(pixels, given_as(labels), test=(pixels[:7], labels[:7]))
+    assert train.class_names == test.class_names == ("0", "1", "2")
+    np.testing.assert_array_equal(train.labels.toarray(), labels)
+    np.testing.assert_array_equal(test.labels.toarray(), labels[:7])
+    np.testing.assert_array_equal(read_all(train), pixels)
+
+    train, test = data.from_arrays(pixels, given_as(labels), test_fraction=0.3)
+    assert (len(train), len(test)) == (21, 9)
+    of_pixels = {p.tobytes(): row.tolist() for p, row in zip(pixels, labels, strict=True)}
+    for part in (train, test):
+        for image, row in zip(read_all(part), part.labels.toarray().tolist(), strict=True):
+            assert of_pixels[image.tobytes()] == row
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 0, 2, 2]), np.eye(4, 3)[[0, 0, 2, 2]]])
+@pytest.mark.parametrize("test", [None, (IMAGES, LABELS)])
+def test_a_class_without_training_images_is_refused(labels, test):
+    message = r"no images of 1 of its 3 classes \('y'\); give each an image, or leave it out"
+    with pytest.raises(data.DataError, match=message):
+        data.from_arrays(IMAGES, labels, test=test, class_names=["x", "y", "z"])
+
+
+def test_many_classes_without_training_images_are_not_all_named():
+    message = r"8 of its 10 classes \('c', 'd', 'e', 'f', 'g', ...\); give"
+    with pytest.raises(data.DataError, match=message):
+        data.from_arrays(IMAGES, LABELS, class_names=list("abcdefghij"))
+
+
+def test_a_class_may_lack_test_images():
+    _, test = data.from_arrays(IMAGES, LABELS, test=(IMAGES[:1], LABELS[:1]))
+    assert test.num_classes == 2
+
+
+def test_training_and_test_labels_are_of_one_kind():
+    with pytest.raises(data.DataError, match=r"both be \[N\] or both .* got \[4\] and \[4, 2\]"):
+        data.from_arrays(IMAGES, LABELS, test=(IMAGES, np.eye(2)[LABELS]))
 
 
 def test_digits():
@@ -357,12 +499,147 @@ def test_a_class_to_test_must_be_a_class_to_train(folder):
         data.from_directory(folder)
 
 
+# Tables
+
+
+def write(folder, *lines, name="table.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def contents(images):
+    """{pixels: class names} of a set."""
+    labels = images.labels.toarray() if images.multi_label else np.eye(9, dtype=bool)[images.labels]
+    return {
+        image.tobytes(): {images.class_names[label] for label in np.flatnonzero(row)}
+        for image, row in zip(read_all(images), labels, strict=True)
+    }
+
+
+def pixels(seed):
+    return np.asarray(picture(seed=seed)).tobytes()
+
+
+def test_a_table_of_images_with_one_class_each(folder):
+    lines = [f"dog/{i}.png,wolf" for i in range(10)] + [f"cat/{i}.png, äffin " for i in range(10)]
+    path = write(folder, "image,label", *lines, encoding="utf-8-sig")
+    train, test = data.from_csv(path, test_fraction=0.3, seed=5)
+    assert (train.name, test.name) == ("table/train", "table/test")
+    assert train.class_names == ("wolf", "äffin")
+    assert train.image_size == (12, 20)
+    assert np.bincount(test.labels).tolist() == [3, 3]
+    assert contents(train) | contents(test) == {
+        pixels(s): {"wolf" if s >= 10 else "äffin"} for s in range(20)
+    }
+
+
+def test_a_table_with_several_classes_an_image_and_its_own_split(folder):
+    path = write(
+        folder,
+        "Source, label ,split,image",
+        f"web,tail | paw,train,{folder}/cat/0.png",
+        "",
+        '"a, b",paw,train,cat/1.png',
+        "web,,train,cat/2.png",
+        "web,tail||tail,test,dog/../dog/3.png",
+    )
+    train, test = data.from_csv(path)
+    assert train.multi_label
+    assert test.multi_label
+    assert train.class_names == test.class_names == ("paw", "tail")
+    assert contents(train) == {pixels(0): {"paw", "tail"}, pixels(1): {"paw"}, pixels(2): set()}
+    assert contents(test) == {pixels(13): {"tail"}}
+
+    one_each = write(folder, "image,label,split", "cat/0.png,a,train", "cat/1.png,a,test")
+    assert [part.multi_label for part in data.from_csv(one_each)] == [False, False]
+    without_split = write(
+        folder, "image,label", *(f"cat/{i}.png,{'a|b' if i else ''}" for i in range(10))
+    )
+    assert [len(part) for part in data.from_csv(without_split)] == [8, 2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([""], r"must name the columns image and label, .* got \[\]"),
+        (["image;label", "cat/0.png;a"], r"separated by commas, got \['image;label'\]"),
+        (["image,class", "cat/0.png,a"], r"got \['image', 'class'\]"),
+        (["image,label"], "table.csv names no images; add a line"),
+        (["image,label", "cat/0.png,", "cat/1.png, | "], "no line of .*table.csv names a class"),
+        (["image,label", "cat/0.png,a", "", "cat/1.png"], "line 4 of .* a cell for each column"),
+        (["image,label", "cat/0.png,a,b"], "line 2 of .* with commas into double quotes"),
+        (
+            ["image,label", "cat/0.png,a", "cow/1.png,a"],
+            "line 3 of .* not exist, .*cow/1.png; give",
+        ),
+        (["image,label", ",a"], "line 2 of .* an image that does not exist"),
+        (["image,label", "cat,a"], "line 2 of .* an image that does not exist, .*photos/cat;"),
+        (
+            ["image,label", "cat/0.png,a", "./cat/0.png,b"],
+            "line 3 of .*cat/0.png again, after line 2",
+        ),
+        (["image,label,split", "cat/0.png,a,val"], "line 2 of .* column split, got 'val'"),
+        (["image,label,split", "cat/0.png,a,"], "line 2 of .* column split, got ''"),
+        (["image,label,split", "cat/0.png,a,train"], "table/test holds no images"),
+        (
+            ["image,label,split", "cat/0.png,a,train", "cat/1.png,b,test", "cat/2.png,c,test"],
+            r"table/train has no images of 2 of its 3 classes \('b', 'c'\); mark",
+        ),
+        (
+            ["image,label,split", "cat/0.png,a|b,train", "cat/1.png,c,test"],
+            r"table/train has no images of 1 of its 3 classes \('c'\); mark",
+        ),
+        (["image,label", "cat/0.png,a", "cat/1.png,b"], "class 'a' of table has 1 images"),
+        (["image,label", '"cat/0.png,a', "cat/1.png,a"], "is not a CSV file in UTF-8"),
+        (["image,label", "table.csv,a"], "table.csv cannot be read: "),
+        (["image,label", "cat/photo.heic,a"], "table holds 1 images in formats that cannot be"),
+    ],
+)
+def test_bad_tables_are_refused(folder, lines, message):
+    spoil(folder, "photo.heic")
+    with pytest.raises(data.DataError, match=message) as error:
+        data.from_csv(write(folder, *lines))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_table_is_refused(folder):
+    with pytest.raises(data.DataError, match=r"gone.csv is not a file; give a CSV file"):
+        data.from_csv(folder / "gone.csv")
+    with pytest.raises(data.DataError, match=r"not a CSV file in UTF-8 \('utf-8' codec"):
+        data.from_csv(write(folder, "image,label", "cat/0.png,ä", encoding="latin-1"))
+
+
+# Names
+
+
+def test_names_lead_to_folders_and_tables(folder):
+    assert data.from_name(str(folder))[0].class_names == ("cat", "dog")
+    path = write(folder, "image,label", *(f"cat/{i}.png,{i % 2}" for i in range(10)), name="a.CSV")
+    train, test = data.from_name(str(path), examples_per_class=3)
+    assert np.bincount(train.labels).tolist() == [3, 3]
+    assert len(test) == 2
+    write(folder, "image,label", *(f"cat/{i}.png,a|b" for i in range(10)), name="a.CSV")
+    with pytest.raises(data.DataError, match="cannot be chosen from a/train, whose images may"):
+        data.from_name(str(path), examples_per_class=3)
+
+
+def test_only_an_unknown_name_may_have_been_meant_as_a_folder(tmp_path, monkeypatch):
+    with pytest.raises(data.DataError, match=r"no folder 'cifar_10', and .* mean cifar10"):
+        data.from_name("cifar_10")
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    with pytest.raises(data.DataError, match=r"^imagenet2012 cannot be prepared: Manual dir"):
+        data.from_name("imagenet2012")  # whose files must be fetched by hand
+    with tfds.testing.mock_data(), pytest.raises(data.DataError, match=r"^clevr must have an"):
+        data.from_name("clevr")
+
+
 # TensorFlow Datasets
 
 
 @pytest.fixture(scope="module")
 def tfds_dir(tmp_path_factory):
-    """A data set that TFDS itself has written: 40 and 10 PNGs of two sizes."""
+    """Two data sets that TFDS itself has written: 40 and 10 PNGs of two sizes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import tensorflow_datasets as tfds
@@ -387,8 +664,28 @@ def tfds_dir(tmp_path_factory):
                 image = np.asarray(picture(6, 10 if i % 4 else 30, seed=i))
                 yield i, {"image": image, "label": i % 2}
 
+    class TinyScenes(TinyPictures):
+        """Image i shows the divisors of i among 2, 3 and 5; the last two are of the class 7."""
+
+        def _info(self):
+            features = {
+                "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=[*"2357"])),
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _generate_examples(self, count):
+            for i, example in super()._generate_examples(count):
+                shown = [c for c, n in enumerate([2, 3, 5]) if i % n == 0]
+                labels = shown + [3] * (i >= count - 2)
+                yield i, {"image": example["image"], "labels": labels}
+
     directory = tmp_path_factory.mktemp("tfds")
-    TinyPictures(data_dir=directory).download_and_prepare()
+    three_files = tfds.download.DownloadConfig(num_shards=3)
+    TinyPictures(data_dir=directory).download_and_prepare(download_config=three_files)
+    TinyScenes(data_dir=directory).download_and_prepare()
     return directory
 
 
@@ -410,14 +707,97 @@ def test_tfds_images_are_read_in_order(tfds_dir):
         assert label == example["label"]
 
 
-def test_tfds_splits_are_checked(tfds_dir, monkeypatch):
+def test_tfds_images_with_several_classes(tfds_dir):
+    train, test = data.from_tfds("tiny_scenes", test_split="holdout", data_dir=tfds_dir)
+    assert train.class_names == test.class_names == ("2", "3", "5", "7")
+    for part, count in ((train, 40), (test, 10)):
+        number_of = {
+            np.asarray(picture(6, 10 if i % 4 else 30, seed=i)).tobytes(): i for i in range(count)
+        }
+        i = np.array([number_of[image.tobytes()] for image in read_all(part)])
+        expected = np.stack([i % 2 == 0, i % 3 == 0, i % 5 == 0, i >= count - 2], 1)
+        np.testing.assert_array_equal(part.labels.toarray(), expected)
+        assert not expected.any(1).all()
+
+
+def test_voc_has_several_classes_an_image():
+    black = tf.io.encode_png(np.zeros((28, 28, 3), np.uint8))
+
+    def all_up_to(builder, **options):
+        numbers = tf.data.Dataset.range(20)
+        return numbers.map(lambda i: {"image": black, "labels": tf.range(i + 1)})
+
+    with tfds.testing.mock_data(as_dataset_fn=all_up_to):
+        train, _ = data.from_tfds("voc/2007")
+    np.testing.assert_array_equal(train.labels.toarray(), np.tri(20))
+    assert train.class_names[14] == "person"
+
+
+def test_tfds_training_images_show_every_class(tfds_dir):
+    names = {"train_split": "train[:5%]", "test_split": "holdout", "data_dir": tfds_dir}
+    with pytest.raises(
+        data.DataError, match=r"train\[:5%\] has no images of . of its 4 classes .*larger part"
+    ):
+        data.from_tfds("tiny_scenes", **names)
+    names |= {"train_split": "train[:1]"}
+    with pytest.raises(data.DataError, match=r"train\[:1\] has no images of 1 of its 2 classes"):
+        data.from_tfds("tiny_pictures", **names)
+    assert len(data.from_tfds("tiny_pictures", **(names | {"train_split": "train"}))[0]) == 40
+    with (
+        tfds.testing.mock_data(num_examples=8),
+        pytest.raises(
+            data.DataError, match=r"cifar100/train\[:1%\] has no images of 9\d of its 10"
+        ),
+    ):
+        data.from_tfds("cifar100", train_split="train[:1%]")
+
+
+def test_tfds_splits_are_checked(tfds_dir):
     with pytest.raises(data.DataError, match="no split 'test', only holdout, train"):
         data.from_tfds("tiny_pictures", data_dir=tfds_dir)
     with pytest.raises(data.DataError, match="is empty"):
         data.from_tfds("tiny_pictures", test_split="holdout[:0]", data_dir=tfds_dir)
+
+
+def test_tfds_files_of_another_format_are_refused(tfds_dir, tmp_path):
+    options = {"data_dir": tmp_path, "file_format": "array_record"}
+    tfds.builder("tiny_pictures", **options).download_and_prepare()
+    with pytest.raises(data.DataError, match="as array_record, and only TFRECORD files are read"):
+        data.from_tfds("tiny_pictures", test_split="holdout", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiny_pictures", "tiny_scenes"])
+def test_tfds_images_above_the_limit_stay_on_disk(name, tfds_dir, monkeypatch):
+    options = {"train_split": "train[10%:]", "test_split": "holdout", "data_dir": tfds_dir}
+    in_memory = data.from_tfds(name, **options)
     monkeypatch.setattr("bit_keras.data.tfds_builder.MEMORY_LIMIT", 10)
-    with pytest.raises(data.DataError, match=r"take .* GiB of memory"):
-        data.from_tfds("tiny_pictures", test_split="holdout", data_dir=tfds_dir)
+    on_disk = data.from_tfds(name, **options)
+    for expected, part in zip(in_memory, on_disk, strict=True):
+        assert (part.image_size, part.fingerprint) == (expected.image_size, expected.fingerprint)
+        difference = part.labels != expected.labels
+        assert not (difference.nnz if part.multi_label else difference.any())
+        for image, same in zip(read_all(part), read_all(expected), strict=True):
+            np.testing.assert_array_equal(image, same)
+    for file in (tfds_dir / name).rglob("*holdout*"):  # now they are read
+        content = file.read_bytes()
+        file.write_bytes(b"\0" * len(content))
+        with pytest.raises(tf.errors.OpError):
+            read_all(on_disk[1])
+        file.write_bytes(content)
+    assert len(read_all(on_disk[1])) == 10
+
+
+def test_records_of_several_files_are_read_by_their_places(tmp_path):
+    random = np.random.default_rng(0)
+    records = [[random.bytes(n) for n in sizes] for sizes in ([5, 0, 70_000], [1, 300])]
+    for name, content in zip("ab", records, strict=True):
+        with tf.io.TFRecordWriter(str(tmp_path / name)) as writer:
+            for record in content:
+                writer.write(record)
+    places = [("b", 1), ("a", 2), ("a", 0), ("b", 0), ("a", 1), ("a", 2)]
+    read = record_reader(tmp_path, places)
+    found = [*tf.data.Dataset.range(6).map(read, num_parallel_calls=2).as_numpy_iterator()]
+    assert found == [records["ab".index(name)][number] for name, number in places]
 
 
 @pytest.mark.parametrize(
@@ -429,15 +809,18 @@ def test_tfds_splits_are_checked(tfds_dir, monkeypatch):
     ],
 )
 def test_tfds_default_splits(name, splits, num_classes):
-    import tensorflow_datasets as tfds
+    black = tf.io.encode_png(np.zeros((28, 28, 3), np.uint8))
 
-    with tfds.testing.mock_data(num_examples=5):
+    def one_a_class(builder, **options):
+        labels = tf.data.Dataset.range(num_classes)
+        return labels.map(lambda label: {"image": black, "label": label})
+
+    with tfds.testing.mock_data(as_dataset_fn=one_a_class):
         parts = data.from_tfds(name)
     for part, split in zip(parts, splits, strict=True):
         assert part.name == f"{name}/{split}"
-        assert part.num_classes == num_classes
-        assert len(read_all(part)) == 5
-        assert part.image_size == ((28, 28) if name == "mnist" else part.image_size)
+        assert part.num_classes == len(part) == num_classes
+        assert part.image_size == ((32, 32) if name == "cifar10" else (28, 28))
 
 
 def test_tfds_names_and_features_are_checked():

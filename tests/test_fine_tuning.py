@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from conftest import named_weights
 
@@ -40,6 +41,12 @@ def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
     assert "BiT-XS-R26x0.25 on digits" in (folder / "report.html").read_text()
     assert list(folder.glob("events.out.tfevents.*"))
     assert list(folder.glob("checkpoints/ckpt-20*"))
+    # The best of the tests is kept as a model of its own.
+    best = max(line["test_accuracy"] for line in lines if "test_accuracy" in line)
+    kept = bit_keras.load(folder / "checkpoints/best.keras")
+    found = bit_keras.evaluate(kept, test, size=32)["accuracy"]
+    assert found == pytest.approx(best, abs=1e-3)
+    assert picture(folder).shape == (4 * 32, 4 * 32, 3)  # 16 of the images it was trained on
     # The module answers as the metrics say.
     module = tf.saved_model.load(str(folder / "model"))
     answers = [
@@ -49,6 +56,44 @@ def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
     assert np.mean(np.concatenate(answers)) == pytest.approx(result.metrics["accuracy"], abs=1e-3)
 
 
+def picture(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (found,) = events.Tensors("training images")
+    _, _, encoded = found.tensor_proto.string_val
+    return tf.io.decode_png(encoded)
+
+
+def test_images_of_several_classes_are_learned_by_sigmoids(tmp_path):
+    """Two lights, each of which may be on: multi-hot labels, a picture may have none."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (64, 2))
+    images = rng.integers(0, 60, (64, 40, 40, 3), dtype=np.uint8)
+    for image, lights in zip(images, labels, strict=True):
+        image[:, :20] += np.uint8(180 * lights[0])
+        image[:, 20:] += np.uint8(180 * lights[1])
+    train, test = data.from_arrays(images, labels, class_names=("left", "right"))
+    rule = QUICK.replace(base_lr=0.02, steps=30, decay_steps=(20,))
+    result = bit_keras.fine_tune(
+        *("BiT-XS-R26x0.25", train, test), workdir=tmp_path, rule=rule, augmentations=["crop"]
+    )
+    assert result.metrics["mean_average_precision"] > 0.95
+    assert json.loads((tmp_path / "config.json").read_text())["loss"] == "sigmoid"
+
+
+def test_a_batch_that_does_not_fit_is_split(few, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(bit_keras.training.cost, "machine_memory", lambda: 50 * 2**20)
+    bit_keras.fine_tune(
+        "BiT-XS-R26x0.25", few[0], workdir=tmp_path / "run", rule=QUICK.with_steps(2)
+    )
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["batch_split"] > 1
+    said = f"Batch split: {config['batch_split']} of {16 // config['batch_split']} images"
+    assert said in capfd.readouterr().err
+
+
 def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_path, monkeypatch):
     train, test = few
     arguments = {"workdir": tmp_path / "run", "rule": QUICK.with_steps(4)}
@@ -56,7 +101,7 @@ def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bit_keras.fine_tuning, "write_report", die)
+    monkeypatch.setattr(bit_keras.runs, "write_report", die)
     with pytest.raises(KeyboardInterrupt):
         bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
     monkeypatch.undo()
@@ -91,6 +136,13 @@ def test_scores_against_hand_counts():
     assert scores["accuracy"] == 0.5
     assert scores["top5_accuracy"] == 0.5  # class 1 of the second is its sixth answer
     assert scores["loss"] == pytest.approx(-np.log([0.7, 0.02]).mean(), rel=1e-5)
+
+    # The first class is found at ranks 1 and 3, no image has the second.
+    truth = scipy.sparse.csr_array(np.array([[1, 0], [0, 0], [1, 0]], bool))
+    scores = score(np.log(np.array([[3.0, 1], [2, 1], [1, 1]], "float32")), truth)
+    assert scores["mean_average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    expected = -np.log([3 / 4, 1 / 3, 1 / 2, 1 / 2, 1 / 2, 1 / 2]).sum() / 3
+    assert scores["loss"] == pytest.approx(expected)
 
 
 def test_a_given_model_is_trained_in_place_and_needs_no_test_images(few, tmp_path):

@@ -8,7 +8,11 @@ import sys
 import bit_keras
 
 PACKAGE = pathlib.Path(bit_keras.__file__).parent
-OPTIONAL = {"keras_cv", "matplotlib", "tensorflow_datasets", "tensorflow_hub", "pycocotools"}
+OPTIONAL = {
+    *("keras_cv", "matplotlib", "scipy", "tensorflow_datasets", "tensorflow_hub", "pycocotools"),
+    *("safetensors", "huggingface_hub", "onnx", "tf2onnx", "onnxruntime", "openvino"),
+    "ai_edge_litert",
+}
 # A room may import from lower floors only; rooms of one floor do not know each other, except that
 # verbs may call verbs (ARCHITECTURE.md).
 FLOORS = {
@@ -16,7 +20,8 @@ FLOORS = {
     "resnet_v2": 1,
     "zoo": 2,
     "cli": 4,
-    **dict.fromkeys(("evaluation", "exporting", "fine_tuning", "pretraining", "reporting"), 3),
+    **dict.fromkeys(("evaluation", "exporting", "reporting", "runs"), 3),
+    **dict.fromkeys(("fine_tuning", "pretraining"), 3),
 }
 
 

@@ -8,7 +8,9 @@ from test_cli import typed
 
 import bit_keras
 from bit_keras import data
+from bit_keras.pretraining import plan
 from bit_keras.recipes import RECIPES
+from bit_keras.training import forward_flops
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,31 @@ def test_mistakes_are_answered_before_anything_is_written(shapes, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_several_labels_need_a_sigmoid(shapes, tmp_path):
+    labels = np.eye(2, dtype=int)[np.arange(40) % 2]
+    labels[0] = 1
+    images = np.random.default_rng(0).integers(0, 256, (40, 40, 40, 3), dtype=np.uint8)
+    train, test = data.from_arrays(images, labels)
+    arguments = {"workdir": tmp_path / "run", "recipe": quick("BiT-S")}
+    with pytest.raises(ValueError, match=r"several labels an image.*such as BiT-M"):
+        bit_keras.pretrain("BiT-XS-R26x0.25", train, test, **arguments)
+    arguments["recipe"] = quick("BiT-M").with_epochs(3).replace(warmup_steps=1)
+    result = bit_keras.pretrain("BiT-XS-R26x0.25", train, test, **arguments)
+    assert 0 < result.metrics["mean_average_precision"] <= 1
+
+
+def test_a_plan_tells_what_training_does(shapes, tmp_path):
+    train, _ = shapes
+    found = plan("BiT-XS-R26x0.25", train, recipe=quick("BiT-S"), images_per_second=100)
+    model = bit_keras.load("BiT-XS-R26x0.25", num_classes=2)
+    assert found.parameters == model.count_params()
+    assert found.flops == forward_flops(model, (32, 32, 3))
+    assert (found.steps, found.batch, found.pieces) == (24, 32, 1)
+    assert found.epoch_bytes == len(train) * 40 * 40 * 3
+    assert found.seconds == pytest.approx(24 * 32 / 100)
+    assert "0:00:08 at 100 images/s" in str(found)
+
+
 def test_the_command(tmp_path):
     script = pathlib.Path(sys.executable).with_name("bit-pretrain")
     flags = ("--model=BiT-XS-R26x0.25", "--dataset=digits", "--epochs=1", "--batch=128")
@@ -79,6 +106,13 @@ def test_the_command(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 epochs, 12 steps of 128 images of 32 pixels" in done.stdout
     assert (tmp_path / "out/first/model/saved_model.pb").exists()
+    assert "Mean" not in done.stdout
+    assert "Accuracy" in done.stdout
+    done = typed([script, *flags, *more, "--dry_run", "--throughput=1000"], tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "FLOPs an image:" in done.stdout
+    assert "at 1,000 images/s" in done.stdout
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["first"]
     done = typed([script], tmp_path)
     assert done.returncode == 2
     assert "name the architecture and the images" in done.stderr

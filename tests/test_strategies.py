@@ -1,20 +1,25 @@
 """One run, however it is shared out or cut off: real processes, really killed."""
 
+import contextlib
 import json
 import os
 import pathlib
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
 from bit_keras.training import StrategyError, make_strategy
+from bit_keras.training.strategies import gather
 
 PROGRAM = pathlib.Path(__file__).with_name("training_program.py")
 STEPS = 20
@@ -55,7 +60,7 @@ def test_two_replicas_end_with_the_weights_of_one(undisturbed, tmp_path):
     assert largest_relative_difference(undisturbed, weights(tmp_path / "run")) < 1e-4
 
 
-def test_two_workers_end_with_the_weights_of_one(undisturbed, tmp_path):
+def start_workers(workdir):
     with socket.socket() as a, socket.socket() as b:
         for s in (a, b):
             s.bind(("127.0.0.1", 0))
@@ -64,13 +69,76 @@ def test_two_workers_end_with_the_weights_of_one(undisturbed, tmp_path):
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-        workers.append(start(tmp_path / "run", "multiworker", TF_CONFIG=config, WORKER=str(index)))
-    for worker in workers:
+        workers.append(start(workdir, "multiworker", TF_CONFIG=config, WORKER=str(index)))
+    return workers
+
+
+def test_two_workers_end_with_the_weights_of_one_whatever_happens(undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+
+    workers = start_workers(workdir)
+    wait_for_step(workers[0], workdir, 4)
+    workers[1].send_signal(signal.SIGTERM)  # to one, and both stop at the same step
+    stops = [
+        re.search(r"Interrupted: (stopped by a signal at step .*)", worker.communicate()[1])
+        for worker in workers
+    ]
+    assert stops[0][1] == stops[1][1]
+
+    workers = start_workers(workdir)
+    wait_for_step(workers[0], workdir, 12)
+    workers[1].kill()
+    workers[1].communicate()
+    assert re.search("worker was lost .* start all of them again", workers[0].communicate()[1])
+
+    for worker in start_workers(workdir):
         finish(worker)
     for index in range(2):
-        found = weights(tmp_path / "run", index)
-        assert largest_relative_difference(undisturbed, found) < 1e-4
-    assert json.loads((tmp_path / "run/metrics.json").read_text())["steps"] == STEPS
+        assert largest_relative_difference(undisturbed, weights(workdir, index)) < 1e-4
+    assert json.loads((workdir / "metrics.json").read_text())["steps"] == STEPS
+
+
+def call_in_vain(addresses, index):
+    with contextlib.suppress(StrategyError):
+        gather(addresses, index, seconds=2)
+
+
+def test_workers_that_do_not_come_are_named():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+    others = ["127.0.0.1:1", "127.0.0.1:2"]
+    with pytest.raises(StrategyError, match=r"worker 1 could not meet the others at 127"):
+        gather([address, *others], 1, seconds=0.3)
+    one = threading.Thread(target=call_in_vain, args=([address, *others], 1))
+    one.start()
+    with pytest.raises(StrategyError, match=r"^workers 2 \(127.0.0.1:2\) did not come within 2 s"):
+        gather([address, *others], 0, seconds=2)
+    one.join()
+
+
+def test_a_tpu_is_reached_by_the_documented_calls(monkeypatch):
+    """No TPU is here: what can be tested is which calls are made, with what, in which order."""
+    calls = []
+
+    def stand_in(name, answer=None):
+        return lambda *args: calls.append((name, *args)) or answer
+
+    monkeypatch.setenv("TPU_NAME", "grpc://10.0.0.2:8470")
+    cluster = tf.distribute.cluster_resolver
+    monkeypatch.setattr(cluster, "TPUClusterResolver", stand_in("resolver", "resolved"))
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", stand_in("connect"))
+    monkeypatch.setattr(tf.tpu.experimental, "initialize_tpu_system", stand_in("initialize"))
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", stand_in("strategy", "the strategy"))
+    for name in ("tpu", "auto"):
+        assert make_strategy(name) == "the strategy"
+        assert calls == [
+            ("resolver", "grpc://10.0.0.2:8470"),
+            ("connect", "resolved"),
+            ("initialize", "resolved"),
+            ("strategy", "resolved"),
+        ]
+        calls.clear()
 
 
 def last_step(workdir):
@@ -95,13 +163,12 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("arrays", 2), ("folder", 1)])
+@pytest.mark.parametrize(("kind", "kills"), [("arrays", 2), ("folder", 1), ("tfds", 1)])
 def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(
     undisturbed, folder, tmp_path, kind, kills
 ):
-    expected, source = undisturbed, "arrays"
-    if kind == "folder":
-        source = str(folder)
+    expected, source = undisturbed, str(folder) if kind == "folder" else kind
+    if kind != "arrays":
         finish(start(tmp_path / "whole", source=source))
         expected = weights(tmp_path / "whole")
     workdir = tmp_path / "run"
@@ -129,7 +196,14 @@ def test_a_terminated_run_saves_its_step_and_goes_on(undisturbed, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("config", ["", "{", "{}", '{"cluster": {"worker": []}, "task": 1}'])
+@pytest.mark.parametrize(
+    "config",
+    [
+        *("", "{", "{}", "[]", '{"cluster": {"worker": []}, "task": 1}'),
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["no port"]}, "task": {"type": "worker", "index": 0}}',
+    ],
+)
 def test_a_tf_config_that_cannot_be_read_is_answered(monkeypatch, config):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(StrategyError, match="TF_CONFIG must list the workers"):

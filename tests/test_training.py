@@ -1,4 +1,5 @@
 import json
+import resource
 
 import keras
 import numpy as np
@@ -80,6 +81,27 @@ def test_micro_batches_have_the_gradient_of_the_whole(tmp_path, monkeypatch, mic
     assert {n for n in seen if n} == {8 // micro_batches}  # it was cut indeed
     for a, b in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 36, 36, 3), dtype=np.uint8)
+    data = bit_keras.data.from_arrays(images, np.arange(16) % 4, test=(images, np.arange(16) % 4))
+
+    def trained(split):
+        keras.utils.set_random_seed(1)
+        return bit_keras.fine_tune(
+            bit_keras.ResNetV2((1, 1), 0.25, 0, name="small"),
+            data[0],
+            workdir=tmp_path / str(split),
+            rule=HyperRule(10, 16, 0.01, 4, (6, 8), 36, 32, 0.3),
+            batch_split=split,
+        ).model.get_weights()
+
+    whole = trained(1)
+    for pieces in (2, 8):
+        for a, b in zip(whole, trained(pieces), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_weight_decay_is_an_l2_penalty_on_kernels(tmp_path):
@@ -207,3 +229,47 @@ def test_before_its_first_checkpoint_a_run_can_begin_anew(tmp_path):
     RunFolder(tmp_path / "run", {"batch_split": 1, "rule": (1, 2)}).close()
     RunFolder(tmp_path / "run", {"batch_split": 8, "rule": (1, 2)}).close()
     assert json.loads((tmp_path / "run/config.json").read_text())["batch_split"] == 8
+
+
+def test_a_disk_that_fills_up_costs_no_checkpoint(tmp_path):
+    """The limit on a file's size is a full disk that needs no rights: writes fail half-way."""
+    model, optimizer = small_model(), keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    with RunFolder(tmp_path / "run", {}) as folder:
+        folder.save(model, optimizer, 1)
+        before = model.get_weights()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        model.set_weights([weight + 1 for weight in before])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        try:
+            with pytest.raises(OSError, match=r"of step 2 cannot be written .*ckpt-1"):
+                folder.save(model, optimizer, 2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not list((tmp_path / "run/checkpoints").glob("*temp*"))
+        assert folder.restore(model, optimizer) == 1
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_damaged_checkpoint_leaves_the_one_before(tmp_path):
+    model, optimizer = small_model(), keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    with RunFolder(tmp_path / "run", {}) as folder:
+        for step in (1, 2):
+            folder.save(model, optimizer, step)
+        (data,) = (tmp_path / "run/checkpoints").glob("ckpt-2.data*")
+        data.write_bytes(data.read_bytes()[:50])
+        assert folder.restore(model, optimizer) == 1
+
+
+def test_the_checkpoints_of_another_model_are_refused(tmp_path):
+    run(tmp_path / "run")
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    optimizer = keras.optimizers.SGD(0.1)
+    optimizer.build(model.trainable_variables)
+    with (
+        RunFolder(tmp_path / "run", {"steps": 12}) as folder,
+        pytest.raises(RunFolderError, match=r"damaged or another model's .* another name"),
+    ):
+        folder.restore(model, optimizer)

@@ -1,9 +1,11 @@
 """A run to be started, killed and compared: python training_program.py WORKDIR STRATEGY SOURCE.
 
-Trains a small BiT with mixup for 20 steps, on SOURCE (a folder, or "arrays" of noise), and writes
-its weights to WORKDIR.0.npz, or another worker's number.
+Trains a small BiT with mixup for 20 steps, on SOURCE (a folder, "arrays" of noise, or "tfds" for a
+data set of TFDS with made-up images), and writes its weights to WORKDIR.0.npz, or another worker's
+number.
 """
 
+import contextlib
 import os
 import sys
 
@@ -24,17 +26,25 @@ from bit_keras import data
 distribution = bit_keras.make_strategy(strategy)
 
 
+@contextlib.contextmanager
 def images():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (40, 36, 40, 3), dtype=np.uint8)
-    labels = np.arange(40) % 4
     if source == "arrays":
-        return data.from_arrays(pixels, labels, test=(pixels, labels))[0]
-    return data.from_directory(source)[0]
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (40, 36, 40, 3), dtype=np.uint8)
+        labels = np.arange(40) % 4
+        yield data.from_arrays(pixels, labels, test=(pixels, labels))[0]
+    elif source == "tfds":
+        import tensorflow_datasets as tfds
+
+        with tfds.testing.mock_data(num_examples=100):
+            yield data.from_tfds("cifar10")[0]
+    else:
+        yield data.from_directory(source)[0]
 
 
 rule = bit_keras.HyperRule(20, 16, 0.01, 4, (10, 15), 36, 32, 0.3)
-result = bit_keras.fine_tune(
-    "BiT-XS-R26x0.25", images(), workdir=workdir, rule=rule, strategy=distribution, seed=3
-)
+with images() as train:
+    result = bit_keras.fine_tune(
+        "BiT-XS-R26x0.25", train, workdir=workdir, rule=rule, strategy=distribution, seed=3
+    )
 np.savez(f"{workdir}.{os.environ.get('WORKER', '0')}.npz", *result.model.get_weights())

@@ -46,6 +46,10 @@ def run(main) -> None:
     app.run(guarded)
 
 
+def number_or_word(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def fail(error) -> int:
     print(f"error: {str(error).strip()}", file=sys.stderr)
     return 2

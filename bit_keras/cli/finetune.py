@@ -13,7 +13,9 @@ import sys
 from absl import flags
 
 from .. import data, training, zoo
-from ..fine_tuning import PRECISIONS, default_rule, fine_tune
+from ..evaluation import sentence
+from ..fine_tuning import default_rule, fine_tune
+from ..runs import PRECISIONS
 from . import application
 
 MODEL = flags.DEFINE_string(
@@ -22,7 +24,8 @@ MODEL = flags.DEFINE_string(
 DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    'A folder of class folders (or of train/ and test/), a TFDS name, or "digits". '
+    "A folder of class folders (or of train/ and test/), a CSV file of images and labels, a TFDS "
+    'name, or "digits". '
     "By default ten digits a class.",
 )
 EXAMPLES_PER_CLASS = flags.DEFINE_integer(
@@ -32,8 +35,8 @@ EXAMPLES_PER_CLASS_SEED = flags.DEFINE_integer(
     "examples_per_class_seed", 0, "Which images --examples_per_class picks.", lower_bound=0
 )
 BATCH = flags.DEFINE_integer("batch", None, "Images a step; by default the rule's.", lower_bound=1)
-BATCH_SPLIT = flags.DEFINE_integer(
-    "batch_split", 1, "Pieces a batch is computed in, to save memory.", lower_bound=1
+BATCH_SPLIT = flags.DEFINE_string(
+    "batch_split", "auto", 'Pieces a batch is computed in, or "auto": the fewest that fit.'
 )
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the rule's.")
 STEPS = flags.DEFINE_integer(
@@ -114,16 +117,13 @@ def main():
         precision=PRECISION.value,
         strategy=strategy,
         seed=SEED.value,
-        batch_split=BATCH_SPLIT.value,
+        batch_split=application.number_or_word(BATCH_SPLIT.value),
         evaluate_every=EVAL_EVERY.value,
         command=shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     metrics = result.metrics
-    top5 = f", top-5 {metrics['top5_accuracy']:.2%}" if train.num_classes > 5 else ""
     print(
-        f"Accuracy {metrics['accuracy']:.2%}{top5}, "
-        f"loss {metrics['loss']:.4f} on {metrics['num_test']:,} test images, "
-        f"after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
+        f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
         f"Report:         {workdir / 'report.html'}\n"
         f"TF-Hub module:  {workdir / 'model'}, for images of {rule.crop} x {rule.crop}\n"
         f"Its classes:    {workdir / 'labels.txt'}"

@@ -9,13 +9,16 @@ import sys
 from absl import flags
 
 from .. import data, training, zoo
-from ..fine_tuning import PRECISIONS
-from ..pretraining import pretrain
+from ..evaluation import sentence
+from ..pretraining import plan, pretrain
 from ..recipes import RECIPES, recipe
+from ..runs import PRECISIONS
 from . import application
 
 MODEL = flags.DEFINE_string("model", None, "The architecture: a name of bit_keras.list_models().")
-DATASET = flags.DEFINE_string("dataset", None, "A folder of class folders, or a TFDS name.")
+DATASET = flags.DEFINE_string(
+    "dataset", None, "A folder of class folders, a CSV file, or a TFDS name."
+)
 RECIPE = flags.DEFINE_enum("recipe", "BiT-S", sorted(RECIPES), "The paper's protocol.")
 INIT = flags.DEFINE_string("init", "random", '"random", or a model or file to go on from.')
 EPOCHS = flags.DEFINE_integer(
@@ -24,8 +27,8 @@ EPOCHS = flags.DEFINE_integer(
 BATCH = flags.DEFINE_integer(
     "batch", None, "Images a step; the learning rate is scaled with it.", lower_bound=1
 )
-BATCH_SPLIT = flags.DEFINE_integer(
-    "batch_split", 1, "Pieces a batch is computed in, to save memory.", lower_bound=1
+BATCH_SPLIT = flags.DEFINE_string(
+    "batch_split", "auto", 'Pieces a batch is computed in, or "auto": the fewest that fit.'
 )
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
 WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", None, "By default the recipe's.", lower_bound=0)
@@ -40,6 +43,13 @@ EVAL_EVERY = flags.DEFINE_integer(
 )
 NAME = flags.DEFINE_string("name", None, "The run's name; by default model, data and time.")
 LOGDIR = flags.DEFINE_string("logdir", "runs", "The run's folder is LOGDIR/NAME.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what it would take, and train nothing.")
+THROUGHPUT = flags.DEFINE_float(
+    "throughput",
+    None,
+    "Images a second in training, for --dry_run to tell the time.",
+    lower_bound=1e-9,
+)
 
 
 def main():
@@ -62,34 +72,38 @@ def main():
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = NAME.value or re.sub(r"[^\w.-]+", "-", f"{MODEL.value}_{train.name}_{stamp}")
     workdir = pathlib.Path(LOGDIR.value) / name
+    common = {
+        "recipe": protocol,
+        "init": INIT.value,
+        "precision": PRECISION.value,
+        "strategy": strategy,
+        "batch_split": application.number_or_word(BATCH_SPLIT.value),
+    }
     print(
         f"{MODEL.value} ({INIT.value}) on {train.name}: {len(train):,} images of "
         f"{train.num_classes:,} classes, tested on {len(test):,}.\n"
         f"{RECIPE.value}: {protocol.epochs} epochs, {protocol.steps(len(train)):,} steps of "
         f"{protocol.batch:,} images of {protocol.crop} pixels, learning rate "
-        f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up.\n"
-        f"Run: {workdir}",
+        f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up.",
         flush=True,
     )
+    if DRY_RUN.value:
+        print(plan(MODEL.value, train, **common, images_per_second=THROUGHPUT.value))
+        return
+    print(f"Run: {workdir}", flush=True)
     result = pretrain(
         MODEL.value,
         train,
         test,
         workdir=workdir,
-        recipe=protocol,
-        init=INIT.value,
-        precision=PRECISION.value,
-        strategy=strategy,
+        **common,
         seed=SEED.value,
-        batch_split=BATCH_SPLIT.value,
         evaluate_every=EVAL_EVERY.value,
         command=shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
     )
     metrics = result.metrics
     print(
-        f"Accuracy {metrics['accuracy']:.2%}, top-5 {metrics['top5_accuracy']:.2%} on "
-        f"{metrics['num_test']:,} test images, after {metrics['steps']:,} steps and "
-        f"{metrics['seconds']:.0f} s.\n"
+        f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
         f"Report:         {workdir / 'report.html'}\n"
         f"TF-Hub module:  {workdir / 'model'}"
     )

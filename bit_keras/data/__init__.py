@@ -5,6 +5,7 @@ from .batches import feature_batches, test_batches, training_batches
 from .by_name import from_name
 from .directory import from_directory
 from .labeled_images import DataError, LabeledImages
+from .table import from_csv
 from .tfds_builder import from_tfds
 from .upstream_batches import centre_crop_batches, upstream_batches
 
@@ -15,6 +16,7 @@ __all__ = [
     "digits",
     "feature_batches",
     "from_arrays",
+    "from_csv",
     "from_directory",
     "from_name",
     "from_tfds",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from .labeled_images import DataError, LabeledImages
+from .labeled_images import DataError, LabeledImages, require_every_class
 
 
 def from_arrays(
@@ -24,7 +24,9 @@ def from_arrays(
     Args:
       images: [N, height, width, 3], or grey as [N, height, width] or [N, height, width, 1]; uint8
         in 0 .. 255, or floats in [0, 1], which are rounded to uint8.
-      labels: integers [N] or [N, 1], in 0 .. num_classes - 1.
+      labels: integers [N] or [N, 1], in 0 .. num_classes - 1; or, where images have several classes
+        or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse. Of
+        one-hot labels, pass `labels.argmax(1)`.
       test: (images, labels) to test on; without it, `LabeledImages.split` parts every class.
       test_fraction: part of each class that becomes test images, where `test` is not given.
       seed: of that split.
@@ -36,18 +38,22 @@ def from_arrays(
     Raises:
       DataError: arrays of other shapes, dtypes or ranges, or a class without training images.
     """
+    labels = _single_or_multi_hot(labels)
     if class_names is None:
-        class_names = [str(label) for label in range(len(np.unique(labels)))]
+        num_classes = labels.shape[1] if labels.ndim == 2 else len(np.unique(labels))
+        class_names = [str(label) for label in range(num_classes)]
+    name = "arrays" if test is None else "arrays/train"
+    train = _from_array(name, images, labels, class_names)
+    require_every_class(train, "give each an image, or leave it out and number the others on")
     if test is None:
-        return _from_array("arrays", images, labels, class_names).split(test_fraction, seed)
-    train = _from_array("arrays/train", images, labels, class_names)
-    missing = np.setdiff1d(np.arange(train.num_classes), train.labels)
-    if missing.size:
+        return train.split(test_fraction, seed)
+    test = _from_array("arrays/test", test[0], _single_or_multi_hot(test[1]), class_names)
+    if test.multi_label != train.multi_label:
         raise DataError(
-            f"class {class_names[missing[0]]!r} has no training images; number the classes "
-            "0, 1, ... without gaps and give each at least one image"
+            "the labels to train on and to test on must both be [N] or both [N, num_classes], got "
+            f"{list(train.labels.shape)} and {list(test.labels.shape)}"
         )
-    return train, _from_array("arrays/test", *test, class_names)
+    return train, test
 
 
 def digits(
@@ -72,8 +78,15 @@ def digits(
     return everything.split_few_shot(examples_per_class, seed)
 
 
+def _single_or_multi_hot(labels):
+    if hasattr(labels, "tocsr"):  # scipy.sparse
+        return labels
+    labels = np.asarray(labels)
+    return labels[:, 0] if labels.shape[1:] == (1,) else labels  # as keras.datasets.cifar10 has it
+
+
 def _from_array(name, images, labels, class_names):
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or images.shape[3] not in (1, 3):
@@ -93,8 +106,6 @@ def _from_array(name, images, labels, class_names):
             f"the images of {name} must be uint8 in 0 .. 255 or floats in [0, 1], got "
             f"{images.dtype}; convert them with images.astype('uint8')"
         )
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as keras.datasets.cifar10 has them
-        labels = labels[:, 0]
     if images.shape[:1] != labels.shape[:1]:
         raise DataError(
             f"{name} must have one label an image, got images of shape {list(images.shape)} and "
@@ -108,4 +119,6 @@ def _from_array(name, images, labels, class_names):
         return tf.broadcast_to(tf.gather(pixels, index), [height, width, 3])
 
     fingerprint = zlib.crc32(np.ascontiguousarray(images))
-    return LabeledImages(name, labels, class_names, (height, width), read, fingerprint)
+    return LabeledImages(
+        name, labels, class_names, (height, width), read, fingerprint, num_bytes=images.nbytes
+    )

@@ -47,7 +47,7 @@ def training_batches(
 
     Returns:
       Elements (float32 [batch / n, crop, crop, 3] in [0, 1], float32 [batch / n, num_classes],
-      each row one-hot or a mixture of two).
+      each row one-hot, multi-hot (`LabeledImages.multi_label`) or a mixture of two).
 
     Raises:
       DataError: sizes below 32, `crop` above `resize`, `batch` below 1 or not divided by n, a
@@ -67,9 +67,9 @@ def training_batches(
     rows = np.arange(batch, dtype=np.int64)[k * batch // n : (k + 1) * batch // n]
     # The partner of row i is row batch - 1 - i, which another worker's slice may hold.
     partners = rows[:0] if not mixup_alpha or 2 * k + 1 == n else batch - 1 - rows
+    target = images.targets()
     with tf.device("CPU:0"):
         rows_read = tf.constant(np.concatenate([rows, partners]))
-        labels = tf.constant(images.labels)
         order_key, augment_key, mixup_key = tf.unstack(
             random_integers(tf.constant([seed, 0], tf.int64), tf.int64)
         )
@@ -84,7 +84,7 @@ def training_batches(
             image = tf.ensure_shape(image[top : top + crop, left : left + crop], [crop, crop, 3])
         if random_flip:
             image = tf.cond(side < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
-        return image / 255, tf.one_hot(tf.gather(labels, index), images.num_classes)
+        return image / 255, target(index)
 
     def mixed(step, batch_of_examples):
         # In float32 both can underflow for a small alpha, and the weight would be 0 / 0.
@@ -110,29 +110,29 @@ def training_batches(
 
 def feature_batches(
     features: np.ndarray,
-    labels: np.ndarray,
+    images: LabeledImages,
     *,
-    num_classes: int,
     batch: int,
     seed: int,
     start_step: int = 0,
     part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Batches without end of float32 features [N, C] in place of images; else `training_batches`.
+    """Batches without end of the images' features, float32 [N, C]; else `training_batches`.
 
     Returns:
-      Elements (float32 [batch / n, C], one-hot float32 [batch / n, num_classes]).
+      Elements (float32 [batch / n, C], float32 [batch / n, num_classes]).
     """
     k, n = part
     rows = batch // n
+    target = images.targets()
     with tf.device("CPU:0"):
-        features, labels = tf.constant(features), tf.constant(labels)
+        features = tf.constant(features)
         order_key, _, _ = tf.unstack(random_integers(tf.constant([seed, 0], tf.int64), tf.int64))
 
     def example(count):
         position = count // rows * batch + k * rows + count % rows
-        index = shuffled(position, len(features), order_key)
-        return tf.gather(features, index), tf.one_hot(tf.gather(labels, index), num_classes)
+        index = shuffled(position, len(images), order_key)
+        return tf.gather(features, index), target(index)
 
     examples = tf.data.Dataset.counter(start_step * rows, dtype=tf.int64).map(example)
     return fed_ahead(examples.batch(rows, drop_remainder=True))
@@ -142,19 +142,17 @@ def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dat
     """One pass over the images in their order, each resized to a square of side `size`.
 
     Returns:
-      Elements (float32 [b, size, size, 3] in [0, 1], one-hot float32 [b, num_classes]), where b is
-      `batch`, and what is left for the last.
+      Elements (float32 [b, size, size, 3] in [0, 1], float32 [b, num_classes]), one-hot or
+      multi-hot, where b is `batch`, and what is left for the last.
 
     Raises:
       DataError: `size` below 32 or `batch` below 1.
     """
     check_sizes(batch, size=size)
-    with tf.device("CPU:0"):
-        labels = tf.constant(images.labels)
+    target = images.targets()
 
     def example(index):
-        image = resized(images.read(index), size) / 255
-        return image, tf.one_hot(tf.gather(labels, index), images.num_classes)
+        return resized(images.read(index), size) / 255, target(index)
 
     return fed_ahead(
         tf.data.Dataset.range(len(images))

@@ -1,11 +1,15 @@
-"""Images with one class each, read one at a time by index: what every data source returns."""
+"""Images and their classes, read one at a time by index: what every data source returns."""
 
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 class DataError(ValueError):
@@ -18,7 +22,9 @@ class LabeledImages:
 
     Attributes:
       name: what to call the set in messages and reports, such as "digits" or "photos/train".
-      labels: int32 [N], in 0 .. num_classes - 1.
+      labels: int32 [N], in 0 .. num_classes - 1: each image's class; or, where an image may have
+        several classes or none, a bool `scipy.sparse.csr_array` [N, num_classes], given as that
+        or as any array or sparse array of zeros and ones.
       class_names: one name a class.
       image_size: (height, width) typical of the set, the median where sizes differ.
       read: scalar int64 tensor, 0 .. N - 1, -> uint8 [height, width, 3]. It is traced by
@@ -26,42 +32,91 @@ class LabeledImages:
         arrays would become graph constants, which end at 2 GB.
       fingerprint: a number that differs where the images do, to tell one run from another.
       augmentations: the random changes that leave the labels true, of "crop" and "flip".
+      num_bytes: what reading every image once reads: their files, or their arrays.
 
     Raises:
-      DataError: no images, a label outside the classes, labels that are not integers [N].
+      DataError: no images, labels of another shape, dtype or range.
     """
 
     name: str
-    labels: np.ndarray
+    labels: "np.ndarray | scipy.sparse.csr_array"
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     read: Callable[[tf.Tensor], tf.Tensor]
     fingerprint: int = 0
     augmentations: frozenset[str] = frozenset({"crop", "flip"})
+    num_bytes: int = 0
 
     def __post_init__(self):
-        labels = np.asarray(self.labels)
-        if labels.size == 0:
-            raise DataError(f"{self.name} holds no images, and at least one is needed")
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise DataError(
-                f"the labels of {self.name} must be integers of shape [N], got {labels.dtype} "
-                f"of shape {list(labels.shape)}"
-            )
-        if labels.min() < 0 or labels.max() >= len(self.class_names):
-            raise DataError(
-                f"the labels of {self.name} must lie in 0 .. {len(self.class_names) - 1} for its "
-                f"{len(self.class_names)} class names, got {labels.min()} .. {labels.max()}"
-            )
-        object.__setattr__(self, "labels", labels.astype(np.int32))
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        labels = self.labels if hasattr(self.labels, "tocsr") else np.asarray(self.labels)
+        if 0 in labels.shape:
+            missing = "images" if labels.shape[0] == 0 else "classes"
+            raise DataError(f"{self.name} holds no {missing}, and at least one is needed")
+        if not (
+            (labels.ndim == 1 and labels.dtype.kind in "iu")
+            or (labels.shape[1:] == (self.num_classes,) and labels.dtype.kind in "biuf")
+        ):
+            raise DataError(
+                f"the labels of {self.name} must be integers of shape [N], or zeros and ones of "
+                f"shape [N, {self.num_classes}] for its {self.num_classes} class names, got "
+                f"{labels.dtype} of shape {list(labels.shape)}"
+            )
+        labels = labels.astype(np.int32) if labels.ndim == 1 else self._multi_hot(labels)
+        object.__setattr__(self, "labels", labels)
+        classes = self._classes
+        if classes.size and not 0 <= classes.min() <= classes.max() < self.num_classes:
+            raise DataError(
+                f"the labels of {self.name} must lie in 0 .. {self.num_classes - 1} for its "
+                f"{self.num_classes} class names, got {classes.min()} .. {classes.max()}"
+            )
+
+    def _multi_hot(self, labels):
+        import scipy.sparse
+
+        if labels.dtype == np.float16:  # which scipy.sparse does not know
+            labels = labels.astype(np.float32)
+        labels = scipy.sparse.csr_array(labels, copy=True)  # the caller's stay as they are
+        labels.sum_duplicates()
+        labels.eliminate_zeros()
+        if not np.all(labels.data == 1):
+            wrong = labels.data[labels.data != 1][0]
+            raise DataError(f"the multi-hot labels of {self.name} must be 0 or 1, got {wrong}")
+        return labels.astype(bool)
+
+    @property
+    def _classes(self):
+        """The class of every label there is, image by image."""
+        return self.labels.indices if self.multi_label else self.labels
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.labels.shape[0]
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.labels.ndim == 2
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def targets(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The labels for `tf.data`: scalar int64 index -> float32 [num_classes] of zeros and ones.
+
+        Call it outside the function that `tf.data` traces, as its tensors must be eager (`read`).
+        """
+        with tf.device("CPU:0"):
+            if not self.multi_label:
+                labels = tf.constant(self.labels)
+                return lambda index: tf.one_hot(tf.gather(labels, index), self.num_classes)
+            starts, classes = tf.constant(self.labels.indptr), tf.constant(self.labels.indices)
+
+        def target(index):
+            mine = classes[starts[index] : starts[index + 1], tf.newaxis]
+            return tf.scatter_nd(mine, tf.ones(tf.shape(mine)[:1]), [self.num_classes])
+
+        return target
 
     def subset(self, indices: Sequence[int], name: str | None = None) -> "LabeledImages":
         """The images at `indices`, in that order, under a new name if given; copies no image."""
@@ -74,6 +129,7 @@ class LabeledImages:
             labels=self.labels[indices],
             read=lambda index: self.read(tf.gather(table, index)),
             fingerprint=zlib.crc32(indices.tobytes(), self.fingerprint),
+            num_bytes=self.num_bytes * len(indices) // len(self),  # images are alike
         )
 
     def split(
@@ -81,14 +137,26 @@ class LabeledImages:
     ) -> tuple["LabeledImages", "LabeledImages"]:
         """Splits every class at random into (train, test), both in the order of this set.
 
+        Images with several labels are split all at once, so that classes part unevenly, but of
+        every class that has an image at least one is in train.
+
         Raises:
-          DataError: a fraction outside (0, 1), or a class with fewer than 2 images, for each
-            class keeps at least one image on each side.
+          DataError: a fraction outside (0, 1), a class with fewer than 2 images, for each class
+            keeps at least one image on each side, or, with several labels an image, no image that
+            train can spare.
         """
         if not 0 < test_fraction < 1:
             raise DataError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
-        random = np.random.RandomState(seed)
-        in_test = np.zeros(len(self), bool)
+        draw_test = self._draw_test_at_large if self.multi_label else self._draw_test_by_class
+        test = draw_test(test_fraction, np.random.RandomState(seed))
+        train = np.setdiff1d(np.arange(len(self)), test)
+        return (
+            self.subset(train, f"{self.name}/train"),
+            self.subset(np.sort(test), f"{self.name}/test"),
+        )
+
+    def _draw_test_by_class(self, test_fraction, random):
+        indices = []
         for label, class_name in enumerate(self.class_names):
             members = np.flatnonzero(self.labels == label)
             if len(members) < 2:
@@ -97,11 +165,20 @@ class LabeledImages:
                     "into training and test images needs 2 or more: add images or drop the class"
                 )
             num_test = np.clip(round(test_fraction * len(members)), 1, len(members) - 1)
-            in_test[random.choice(members, num_test, replace=False)] = True
-        return (
-            self.subset(np.flatnonzero(~in_test), f"{self.name}/train"),
-            self.subset(np.flatnonzero(in_test), f"{self.name}/test"),
-        )
+            indices.extend(random.choice(members, num_test, replace=False))
+        return np.array(indices)
+
+    def _draw_test_at_large(self, test_fraction, random):
+        order = random.permutation(len(self))
+        of_class = self.labels[order].tocsc()
+        first = of_class.indices[of_class.indptr[:-1][np.diff(of_class.indptr) > 0]]
+        spare = np.delete(order, first)  # train keeps the first image of each class
+        if not spare.size:
+            raise DataError(
+                f"every image of {self.name} is needed to train on, as the first of a class, so "
+                "none is left to test on: add images or drop classes"
+            )
+        return spare[: max(1, round(test_fraction * len(self)))]
 
     def few_shot(self, examples_per_class: int, seed: int = 0) -> "LabeledImages":
         """`examples_per_class` images of every class, class by class.
@@ -111,7 +188,7 @@ class LabeledImages:
         of the data set (google-research/big_transfer).
 
         Raises:
-          DataError: a class has fewer images than asked.
+          DataError: a class has fewer images than asked, or images have several labels.
         """
         return self.subset(self._few_shot_indices(examples_per_class, seed))
 
@@ -121,7 +198,7 @@ class LabeledImages:
         """(the images `few_shot` picks, all the others in their order).
 
         Raises:
-          DataError: a class has fewer images than asked, or no image is left over.
+          DataError: as `few_shot`, or no image is left over.
         """
         sample = self._few_shot_indices(examples_per_class, seed)
         others = np.setdiff1d(np.arange(len(self)), sample)
@@ -136,6 +213,11 @@ class LabeledImages:
         )
 
     def _few_shot_indices(self, examples_per_class, seed):
+        if self.multi_label:
+            raise DataError(
+                f"{examples_per_class} examples a class cannot be chosen from {self.name}, whose "
+                "images may have several classes: train on all of it, or on a subset"
+            )
         if examples_per_class < 1:
             raise DataError(f"examples_per_class must be 1 or more, got {examples_per_class}")
         random = np.random.RandomState(seed)
@@ -150,3 +232,19 @@ class LabeledImages:
                 )
             indices.extend(random.choice(members, examples_per_class, replace=False))
         return np.array(indices)
+
+
+def require_every_class(train: LabeledImages, remedy: str) -> None:
+    """For the doors: a class that no image shows cannot be learned.
+
+    Raises:
+      DataError: names such classes and ends in `remedy`.
+    """
+    counts = np.bincount(train._classes, minlength=train.num_classes)
+    missing = [repr(train.class_names[label]) for label in np.flatnonzero(counts == 0)]
+    if missing:
+        dots = ", ..." if len(missing) > 5 else ""
+        raise DataError(
+            f"{train.name} has no images of {len(missing)} of its {train.num_classes} classes "
+            f"({', '.join(missing[:5])}{dots}); {remedy}"
+        )

@@ -1,6 +1,7 @@
 """Labelled images from TensorFlow Datasets."""
 
 import difflib
+import functools
 import io
 import os
 import zlib
@@ -10,7 +11,8 @@ import PIL.Image
 import tensorflow as tf
 
 from .decoding import decode_rgb
-from .labeled_images import DataError, LabeledImages
+from .labeled_images import DataError, LabeledImages, require_every_class
+from .tfrecords import record_reader
 
 # Where (train, test) are not simply those splits: the reference code's choice (it keeps the last
 # 2 % and 1 % for validation), and the public labels of ILSVRC-2012.
@@ -20,6 +22,10 @@ DEFAULT_SPLITS = {
     "imagenet2012": ("train[:99%]", "validation"),
 }
 MEMORY_LIMIT = 32 * 2**30  # bytes of encoded images
+
+
+class UnknownNameError(DataError):
+    """TensorFlow Datasets has no builder of that name."""
 
 
 def from_tfds(
@@ -32,11 +38,11 @@ def from_tfds(
     """Loads an image classification data set of TensorFlow Datasets, in its fixed order.
 
     The encoded images (JPEG, PNG) stay in memory, as many bytes as the splits take on disk, and
-    are decoded when they are read.
+    are decoded when they are read. Above 32 GiB they stay on disk.
 
     Args:
       name: a builder's name, "cifar10" or "sun397/tfds" for instance; it needs the features
-        `image` and `label`.
+        `image` and `label`, a class, or `labels`, a sequence of classes ("voc/2007").
       train_split: "train" if not given; the first 98 % of it for CIFAR, 99 % for imagenet2012.
       test_split: "test" if not given; "validation" for imagenet2012.
       data_dir: where TFDS keeps its data, `~/tensorflow_datasets` if not given. A data set that
@@ -46,7 +52,8 @@ def from_tfds(
       (train, test).
 
     Raises:
-      DataError: an unknown name or split, other features, or more than 32 GiB of images.
+      DataError: an unknown name or split, other features, a class without training images, or
+        files in another format than TFDS's default, TFRECORD.
     """
     import tensorflow_datasets as tfds
 
@@ -55,17 +62,17 @@ def from_tfds(
     except tfds.core.DatasetNotFoundError:
         nearest = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
-        raise DataError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
+        raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
     except ValueError as error:  # a configuration that it does not have, for one
         raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
     features = dict(builder.info.features.items())
-    if not (
-        isinstance(features.get("image"), tfds.features.Image)
-        and isinstance(features.get("label"), tfds.features.ClassLabel)
-    ):
+    label, labels = features.get("label"), features.get("labels")
+    kinds = {"label": label, "labels": getattr(labels, "feature", None)}  # of a sequence
+    keys = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.ClassLabel)]
+    if not keys or not isinstance(features.get("image"), tfds.features.Image):
         raise DataError(
-            f"{name} must have an `image` and a class `label` to be learned, but its features are "
-            f"{', '.join(features)}"
+            f"{name} must have an `image` and a class `label`, or a sequence of classes `labels`, "
+            f"to be learned, but its features are {', '.join(features)}"
         )
     try:
         builder.download_and_prepare()
@@ -73,8 +80,10 @@ def from_tfds(
         raise DataError(f"{name} cannot be prepared: {_sentence(error)}") from error
     default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
     splits = train_split or default_train, test_split or default_test
-    _check_splits(builder, splits)
-    return _read(builder, splits[0]), _read(builder, splits[1])
+    in_memory = _check_splits(builder, splits)
+    train = _read(builder, splits[0], keys[0], in_memory)
+    require_every_class(train, "choose a larger part of the data set as train_split")
+    return train, _read(builder, splits[1], keys[0], in_memory)
 
 
 def _sentence(error):
@@ -83,10 +92,16 @@ def _sentence(error):
 
 
 def _check_splits(builder, splits):
+    """Whether the splits' images fit into memory."""
     known = builder.info.splits
     if not known:  # under tfds.testing.mock_data, which takes any split
-        return
-    num_examples = 0
+        return True
+    file_format = builder.info.file_format.value
+    if file_format != "tfrecord":
+        raise DataError(
+            f"{builder.name} is stored in {builder.data_dir} as {file_format}, and only TFRECORD "
+            "files are read; prepare it in another data_dir as TFDS does by default"
+        )
     for split in splits:
         try:
             count = known[split].num_examples
@@ -97,42 +112,67 @@ def _check_splits(builder, splits):
             ) from None
         if count == 0:
             raise DataError(f"the split {split!r} of {builder.name} is empty; choose a larger part")
-        num_examples += count
-    part = num_examples / sum(split.num_examples for split in known.values())
-    num_bytes = part * builder.info.dataset_size
-    if num_bytes > MEMORY_LIMIT:
-        raise DataError(
-            f"{' and '.join(splits)} of {builder.name} take {num_bytes / 2**30:.1f} GiB of memory, "
-            f"more than the {MEMORY_LIMIT / 2**30:g} allowed; choose smaller parts, 'train[:10%]' "
-            "for instance, or write the images to a folder and use from_directory"
-        )
+    return _num_bytes(builder, splits) <= MEMORY_LIMIT
 
 
-def _read(builder, split):
+def _num_bytes(builder, splits):
+    """Of the files that hold the splits, of which some are parts of larger ones."""
+    known = builder.info.splits
+    count = sum(known[split].num_examples for split in splits)
+    return count * builder.info.dataset_size // sum(s.num_examples for s in known.values())
+
+
+def _read(builder, split, key, in_memory):
+    import scipy.sparse
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
         split=split,
         decoders=tfds.decode.PartialDecoding(
-            {"image": True, "label": True}, decoders={"image": tfds.decode.SkipDecoding()}
+            {key: True} | ({"image": True} if in_memory else {}),
+            decoders={"image": tfds.decode.SkipDecoding()} if in_memory else None,
         ),
         shuffle_files=False,
-        read_config=tfds.ReadConfig(try_autocache=False),
+        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=not in_memory),
     )
     with tf.device("CPU:0"):
-        examples = dataset.batch(np.iinfo(np.int64).max).get_single_element()
-    encoded, labels = examples["image"], examples["label"].numpy()
+        examples = dataset.ragged_batch(np.iinfo(np.int64).max).get_single_element()
+    if in_memory:
+        encoded = functools.partial(tf.gather, examples["image"])
+        num_bytes = int(tf.reduce_sum(tf.strings.length(examples["image"])))
+    else:
+        num_bytes = _num_bytes(builder, [split])
+        encoded = _encoded_on_disk(builder.data_path, examples["tfds_id"].numpy())
 
+    labels, feature = examples[key], builder.info.features[key]
+    if key == "label":
+        labels = labels.numpy()
+    else:
+        classes, starts = labels.values.numpy(), labels.row_splits.numpy()
+        labels = scipy.sparse.csr_array(
+            (np.ones(len(classes), bool), classes, starts),
+            shape=(len(starts) - 1, feature.num_classes),
+        )
+    count = labels.shape[0]
     height, width, _ = builder.info.features["image"].shape
     if height is None or width is None:
-        some = np.linspace(0, len(labels) - 1, min(len(labels), 1000)).astype(int)
-        sizes = [PIL.Image.open(io.BytesIO(encoded[i].numpy())).size for i in some]
+        some = np.linspace(0, count - 1, min(count, 1000)).astype(int)
+        sizes = [PIL.Image.open(io.BytesIO(encoded(i).numpy())).size for i in some]
         width, height = (int(side) for side in np.median(sizes, axis=0))
     return LabeledImages(
         name=f"{builder.name}/{split}",
         labels=labels,
-        class_names=builder.info.features["label"].names,
+        class_names=feature.names,
         image_size=(height, width),
-        read=lambda index: decode_rgb(tf.gather(encoded, index)),
-        fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{len(labels)}".encode()),
+        read=lambda index: decode_rgb(encoded(index)),
+        fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{count}".encode()),
+        num_bytes=num_bytes,
     )
+
+
+def _encoded_on_disk(folder, ids):
+    """A function index -> the encoded image of the example of that id, b"FILE__NUMBER"."""
+    places = [tfds_id.decode().rsplit("__", 1) for tfds_id in ids]
+    record = record_reader(folder, [(name, int(number)) for name, number in places])
+    image = {"image": tf.io.FixedLenFeature([], tf.string)}
+    return lambda index: tf.io.parse_single_example(record(index), image)["image"]

@@ -34,8 +34,8 @@ def upstream_batches(
       part: (k, n) gives the k-th of n equal slices of every batch only, for the k-th of n workers.
 
     Returns:
-      Elements (float32 [batch / n, crop, crop, 3] in [0, 1], one-hot float32
-      [batch / n, num_classes]).
+      Elements (float32 [batch / n, crop, crop, 3] in [0, 1], float32 [batch / n, num_classes],
+      one-hot or multi-hot).
 
     Raises:
       DataError: `crop` below 32, `batch` below 1 or not divided by n, a negative `start_step`.
@@ -47,8 +47,8 @@ def upstream_batches(
     if batch % n:
         raise DataError(f"{n} workers must divide the batch, got {batch} images")
     rows = batch // n
+    target = images.targets()
     with tf.device("CPU:0"):
-        labels = tf.constant(images.labels)
         order_key, crop_key, flip_key = tf.unstack(
             random_integers(tf.constant([seed, 0], tf.int64), tf.int64)
         )
@@ -63,7 +63,7 @@ def upstream_batches(
         if "flip" in images.augmentations:
             side = tf.random.stateless_uniform([], [flip_key, position])
             image = tf.cond(side < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
-        return image / 255, tf.one_hot(tf.gather(labels, index), images.num_classes)
+        return image / 255, target(index)
 
     return fed_ahead(
         tf.data.Dataset.counter(start_step * rows, dtype=tf.int64)
@@ -84,8 +84,8 @@ def centre_crop_batches(
       crop: side of the centre square, in pixels; an odd pixel is left over right and below.
 
     Returns:
-      Elements (float32 [b, crop, crop, 3] in [0, 1], one-hot float32 [b, num_classes]), where b is
-      `batch`, and what is left for the last.
+      Elements (float32 [b, crop, crop, 3] in [0, 1], float32 [b, num_classes]), one-hot or
+      multi-hot, where b is `batch`, and what is left for the last.
 
     Raises:
       DataError: sizes below 32, `crop` above `resize` or `batch` below 1.
@@ -93,8 +93,7 @@ def centre_crop_batches(
     check_sizes(batch, resize=resize, crop=crop)
     if crop > resize:
         raise DataError(f"crop must not exceed resize, got crop={crop} and resize={resize}")
-    with tf.device("CPU:0"):
-        labels = tf.constant(images.labels)
+    target = images.targets()
 
     def example(index):
         image = tf.ensure_shape(images.read(index), [None, None, 3])
@@ -104,7 +103,7 @@ def centre_crop_batches(
         top, left = tf.unstack((sides - crop) // 2)
         image = tf.image.resize(image, sides, "bilinear", antialias=False)
         image = tf.ensure_shape(image[top : top + crop, left : left + crop], [crop, crop, 3])
-        return image / 255, tf.one_hot(tf.gather(labels, index), images.num_classes)
+        return image / 255, target(index)
 
     return fed_ahead(
         tf.data.Dataset.range(len(images))

@@ -1,5 +1,6 @@
 """Training: the loop, and the folder a run lives in. Knows nothing of BiT."""
 
+from .cost import fitting_split, forward_flops
 from .loop import Interrupted, TrainingError, train
 from .run_folder import RunFolder, RunFolderError
 from .strategies import STRATEGIES, StrategyError, is_chief, make_strategy, wait_for_all_workers
@@ -11,6 +12,8 @@ __all__ = [
     "RunFolderError",
     "StrategyError",
     "TrainingError",
+    "fitting_split",
+    "forward_flops",
     "is_chief",
     "make_strategy",
     "train",

@@ -14,9 +14,16 @@ from tqdm import tqdm
 from .run_folder import RunFolder
 
 SECONDS_PER_CALL = 1.0  # of several steps in one tf.function: hides the call, yet can be watched
-
-
 WORKERS_STEPS_PER_CALL = 10  # several workers must agree, and their clocks do not
+
+# What TensorFlow raises in one worker when another is gone.
+LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+)
 
 
 class TrainingError(RuntimeError):
@@ -141,7 +148,15 @@ def train(
             until = min(steps, done + per_call, *((done // e + 1) * e for e in events))
             start = time.perf_counter()
             count, flag = tf.constant(until - done), tf.constant(float(bool(asked.by)))
-            new, stopping = (x.numpy().tolist() for x in run_steps(iterator, count, flag))
+            try:
+                new, stopping = (x.numpy().tolist() for x in run_steps(iterator, count, flag))
+            except LOST as error:
+                if not several_workers:
+                    raise
+                raise TrainingError(
+                    f"another worker was lost between steps {done} and {until}; start all of them "
+                    f"again: they go on from {run.last_checkpoint() or 'the first step'}."
+                ) from error
             elapsed = time.perf_counter() - start
             if elapsed < SECONDS_PER_CALL and len(new) == per_call and not several_workers:
                 per_call *= 2

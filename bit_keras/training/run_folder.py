@@ -1,11 +1,16 @@
 """A run's folder: its settings, its logs and its checkpoints."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+KEPT = 2  # checkpoints: the last, and the one before it in case the last is damaged
 
 
 class RunFolderError(ValueError):
@@ -18,7 +23,7 @@ class RunFolder:
         config.json    every resolved setting of the run
         metrics.jsonl  one JSON object a line: `step` and scalars
         events.out.*   the same for TensorBoard
-        checkpoints/   model, optimizer and step
+        checkpoints/   model, optimizer and step, of the last two
         metrics.json   the final numbers; written last, so a folder that has it is a finished run
 
     One process at a time holds a folder, until `close` or the end of a `with`.
@@ -95,12 +100,31 @@ class RunFolder:
         """Adds one line of scalars to `metrics.jsonl` and to the TensorBoard events."""
         if not self.chief:
             return
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps({"step": step, **scalars}, allow_nan=False) + "\n")
-        with self._events.as_default(step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
-        self._events.flush()
+        with self._writing(f"the log of step {step}"):
+            with open(self.path / "metrics.jsonl", "a") as file:
+                file.write(json.dumps({"step": step, **scalars}, allow_nan=False) + "\n")
+            with self._events.as_default(step):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
+            self._events.flush()
+
+    def log_picture(self, name: str, picture: np.ndarray) -> None:
+        """Adds a picture, float32 [height, width, 3] in [0, 1], to the events of step 0."""
+        if self.chief:
+            with self._writing(name), self._events.as_default(0):
+                tf.summary.image(name, picture[np.newaxis])
+
+    @contextlib.contextmanager
+    def _writing(self, what):
+        """A disk that is full is an OSError that says what is safe; TensorFlow has others."""
+        try:
+            yield
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).splitlines()[0]
+            raise OSError(
+                f"{what} cannot be written to {self.path} ({reason}); make room and start the run "
+                f"again: it goes on from {self.last_checkpoint() or 'its first step'}."
+            ) from error
 
     def history(self) -> list[dict]:
         """Returns the lines of `metrics.jsonl`."""
@@ -121,23 +145,50 @@ class RunFolder:
             optimizer=[variable.value for variable in optimizer.variables],
             step=step,
         )
-        return tf.train.CheckpointManager(checkpoint, self.path / "checkpoints", max_to_keep=2)
+        return tf.train.CheckpointManager(checkpoint, self._checkpoints, max_to_keep=KEPT)
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
-        """Writes a checkpoint; the one before it is kept."""
-        if self.chief:
-            manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
-            manager.save(checkpoint_number=step)
+        """Writes a checkpoint, under another name until it is whole; the one before it is kept.
+
+        Raises:
+            OSError: If it cannot be written. Those before it are as they were.
+        """
+        if not self.chief:
+            return
+        manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
+        try:
+            with self._writing(f"the checkpoint of step {step}"):
+                manager.save(checkpoint_number=step)
+        except OSError:
+            for file in self._checkpoints.glob(f"ckpt-{step}_temp*"):
+                shutil.rmtree(file, ignore_errors=True)
+            raise
 
     def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
 
-        Log lines after that step are dropped: those steps will run again.
+        Where the last is damaged, the one before it is read. Log lines after that step are dropped:
+        those steps will run again.
+
+        Raises:
+            RunFolderError: If there are checkpoints, but all damaged or another model's.
         """
         step = tf.Variable(0, dtype=tf.int64)
-        manager = self._manager(model, optimizer, step)
-        if manager.latest_checkpoint:
-            manager.checkpoint.restore(manager.latest_checkpoint).assert_consumed()
+        problems = []
+        for path in reversed(self._manager(model, optimizer, step).checkpoints):
+            try:
+                restored = self._manager(model, optimizer, step).checkpoint.restore(path)
+                restored.assert_consumed()
+                break
+            except (AssertionError, ValueError, LookupError, tf.errors.OpError) as error:
+                problems.append(f"{path}: {str(error).strip().splitlines()[0]}")
+        else:
+            if problems:
+                raise RunFolderError(
+                    f"the checkpoints in {self._checkpoints} are damaged or another model's "
+                    f"({problems[0]}); give this run another name, or delete that folder to begin "
+                    "anew."
+                )
         done = int(tf.convert_to_tensor(step))
         if self.chief and (history := self.history()):
             kept = [json.dumps(line) + "\n" for line in history if line["step"] <= done]
@@ -146,7 +197,11 @@ class RunFolder:
 
     def last_checkpoint(self) -> str | None:
         """Returns the path of the last checkpoint, or None."""
-        return tf.train.latest_checkpoint(self.path / "checkpoints")
+        return tf.train.latest_checkpoint(self._checkpoints)
+
+    @property
+    def _checkpoints(self):
+        return self.path / "checkpoints"
 
     def finish(self, metrics: dict) -> None:
         """Writes `metrics.json`, the run's last act."""

@@ -1,9 +1,16 @@
 """From a name to a tf.distribute strategy."""
 
+import contextlib
 import json
 import os
+import re
+import socket
+import sys
+import time
 
 import tensorflow as tf
+
+GATHERING_SECONDS = 600.0  # for the slowest machine of a cluster to come up
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
 
@@ -30,7 +37,8 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name == "auto" and "TF_CONFIG" in os.environ:
         name = "multiworker"
     if name == "multiworker":  # before anything that makes TensorFlow look for its devices
-        check_tf_config()
+        workers, index = read_tf_config()
+        gather(workers, index)
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except RuntimeError as error:
@@ -47,8 +55,12 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def check_tf_config() -> None:
-    """Raises StrategyError if `TF_CONFIG` does not list workers and say which one this is."""
+def read_tf_config() -> tuple[list[str], int]:
+    """Returns (the addresses of all workers, the first being the leader's; this one's index).
+
+    Raises:
+        StrategyError: If `TF_CONFIG` does not list workers and say which one this is.
+    """
     text = os.environ.get("TF_CONFIG", "")
     example = (
         '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
@@ -56,16 +68,78 @@ def check_tf_config() -> None:
     )
     try:
         config = json.loads(text)
-        workers = config["cluster"]["worker"]
-        index = config["task"]["index"]
-        good = config["task"]["type"] in ("worker", "chief") and 0 <= index < len(workers)
-    except (json.JSONDecodeError, KeyError, TypeError):
+        task, index = config["task"]["type"], int(config["task"]["index"])
+        chiefs, workers = config["cluster"].get("chief", []), config["cluster"]["worker"]
+        before = {"chief": 0, "worker": len(chiefs)}[task]
+        own = {"chief": chiefs, "worker": workers}[task][index]
+        addresses = [*chiefs, *workers]
+        good = index >= 0 and own and all(re.fullmatch(r".+:\d+", a) for a in addresses)
+    except (ValueError, LookupError, TypeError, AttributeError):
         good = False
     if not good:
         raise StrategyError(
             "the environment variable TF_CONFIG must list the workers and say which one this is, "
             f"as in {example}, got {text!r}."
         )
+    return addresses, before + index
+
+
+def gather(addresses: list[str], index: int, seconds: float = GATHERING_SECONDS) -> None:
+    """Returns when all workers have come: the others call on the first one, at its address.
+
+    TensorFlow itself would wait without end, and not say for whom.
+
+    Raises:
+        StrategyError: If some do not come in time.
+    """
+    host, port = addresses[0].rsplit(":", 1)
+    limit = time.monotonic() + seconds
+    if index == 0:
+        receive(addresses, int(port), limit, seconds)
+        return
+    while time.monotonic() < limit:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), 5) as leader:
+            leader.settimeout(max(1.0, limit - time.monotonic()))
+            leader.sendall(f"{index}\n".encode())
+            if leader.recv(1):  # all have come
+                return
+        time.sleep(0.2)
+    raise StrategyError(
+        f"worker {index} could not meet the others at {addresses[0]} within {seconds:g} s; start "
+        "all workers, and let them reach that address."
+    )
+
+
+def receive(addresses, port, limit, seconds):
+    """The first worker's part: answers the others when all of them have called."""
+    missing = set(range(1, len(addresses)))
+    with contextlib.ExitStack() as calls:
+        try:
+            server = calls.enter_context(socket.create_server(("", port)))
+        except OSError as error:
+            raise StrategyError(
+                f"this worker's port {port} cannot be opened ({error}); end what holds it, or name "
+                "another in every TF_CONFIG."
+            ) from error
+        callers = []
+        while missing:
+            names = ", ".join(f"{i} ({addresses[i]})" for i in sorted(missing))
+            print(f"waiting for workers {names}", file=sys.stderr, flush=True)
+            server.settimeout(max(0.01, limit - time.monotonic()))
+            try:
+                caller = calls.enter_context(server.accept()[0])
+            except TimeoutError:
+                raise StrategyError(
+                    f"workers {names} did not come within {seconds:g} s; start them too, each with "
+                    "its own index in TF_CONFIG."
+                ) from None
+            caller.settimeout(5)
+            with contextlib.suppress(OSError, ValueError):
+                missing.discard(int(caller.recv(16)))
+                callers.append(caller)
+        for caller in callers:
+            with contextlib.suppress(OSError):
+                caller.sendall(b"+")
 
 
 def tpu_strategy() -> tf.distribute.Strategy:

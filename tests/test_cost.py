@@ -1,0 +1,83 @@
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+import bit_keras
+from bit_keras.training import cost
+
+
+def loss(labels, logits):
+    return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+
+
+@pytest.fixture
+def one_gigabyte(monkeypatch):
+    monkeypatch.setattr(cost, "machine_memory", lambda: 2**30)
+
+
+def split(model, **changes):
+    settings = {
+        "image_shape": (64, 64, 3),
+        "num_classes": 5,
+        "batch": 512,
+        "strategy": tf.distribute.get_strategy(),
+        **changes,
+    }
+    return cost.fitting_split(model, loss, **settings)
+
+
+def test_a_split_is_the_fewest_pieces_that_fit(tiny, one_gigabyte):
+    pieces, memory = split(tiny)
+    limit = cost.USABLE["CPU"] * 2**30
+    assert 1 < pieces < 512
+    assert memory <= limit
+    larger = max(n for n in range(1, pieces) if 512 % n == 0)
+    assert split(tiny, pieces=larger)[1] > limit
+    assert split(tiny, batch=8)[0] == 1
+
+
+def test_images_that_do_not_fit_even_singly_are_tried_one_by_one(tiny, monkeypatch):
+    monkeypatch.setattr(cost, "machine_memory", lambda: 1)
+    assert split(tiny, batch=6)[0] == 6
+
+
+def test_replicas_on_one_machine_share_its_memory(tiny, one_gigabyte):
+    strategy = tf.distribute.get_strategy()
+    whole = cost.usable_memory(strategy)
+    assert whole == pytest.approx(0.4 * 2**30)
+
+
+def test_the_memory_of_a_known_graph():
+    """8 MB at a time: x and its square, or the square and the square's exponential."""
+
+    @tf.function
+    def graph(x):
+        square = tf.square(x + 1)
+        return tf.reduce_sum(tf.exp(square))
+
+    found = cost.peak_memory(graph.get_concrete_function(tf.TensorSpec((1000, 1000))).graph)
+    assert found == pytest.approx(8e6, rel=0.01)
+
+
+def test_flops_are_those_tensorflow_counts(tiny):
+    frozen = convert_variables_to_constants_v2(
+        tf.function(lambda x: tiny(x, training=False)).get_concrete_function(
+            tf.TensorSpec((1, 64, 96, 3))
+        )
+    )
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    profile = tf.compat.v1.profiler.profile(frozen.graph, cmd="op", options=options)
+    counted = sum(
+        child.total_float_ops for child in profile.children if child.name in ("Conv2D", "MatMul")
+    )
+    conv = profile
+    while conv.children and conv.name != "Conv2D":
+        conv = conv.children[0]
+    counted = conv.float_ops if conv.name == "Conv2D" else counted
+    assert cost.forward_flops(tiny, (64, 96, 3)) == counted
+
+
+def test_flops_of_the_published_size():
+    model = bit_keras.ResNetV2((3, 4, 6, 3), 1, 1000, kernel_initializer="zeros")
+    assert cost.forward_flops(model, (224, 224, 3)) / 2 == pytest.approx(4.1e9, rel=0.01)
