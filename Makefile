@@ -1,7 +1,8 @@
-# make demo   fine-tunes the embedded model on handwritten digits
-# make test   runs every test
-# make lint   checks formatting, style and who imports whom
-# make lock   writes requirements.txt anew
+# make demo        fine-tunes the embedded model on handwritten digits
+# make test        runs every test but the next
+# make test-peers  compares with timm and transformers, which take gigabytes
+# make lint        checks formatting, style and who imports whom
+# make lock        writes requirements.txt anew
 # All share .venv, made at first use with the versions of requirements.txt.
 
 SHELL := /bin/sh
@@ -10,14 +11,18 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test test-peers lint lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
 	$(BIN)/bit-finetune
 
 test: .venv/test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# PEERS_PYTHON names a Python that has torch, torchvision, timm and transformers already.
+test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
+	PEERS_PYTHON=$(or $(PEERS_PYTHON),.venv/peers/bin/python) $(BIN)/python -m pytest -m peers
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -39,6 +44,12 @@ lock: .venv/test
 
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e ".[test]"
+	@touch $@
+
+.venv/peers/installed: .venv/bin/python
+	$(BIN)/python -m venv .venv/peers
+	.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch torchvision timm transformers
 	@touch $@
 
 clean:

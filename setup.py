@@ -1,5 +1,6 @@
 """Packaging: `pip install .`, with extras for what only some need."""
 
+import itertools
 import pathlib
 
 import setuptools
@@ -7,8 +8,10 @@ import setuptools
 EXTRAS = {
     "detection": ["keras-cv", "pycocotools"],
     "glyphs": ["fonttools"],  # rebuilding the embedded model
+    "interop": ["huggingface-hub", "safetensors"],
+    "runtimes": ["ai-edge-litert", "onnx", "onnxruntime", "openvino", "tf2onnx"],
 }
-EXTRAS["test"] = ["pytest", "ruff", *EXTRAS["detection"], *EXTRAS["glyphs"]]
+EXTRAS["test"] = ["pytest", "pytest-xdist", "ruff", *itertools.chain(*EXTRAS.values())]
 
 setuptools.setup(
     name="bit-keras",

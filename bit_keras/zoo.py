@@ -11,11 +11,17 @@ import keras
 
 from .checkpoints import (
     CheckpointError,
+    architecture,
     base_url,
     cache_dir,
     check_names_and_shapes,
     fetch,
+    fetch_hugging_face,
+    fetch_tf_hub,
     open_npz,
+    open_safetensors,
+    open_saved_model,
+    require_interop,
 )
 from .resnet_v2 import UNITS, ResNetV2, with_head
 
@@ -42,6 +48,13 @@ PUBLISHED = (
     *("distill/R50x1_224", "distill/R50x1_160", "distill/R152x2_T_224", "distill/R152x2_T_384"),
 )
 
+HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
+URL = re.compile(r"https?://")
+SOURCES = (
+    "one of list_models(); an .npz, .safetensors or .keras file; a folder with a SavedModel or a "
+    "model.safetensors; hf://ORG/NAME; or the URL of a TF-Hub module"
+)
+
 
 def list_models(pattern: str = "*") -> list[str]:
     """Returns the names `load` knows, sorted.
@@ -63,19 +76,30 @@ def load(
     init: str = "pretrained",
     sha256: str | None = None,
 ) -> keras.Model:
-    """Loads a published model by name, or a model from a file.
+    """Loads a published model by name, or a model from a file, a folder or a hub.
 
     Published weights are downloaded at first and kept in a cache: `$BIT_KERAS_CACHE`, or
     `~/.cache/bit_keras`. `$BIT_KERAS_BASE_URL` takes the place of the authors' bucket.
 
+    Weights are read as data, whatever they come in: no code and no graph in a file is run.
+
     Args:
-        source: One of `list_models()`; or the path of an `.npz` with canonical names, whose
-            architecture is read off its arrays; or of a `.keras` file.
+        source: One of `list_models()`; or one of
+
+            - the path of an `.npz` with canonical names,
+            - a `.safetensors` that timm or transformers wrote, or a folder with a
+              `model.safetensors`, or `hf://ORG/NAME` or `hf://ORG/NAME@REVISION` for one on
+              Hugging Face (these need the extra `interop`),
+            - the folder of a TF2 SavedModel whose variables have canonical names, such as
+              `bit_keras.export` writes, or the http(s) URL of one on TF-Hub,
+
+            whose architecture is read off the arrays; or of a `.keras` file, whose architecture
+            is in the file.
         num_classes: None keeps the checkpoint's own head (or has none, where the checkpoint has
             none); a number puts a new zero-initialised head; 0 gives the pooled features.
-        init: "random" builds the same architecture with random weights instead (and downloads
-            nothing); a head is then zero-initialised.
-        sha256: The SHA-256 a downloaded file must have, in hexadecimal.
+        init: "random" builds the same architecture with random weights instead (and downloads no
+            published weights); a head is then zero-initialised.
+        sha256: The SHA-256 a published file must have, in hexadecimal.
 
     Returns:
         A `keras.Model`: float32 RGB in [0, 1], `[batch, height, width, 3]` with sides of 32 pixels
@@ -83,8 +107,8 @@ def load(
 
     Raises:
         ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative.
-        CheckpointError: If a file is damaged, or does not hold a BiT.
-        DownloadError: If a published file cannot be fetched.
+        CheckpointError: If a file is damaged, or does not hold a BiT; or an extra is missing.
+        DownloadError: If a file cannot be fetched.
     """
     if num_classes is not None and not (
         isinstance(num_classes, numbers.Integral) and num_classes >= 0
@@ -94,9 +118,8 @@ def load(
         raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
     check_source(source)
     name = os.fspath(source)
-    path = pathlib.Path(name)
     if sha256 and name not in PUBLISHED:
-        raise ValueError(f"sha256 pins a file that is downloaded, and {name} is not; leave it out.")
+        raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
     if name in PUBLISHED:
         units, width = architecture_of_name(name)
         keras_name = name.replace("/", "_")
@@ -105,13 +128,21 @@ def load(
                 raise ValueError('num_classes must be given with init="random"; 0 is no head.')
             return ResNetV2(units, width, num_classes, name=keras_name)
         path = fetch(f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
-        return load_npz(path, num_classes, keras_name, expected=(units, width))
+        return load_checkpoint(path, num_classes, keras_name, expected=(units, width))
     if name in embedded_models():
-        return load_npz(EMBEDDED / f"{name}.npz", num_classes, name, init)
-    if path.suffix == ".npz":
-        return load_npz(path, num_classes, path.stem, init)
+        return load_checkpoint(EMBEDDED / f"{name}.npz", num_classes, name, init)
+    if match := HUGGING_FACE.fullmatch(name):
+        keras_name = match[1].split("/")[1]
+        return load_checkpoint(fetch_hugging_face(*match.groups()), num_classes, keras_name, init)
+    if URL.match(name):
+        keras_name = URL.sub("", name).replace("/", "_")
+        return load_checkpoint(fetch_tf_hub(name), num_classes, keras_name, init)
+    path = pathlib.Path(name)
+    if path.is_dir() or path.suffix != ".keras":
+        keras_name = path.resolve().name if path.is_dir() else path.stem
+        return load_checkpoint(path, num_classes, keras_name, init)
     if init == "random":
-        raise ValueError('init="random" takes a model\'s name or an .npz, got a .keras file.')
+        raise ValueError('init="random" takes a name or weights, got a .keras file.')
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever it meets in a damaged file
@@ -124,32 +155,58 @@ def load(
 
 
 def check_source(source: str | os.PathLike) -> None:
-    """Raises ValueError for what `load` cannot know: a wrong name, a file that is not there."""
+    """Raises what `load` would before any weights are read: a wrong name, nothing at a path.
+
+    Raises:
+        ValueError: If `load` cannot know what is meant, with what it takes.
+        CheckpointError: If the source needs an extra that is not installed.
+    """
     name, path = os.fspath(source), pathlib.Path(source)
-    if name in PUBLISHED or name in embedded_models():
+    if name in PUBLISHED or name in embedded_models() or URL.match(name):
         return
-    if path.suffix in (".npz", ".keras"):
+    if name.startswith("hf://"):
+        if not HUGGING_FACE.fullmatch(name):
+            raise ValueError(f"expected hf://ORG/NAME or hf://ORG/NAME@REVISION, got {name}.")
+        require_interop()
+    elif path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return
+        if not (path / "model.safetensors").is_file():
+            raise ValueError(
+                f"cannot load {path}, which holds neither a saved_model.pb nor a "
+                f"model.safetensors; expected {SOURCES}."
+            )
+        require_interop()
+    elif path.suffix in (".npz", ".safetensors", ".keras"):
         if not path.is_file():
-            raise ValueError(f"there is no file {path}; give the path of an .npz or .keras file.")
-        return
-    if path.exists():
-        raise ValueError(
-            f"cannot load {path}; expected an .npz or .keras file, or one of list_models()."
-        )
-    if re.match(r"BiT-L\b", name):
+            raise ValueError(f"there is no file {path}; expected {SOURCES}.")
+        if path.suffix == ".safetensors":
+            require_interop()
+    elif path.exists():
+        raise ValueError(f"cannot load {path}; expected {SOURCES}.")
+    elif re.match(r"BiT-L\b", name):
         raise ValueError(
             f"{name} cannot be had: its weights were trained on JFT-300M, a data set internal to "
             "Google, and were never released; take the BiT-M of that size."
         )
-    by_lower_case = {known.lower(): known for known in list_models()}
-    near = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
-    near = [by_lower_case[match] for match in near]
-    hint = f"did you mean {', '.join(near)}?" if near else "bit_keras.list_models() lists all."
-    raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
+    else:
+        by_lower_case = {known.lower(): known for known in list_models()}
+        near = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
+        near = [by_lower_case[match] for match in near]
+        hint = f"did you mean {', '.join(near)}?" if near else f"expected {SOURCES}."
+        raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
 
 
-def load_npz(path, num_classes, model_name, init="pretrained", expected=None):
-    checkpoint = open_npz(path)
+def open_checkpoint(path):
+    if path.suffix == ".npz" and path.is_file():
+        return open_npz(path)
+    if (path / "saved_model.pb").is_file():
+        return open_saved_model(path)
+    return open_safetensors(path / "model.safetensors" if path.is_dir() else path)
+
+
+def load_checkpoint(path, num_classes, model_name, init="pretrained", expected=None):
+    checkpoint = open_checkpoint(path)
     shapes = checkpoint.shapes
     units, width, classes = architecture(shapes, path)
     if expected and (units, width) != expected:
@@ -157,17 +214,11 @@ def load_npz(path, num_classes, model_name, init="pretrained", expected=None):
             f"{path} holds units {units} at width {width:g} where {expected[0]} at "
             f"{expected[1]} were expected; delete it and load again."
         )
+    classes = classes if num_classes is None else num_classes
     if init == "random":
-        return ResNetV2(
-            units, width, classes if num_classes is None else num_classes, name=model_name
-        )
-    model = ResNetV2(
-        units,
-        width,
-        classes if num_classes is None else num_classes,
-        kernel_initializer="zeros",  # drawing what is overwritten next takes longer than reading
-        name=model_name,
-    )
+        return ResNetV2(units, width, classes, name=model_name)
+    # Zeros, for drawing what is overwritten next takes longer than reading.
+    model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
     variables = {variable.path: variable for variable in model.variables}
     if num_classes is not None:  # the checkpoint's own head stays behind, a new one stays zero
         variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
@@ -177,32 +228,6 @@ def load_npz(path, num_classes, model_name, init="pretrained", expected=None):
     for name, variable in variables.items():
         variable.assign(checkpoint[name])
     return model
-
-
-def architecture(shapes, source):
-    """Reads (units a block, width, classes) off a checkpoint's shapes; 0 classes is no head."""
-    last_units = {}
-    for name in shapes:
-        if match := re.match(r"block(\d+)/unit(\d+)/", name):
-            block, unit = map(int, match.groups())
-            last_units[block] = max(unit, last_units.get(block, 0))
-    root = shapes.get("root_block/standardized_conv2d/kernel", ())
-    head = shapes.get("head/conv2d/kernel", (1, 1, 1, 0))
-    if (
-        not last_units
-        or sorted(last_units) != [*range(1, len(last_units) + 1)]
-        or root[:3] != (7, 7, 3)
-        or root[3] < 2
-        or len(head) != 4
-    ):
-        some = ", ".join(sorted(shapes)[:3])
-        raise CheckpointError(
-            f"{source} is not a BiT checkpoint: expected resnet/root_block/standardized_conv2d/"
-            "kernel of shape [7, 7, 3, 64 * width], the units of block1, block2, ..., and at most "
-            f"one head of 4 dimensions, found {some or 'nothing'}."
-        )
-    units = tuple(count for _, count in sorted(last_units.items()))
-    return units, root[3] / 64, head[3]
 
 
 def architecture_of_name(name):

@@ -1,17 +1,29 @@
 """Checkpoints as data: canonical names and arrays, to and from files and the network."""
 
+from .checkpoint import Checkpoint, require_interop
 from .download import DownloadError, base_url, cache_dir, fetch
-from .matching import CheckpointError, check_names_and_shapes
-from .npz import NpzCheckpoint, open_npz, save_npz
+from .hubs import fetch_hugging_face, fetch_tf_hub
+from .matching import CheckpointError, architecture, check_names_and_shapes
+from .npz import open_npz, save_npz
+from .peers import open_safetensors, save_timm, save_transformers
+from .saved_model import open_saved_model
 
 __all__ = [
+    "Checkpoint",
     "CheckpointError",
     "DownloadError",
-    "NpzCheckpoint",
+    "architecture",
     "base_url",
     "cache_dir",
     "check_names_and_shapes",
     "fetch",
+    "fetch_hugging_face",
+    "fetch_tf_hub",
     "open_npz",
+    "open_safetensors",
+    "open_saved_model",
+    "require_interop",
     "save_npz",
+    "save_timm",
+    "save_transformers",
 ]

@@ -1,5 +1,6 @@
-"""Whether a checkpoint fits a model: the same names, the same shapes."""
+"""Which model a checkpoint asks for, and whether it fits: the same names, the same shapes."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 
@@ -14,7 +15,7 @@ def check_names_and_shapes(
 
     Args:
         expected: the model's shapes by canonical name.
-        found: the checkpoint's shapes by canonical name, such as `NpzCheckpoint.shapes`.
+        found: the checkpoint's shapes by canonical name, such as `Checkpoint.shapes`.
         source: where `found` comes from, for the message.
     """
     missing = [name for name in expected if name not in found]
@@ -25,7 +26,7 @@ def check_names_and_shapes(
         if name in found and tuple(found[name]) != tuple(shape)
     ]
     differences = [
-        f"{kind}: {_first_few(items)}"
+        f"{kind}: {first_few(items)}"
         for kind, items in [
             ("missing", missing),
             ("left over", left_over),
@@ -40,6 +41,46 @@ def check_names_and_shapes(
         )
 
 
-def _first_few(items: Sequence[str], limit: int = 3) -> str:
+def architecture(
+    shapes: Mapping[str, tuple[int, ...]], source: str
+) -> tuple[tuple[int, ...], float, int]:
+    """Reads units a block, width, and classes (0 is no head) off a checkpoint's shapes.
+
+    Raises:
+        CheckpointError: these are not the shapes of a BiT.
+    """
+    last_units = {}
+    for name in shapes:
+        if match := re.match(r"block(\d+)/unit(\d+)/", name):
+            block, unit = map(int, match.groups())
+            last_units[block] = max(unit, last_units.get(block, 0))
+    root = shapes.get("root_block/standardized_conv2d/kernel", ())
+    head = shapes.get("head/conv2d/kernel", (1, 1, 1, 0))
+    missing = [
+        expected
+        for present, expected in (
+            (
+                len(root) == 4 and root[:3] == (7, 7, 3) and root[3] >= 2,
+                "root_block/standardized_conv2d/kernel of shape [7, 7, 3, 64 * width]",
+            ),
+            (
+                last_units and sorted(last_units) == [*range(1, len(last_units) + 1)],
+                "the units of block1, block2, ...",
+            ),
+            (len(head) == 4, "a head/conv2d/kernel of 4 dimensions or none"),
+        )
+        if not present
+    ]
+    if missing:
+        left_over = first_few(sorted(name for name in shapes if not name.startswith("block")))
+        raise CheckpointError(
+            f"{source} is not a BiT checkpoint (missing: {', '.join(missing)}; left over: "
+            f"{left_over or 'nothing'}): give the weights of a BiT"
+        )
+    units = tuple(count for _, count in sorted(last_units.items()))
+    return units, root[3] / 64, head[3]
+
+
+def first_few(items: Sequence[str], limit: int = 3) -> str:
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

@@ -1,61 +1,21 @@
-"""The published file format: a .npz archive with one array for each variable.
+"""The published file format: a .npz archive with one array for each variable."""
 
-Inside the program an array goes by its canonical name, which is the path of the variable it
-belongs to (`block1/unit01/a/standardized_conv2d/kernel`). In a file that name stands behind
-`resnet/`, and some published files number their convolutions (`standardized_conv2d_7`).
-"""
-
-import contextlib
 import math
 import os
 import pathlib
-import re
 import secrets
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
+from .checkpoint import PREFIX, Checkpoint, canonical, damage_as_error
 from .matching import CheckpointError
 
-_PREFIX = "resnet/"
 _PICKLES = "pickles can execute code and are never read"
 
 
-class NpzCheckpoint(Mapping[str, np.ndarray]):
-    """The arrays of a .npz file by canonical name, each read when it is asked for (`open_npz`).
-
-    Indexing returns a new float32 array and raises `CheckpointError` where the bytes in the file
-    are not those that were written. The file stays open for as long as this object lives.
-
-    Attributes:
-        shapes: the shape of every array, known without reading any.
-    """
-
-    def __init__(
-        self,
-        archive: zipfile.ZipFile,
-        members: dict[str, zipfile.ZipInfo],
-        shapes: dict[str, tuple[int, ...]],
-    ):
-        self.shapes = shapes
-        self._archive = archive
-        self._members = members
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        member = self._members[name]
-        with _damage_as_error(self._archive.filename), self._archive.open(member) as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-        return array.astype(np.float32, copy=False)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __len__(self) -> int:
-        return len(self._members)
-
-
-def open_npz(path: str | os.PathLike) -> NpzCheckpoint:
+def open_npz(path: str | os.PathLike) -> Checkpoint:
     """Opens a BiT checkpoint in the published format, with or without the `resnet/` prefix.
 
     Reads the archive's directory and the header of every array, but no array. Nothing in the file
@@ -68,7 +28,7 @@ def open_npz(path: str | os.PathLike) -> NpzCheckpoint:
     path = pathlib.Path(path)
     _check_is_zip(path)
     members, shapes = {}, {}
-    with _damage_as_error(path):
+    with damage_as_error(path):
         archive = zipfile.ZipFile(path)
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
@@ -76,7 +36,7 @@ def open_npz(path: str | os.PathLike) -> NpzCheckpoint:
                     f"{path} holds {member.filename}, which is not a numpy array: expected the "
                     f".npz archive of a BiT model ({_PICKLES})"
                 )
-            name = _canonical(member.filename.removesuffix(".npy"))
+            name = canonical(member.filename.removesuffix(".npy"))
             if name in members:
                 raise CheckpointError(
                     f"{path} holds two arrays for {name}, {members[name].filename} and "
@@ -84,7 +44,13 @@ def open_npz(path: str | os.PathLike) -> NpzCheckpoint:
                 )
             members[name] = member
             shapes[name] = _read_shape(archive, member, path)
-    return NpzCheckpoint(archive, members, shapes)
+
+    def read(name):
+        with damage_as_error(path), archive.open(members[name]) as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        return array.astype(np.float32, copy=False)
+
+    return Checkpoint(shapes, read)
 
 
 def save_npz(
@@ -115,11 +81,6 @@ def save_npz(
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _canonical(name: str) -> str:
-    name = name.removeprefix(_PREFIX)
-    return re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", name)
 
 
 def _check_is_zip(path: pathlib.Path) -> None:
@@ -156,10 +117,10 @@ def _read_shape(
 
 
 def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray, compressed: bool) -> None:
-    if _canonical(name) != name:
-        raise CheckpointError(f"cannot save {name}: its canonical name is {_canonical(name)}")
+    if canonical(name) != name:
+        raise CheckpointError(f"cannot save {name}: its canonical name is {canonical(name)}")
     _check_dtype(name, array.dtype, archive.filename)
-    member = zipfile.ZipInfo(f"{_PREFIX}{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    member = zipfile.ZipInfo(f"{PREFIX}{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
     member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
     with archive.open(member, "w", force_zip64=True) as file:
         np.lib.format.write_array(file, array, allow_pickle=False)
@@ -173,15 +134,3 @@ def _check_dtype(name: str, dtype: np.dtype, path: str | os.PathLike | None) -> 
             f"{name} in {path} has dtype {dtype}: expected float16, float32 or float64, "
             "so convert it before saving"
         )
-
-
-@contextlib.contextmanager
-def _damage_as_error(path: str | os.PathLike | None) -> Iterator[None]:
-    try:
-        yield
-    except (CheckpointError, MemoryError):
-        raise
-    except Exception as error:  # Wrong bytes make zipfile, zlib and numpy raise almost anything.
-        raise CheckpointError(
-            f"{path} is damaged or was cut short ({error}): delete it and load again"
-        ) from error

@@ -1,0 +1,71 @@
+"""What the file formats share: arrays by canonical name, read when they are asked for.
+
+A canonical name is the path of the variable that the array belongs to
+(`block1/unit01/a/standardized_conv2d/kernel`). Published files put it behind `resnet/`, and some
+number their convolutions (`standardized_conv2d_7`).
+"""
+
+import contextlib
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from .matching import CheckpointError
+
+PREFIX = "resnet/"
+
+
+class Checkpoint(Mapping[str, np.ndarray]):
+    """The arrays of a file by canonical name.
+
+    Indexing reads a new float32 array, and raises `CheckpointError` where the file is damaged. The
+    file stays open for as long as this object lives.
+
+    Attributes:
+        shapes: the shape of every array, known without reading any.
+    """
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]], read: Callable[[str], np.ndarray]):
+        self.shapes = shapes
+        self._read = read
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.shapes:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def canonical(name: str) -> str:
+    name = name.removeprefix(PREFIX)
+    return re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", name)
+
+
+def require_interop() -> None:
+    """Raises `CheckpointError` if a package for the weights of timm and transformers is missing."""
+    for package in ("safetensors", "huggingface_hub"):
+        if importlib.util.find_spec(package) is None:
+            raise CheckpointError(
+                f"{package} is needed for the weights of timm and transformers and is not "
+                'installed: pip install "bit-keras[interop]"'
+            )
+
+
+@contextlib.contextmanager
+def damage_as_error(path: str | os.PathLike | None) -> Iterator[None]:
+    try:
+        yield
+    except (CheckpointError, MemoryError):
+        raise
+    except Exception as error:  # Wrong bytes make the readers of files raise almost anything.
+        raise CheckpointError(
+            f"{path} is damaged or was cut short ({error}): delete it and load again"
+        ) from error
