@@ -1,5 +1,6 @@
 """One training loop for every use: a model, a loss, an optimizer and batches by step number."""
 
+import contextlib
 import math
 import signal
 import sys
@@ -103,7 +104,9 @@ def train(
         pieces = [tf.reshape(x, (micro_batches, size, *x.shape[1:])) for x in (images, labels)]
         total = tf.zeros(())
         sums = [tf.zeros(variable.shape) for variable in variables]
-        for m in tf.range(micro_batches):  # one after another: memory is that of one piece
+        for m in tf.range(micro_batches):
+            # One after another, or memory is that of several pieces.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             part, gradient = gradients(*(piece[m] for piece in pieces))
             total += part
             sums = [a + b for a, b in zip(sums, gradient, strict=True)]
@@ -143,7 +146,8 @@ def train(
     events = [log_every, checkpoint_every, *([evaluate_every] if evaluate else [])]
     per_call = WORKERS_STEPS_PER_CALL if several_workers else 1
     losses, seconds = [], 0.0
-    with Progress(steps, done) as progress, SignalFlag() as asked:
+    optimizing = sums_left_alone() if micro_batches > 1 else contextlib.nullcontext()
+    with Progress(steps, done) as progress, SignalFlag() as asked, optimizing:
         while done < steps:
             until = min(steps, done + per_call, *((done // e + 1) * e for e in events))
             start = time.perf_counter()
@@ -182,6 +186,18 @@ def train(
                 run.save(model, optimizer, done)
             if stopping and done < steps:
                 raise Interrupted(f"stopped by a signal at step {done} of {steps}, which is saved")
+
+
+@contextlib.contextmanager
+def sums_left_alone():
+    """Turns off the optimizer that makes sums share memory, which fails in loops within loops.
+
+    TensorFlow 2.21 then finds a temporary variable of an earlier step (AlreadyExistsError).
+    """
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    yield
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **before})
 
 
 def stop(run, what, lr):
