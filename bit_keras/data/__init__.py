@@ -8,10 +8,15 @@ from .labeled_images import DataError, LabeledImages
 from .table import from_csv
 from .tfds_builder import from_tfds
 from .upstream_batches import centre_crop_batches, upstream_batches
+from .vtab import VTAB, VTAB_PUBLISHED, VtabResult, VtabTask, from_vtab
 
 __all__ = [
+    "VTAB",
+    "VTAB_PUBLISHED",
     "DataError",
     "LabeledImages",
+    "VtabResult",
+    "VtabTask",
     "centre_crop_batches",
     "digits",
     "feature_batches",
@@ -20,6 +25,7 @@ __all__ = [
     "from_directory",
     "from_name",
     "from_tfds",
+    "from_vtab",
     "test_batches",
     "training_batches",
     "upstream_batches",

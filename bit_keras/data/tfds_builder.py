@@ -3,8 +3,10 @@
 import difflib
 import functools
 import io
+import operator
 import os
 import zlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import PIL.Image
@@ -57,14 +59,7 @@ def from_tfds(
     """
     import tensorflow_datasets as tfds
 
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        nearest = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), cutoff=0.5)
-        hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
-        raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
-    except ValueError as error:  # a configuration that it does not have, for one
-        raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
+    builder = open_builder(name, data_dir)
     features = dict(builder.info.features.items())
     label, labels = features.get("label"), features.get("labels")
     kinds = {"label": label, "labels": getattr(labels, "feature", None)}  # of a sequence
@@ -74,16 +69,73 @@ def from_tfds(
             f"{name} must have an `image` and a class `label`, or a sequence of classes `labels`, "
             f"to be learned, but its features are {', '.join(features)}"
         )
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # no network, no room, or files that must be fetched by hand
-        raise DataError(f"{name} cannot be prepared: {_sentence(error)}") from error
+    prepare(builder)
     default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
     splits = train_split or default_train, test_split or default_test
-    in_memory = _check_splits(builder, splits)
-    train = _read(builder, splits[0], keys[0], in_memory)
+    key = keys[0]
+    train, test = read_splits(
+        builder, splits, {key: True}, operator.itemgetter(key), builder.info.features[key].names
+    )
     require_every_class(train, "choose a larger part of the data set as train_split")
-    return train, _read(builder, splits[1], keys[0], in_memory)
+    return train, test
+
+
+def open_builder(name: str, data_dir: str | os.PathLike | None):
+    """The `tfds.core.DatasetBuilder` of that name, which may have nothing on disk yet.
+
+    Raises:
+      DataError: an unknown name or configuration.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError:
+        nearest = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), cutoff=0.5)
+        hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
+        raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
+    except ValueError as error:  # a configuration that it does not have, for one
+        raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
+
+
+def prepare(builder) -> None:
+    """Downloads and prepares what is not in the builder's folder.
+
+    Raises:
+      DataError: no network, no room, or files that must be fetched by hand.
+    """
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise DataError(f"{builder.name} cannot be prepared: {_sentence(error)}") from error
+
+
+def read_splits(
+    builder,
+    splits: Sequence[str],
+    features: dict,
+    label: Callable[[dict], tf.Tensor],
+    class_names: Sequence[str],
+    decode: Callable[[tf.Tensor], tf.Tensor] = decode_rgb,
+) -> list[LabeledImages]:
+    """Reads splits of a builder that is prepared, each in its fixed order.
+
+    Args:
+      builder: its images are its feature `image`.
+      splits: TFDS's names of them, "train[:800]+test[:200]" for instance.
+      features: those that `label` needs, as `tfds.decode.PartialDecoding` takes them.
+      label: an example's `features` -> its class, or a vector of its classes.
+      class_names: one name a class.
+      decode: an encoded image -> uint8 [height, width, 3].
+
+    Raises:
+      DataError: an unknown or empty split, labels outside the classes, or files in another format
+        than TFRECORD.
+    """
+    in_memory = _check_splits(builder, splits)
+    return [
+        _read(builder, split, features, label, class_names, decode, in_memory) for split in splits
+    ]
 
 
 def _sentence(error):
@@ -122,19 +174,21 @@ def _num_bytes(builder, splits):
     return count * builder.info.dataset_size // sum(s.num_examples for s in known.values())
 
 
-def _read(builder, split, key, in_memory):
+def _read(builder, split, features, label, class_names, decode, in_memory):
     import scipy.sparse
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
         split=split,
         decoders=tfds.decode.PartialDecoding(
-            {key: True} | ({"image": True} if in_memory else {}),
+            features | ({"image": True} if in_memory else {}),
             decoders={"image": tfds.decode.SkipDecoding()} if in_memory else None,
         ),
         shuffle_files=False,
         read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=not in_memory),
     )
+    image = "image" if in_memory else "tfds_id"
+    dataset = dataset.map(lambda example: {image: example[image], "label": label(example)})
     with tf.device("CPU:0"):
         examples = dataset.ragged_batch(np.iinfo(np.int64).max).get_single_element()
     if in_memory:
@@ -144,15 +198,15 @@ def _read(builder, split, key, in_memory):
         num_bytes = _num_bytes(builder, [split])
         encoded = _encoded_on_disk(builder.data_path, examples["tfds_id"].numpy())
 
-    labels, feature = examples[key], builder.info.features[key]
-    if key == "label":
-        labels = labels.numpy()
-    else:
+    labels = examples["label"]
+    if isinstance(labels, tf.RaggedTensor):
         classes, starts = labels.values.numpy(), labels.row_splits.numpy()
         labels = scipy.sparse.csr_array(
             (np.ones(len(classes), bool), classes, starts),
-            shape=(len(starts) - 1, feature.num_classes),
+            shape=(len(starts) - 1, len(class_names)),
         )
+    else:
+        labels = labels.numpy()
     count = labels.shape[0]
     height, width, _ = builder.info.features["image"].shape
     if height is None or width is None:
@@ -162,9 +216,9 @@ def _read(builder, split, key, in_memory):
     return LabeledImages(
         name=f"{builder.name}/{split}",
         labels=labels,
-        class_names=feature.names,
+        class_names=class_names,
         image_size=(height, width),
-        read=lambda index: decode_rgb(encoded(index)),
+        read=lambda index: decode(encoded(index)),
         fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{count}".encode()),
         num_bytes=num_bytes,
     )

@@ -1,0 +1,299 @@
+"""VTAB-1k: 19 tasks of 1,000 training images each (Zhai et al. 2019, arXiv:1910.04867).
+
+Splits and labels are those of google-research/task_adaptation, the benchmark's own code; the names
+are those of the published checkpoints. The score is the mean test accuracy of the 19 tasks.
+"""
+
+import dataclasses
+import difflib
+import itertools
+import operator
+import os
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from .decoding import decode_rgb
+from .labeled_images import DataError, LabeledImages
+from .tfds_builder import open_builder, prepare, read_splits
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VtabTask:
+    """One task: where its images are, what their classes are, what leaves these true.
+
+    Attributes:
+      name: the task in the names of the published checkpoints, "clevr-count" for instance.
+      group: "natural", "specialised" or "structured".
+      builder: the name of its TFDS builder, with the configuration where it has several.
+      num_classes: how many classes there are.
+      validation: (TFDS split, percentage of it where the validation images begin).
+      test: (TFDS split, percentage of it where the test images begin, to its end).
+      augmentations: the random changes that leave the labels true (`LabeledImages`).
+      features: those that `label` needs, as `tfds.decode.PartialDecoding` takes them.
+      label: an example's `features` -> its class, a scalar integer tensor.
+      class_names: one a class; empty where they are those of the builder's one feature.
+      decode: an encoded image, a scalar string -> uint8 [height, width, 3].
+      by_hand: what TFDS cannot download itself, as (address, names of the files and folders).
+    """
+
+    name: str
+    group: str
+    builder: str
+    num_classes: int
+    validation: tuple[str, int] = ("validation", 0)
+    test: tuple[str, int] = ("test", 0)
+    augmentations: frozenset[str] = frozenset({"crop", "flip"})
+    features: dict = dataclasses.field(default_factory=lambda: {"label": True})
+    label: Callable[[dict], tf.Tensor] = operator.itemgetter("label")
+    class_names: tuple[str, ...] = ()
+    decode: Callable[[tf.Tensor], tf.Tensor] = decode_rgb
+    by_hand: tuple[str, tuple[str, ...]] = ("", ())
+
+    def splits(self, counts: Mapping[str, int]) -> tuple[str, str]:
+        """(train800val200, test) as TFDS splits in absolute numbers.
+
+        Args:
+          counts: the number of examples in each TFDS split.
+        """
+        (validation, validation_start), (test, test_start) = (
+            (split, percent * counts[split] // 100)
+            for split, percent in (self.validation, self.test)
+        )
+        return (
+            f"train[:800]+{validation}[{validation_start}:{validation_start + 200}]",
+            f"{test}[{test_start}:]",
+        )
+
+
+def from_vtab(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> tuple[LabeledImages, LabeledImages]:
+    """Loads a VTAB-1k task from TensorFlow Datasets.
+
+    A class may have no training image: sun397 has 397 classes.
+
+    Args:
+      name: one of `VTAB`.
+      data_dir: as in `from_tfds`.
+      counts: the number of examples in each TFDS split, where TFDS does not know them
+        (`tfds.testing.mock_data`).
+
+    Returns:
+      (train, test): train800val200, which is the first 800 of the benchmark's training images and
+      then the first 200 of its validation images, and all of its test images.
+
+    Raises:
+      DataError: an unknown name, or a data set that cannot be prepared, because some of its files
+        must be downloaded by hand for instance.
+    """
+    if name not in VTAB:
+        nearest = ", ".join(difflib.get_close_matches(name, VTAB))
+        hint = f"did you mean {nearest}?" if nearest else f"the tasks are {', '.join(VTAB)}"
+        raise DataError(f"VTAB has no task {name!r}; {hint}")
+    task = VTAB[name]
+    builder = open_builder(task.builder, data_dir)
+    try:
+        prepare(builder)
+    except DataError as error:
+        _check_downloads_by_hand(task, builder, error)
+        raise
+    counts = counts or {split: info.num_examples for split, info in builder.info.splits.items()}
+    if not counts:
+        raise DataError(f"TFDS does not know how large the splits of {name} are: pass counts")
+    (feature, *_) = task.features
+    parts = read_splits(
+        builder,
+        task.splits(counts),
+        task.features,
+        task.label,
+        task.class_names or builder.info.features[feature].names,
+        task.decode,
+    )
+    train, test = (
+        dataclasses.replace(images, name=f"{name}/{part}", augmentations=task.augmentations)
+        for images, part in zip(parts, ("train800val200", "test"), strict=True)
+    )
+    return train, test
+
+
+def _check_downloads_by_hand(task, builder, error):
+    address, files = task.by_hand
+    root = builder.data_path.parents[builder.info.full_name.count("/")]
+    folder = root / "downloads" / "manual"  # where TFDS looks for them
+    missing = [file for file in files if not (folder / file).exists()]
+    if missing:
+        raise DataError(
+            f"{task.name} has files that must be downloaded by hand: put {', '.join(missing)} from "
+            f"{address}, unpacked, into {folder}"
+        ) from error
+
+
+def _bin(value, thresholds):
+    """The index of the last threshold that is strictly below, thresholds ascending."""
+    return tf.math.count_nonzero(tf.constant(thresholds) < value) - 1
+
+
+def _clevr_count(example):
+    return tf.shape(example["objects"]["size"])[0] - 3
+
+
+_CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
+
+
+def _clevr_distance(example):
+    distance = tf.reduce_min(example["objects"]["pixel_coords"][:, 2])
+    return _bin(distance, _CLEVR_DISTANCES)
+
+
+def _kitti_distance(example):
+    kinds, locations = example["objects"]["type"], example["objects"]["location"]
+    distances = locations[:, 2][kinds < 3]  # of cars, vans and trucks
+    return _bin(tf.reduce_min(tf.concat([distances, [1000.0]], 0)), [-100.0, 8.0, 20.0, 999.0])
+
+
+def _dsprites(feature, num_values):
+    """What the tasks on dSprites share: values 0 .. num_values - 1 of a feature, in 16 bins."""
+    bins = [value * 16 // num_values for value in range(num_values)]
+    firsts = [bins.index(label) for label in range(16)]
+    lasts = [first - 1 for first in firsts[1:]] + [num_values - 1]
+    return {
+        "group": "structured",
+        "builder": "dsprites",
+        "num_classes": 16,
+        "validation": ("train", 80),
+        "test": ("train", 90),
+        "augmentations": frozenset(),
+        "features": {feature: True},
+        "label": lambda example: example[feature] * 16 // num_values,
+        "class_names": tuple(f"{a} to {b}" for a, b in zip(firsts, lasts, strict=True)),
+        "decode": lambda encoded: decode_rgb(encoded) * 255,  # stored as zeros and ones
+    }
+
+
+def _smallnorb(feature):
+    return {
+        "group": "structured",
+        "builder": "smallnorb",
+        "validation": ("test", 0),
+        "test": ("test", 50),
+        "augmentations": frozenset(),
+        "features": {feature: True},
+        "label": operator.itemgetter(feature),
+    }
+
+
+_CLEVR = {
+    "group": "structured",
+    "builder": "clevr",
+    "validation": ("train", 90),
+    "test": ("validation", 0),
+    "augmentations": frozenset(),
+}
+
+# In the order of the published checkpoints' list. Flips and crops destroy the positions,
+# orientations, counts and distances that the structured tasks ask for.
+VTAB: dict[str, VtabTask] = {
+    task.name: task
+    for task in (
+        VtabTask("caltech101", "natural", "caltech101", 102, validation=("train", 90)),
+        VtabTask("cifar100", "natural", "cifar100", 100, validation=("train", 90)),
+        VtabTask("dtd", "natural", "dtd", 47),
+        VtabTask("oxford_flowers102", "natural", "oxford_flowers102", 102),
+        VtabTask("oxford_iiit_pet", "natural", "oxford_iiit_pet", 37, validation=("train", 80)),
+        VtabTask("sun397", "natural", "sun397/tfds", 397),
+        VtabTask(
+            "svhn",
+            "natural",
+            "svhn_cropped",
+            10,
+            validation=("train", 90),
+            augmentations=frozenset({"crop"}),  # a digit's mirror image is not that digit
+        ),
+        VtabTask("patch_camelyon", "specialised", "patch_camelyon", 2),
+        VtabTask(
+            "eurosat",
+            "specialised",
+            "eurosat/rgb",
+            10,
+            validation=("train", 60),
+            test=("train", 80),
+        ),
+        VtabTask(
+            "resisc45",
+            "specialised",
+            "resisc45",
+            45,
+            validation=("train", 60),
+            test=("train", 80),
+            by_hand=("https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs", ("NWPU-RESISC45",)),
+        ),
+        VtabTask(
+            "diabetic_retinopathy",
+            "specialised",
+            "diabetic_retinopathy_detection/btgraham-300",
+            5,
+            by_hand=(
+                "https://www.kaggle.com/c/diabetic-retinopathy-detection/data",
+                ("train", "test", "sample", "trainLabels.csv"),
+            ),
+        ),
+        VtabTask(
+            "clevr-count",
+            num_classes=8,
+            features={"objects": {"size": True}},
+            label=_clevr_count,
+            class_names=tuple(f"{count} objects" for count in range(3, 11)),
+            **_CLEVR,
+        ),
+        VtabTask(
+            "clevr-distance",
+            num_classes=6,
+            features={"objects": {"pixel_coords": True}},
+            label=_clevr_distance,
+            class_names=tuple(f"{a:g} to {b:g}" for a, b in itertools.pairwise(_CLEVR_DISTANCES)),
+            **_CLEVR,
+        ),
+        VtabTask("dmlab", "structured", "dmlab", 6, augmentations=frozenset()),
+        VtabTask(
+            "kitti-distance",
+            "structured",
+            "kitti",
+            4,
+            augmentations=frozenset(),
+            features={"objects": {"type": True, "location": True}},
+            label=_kitti_distance,
+            class_names=("up to 8 m", "8 to 20 m", "above 20 m", "no vehicle"),
+        ),
+        VtabTask("dsprites-xpos", **_dsprites("label_x_position", 32)),
+        VtabTask("dsprites-orientation", **_dsprites("label_orientation", 40)),
+        VtabTask("smallnorb-azimuth", num_classes=18, **_smallnorb("label_azimuth")),
+        VtabTask("smallnorb-elevation", num_classes=9, **_smallnorb("label_elevation")),
+    )
+}
+
+
+class VtabResult(NamedTuple):
+    """A published VTAB-1k result: mean accuracies in % of the 19 tasks, and by group if known."""
+
+    model: str
+    source: str
+    mean: float
+    natural: float | None = None
+    specialised: float | None = None
+    structured: float | None = None
+
+
+_PAPER = "BiT paper (Kolesnikov et al. 2020, arXiv:1912.11370)"
+_RERUN = "re-run (google-research/big_transfer, README)"
+VTAB_PUBLISHED = (
+    VtabResult("BiT-L-R152x4", _PAPER, 76.29),
+    VtabResult("BiT-M-R152x4", _PAPER, 70.64),
+    VtabResult("BiT-S-R152x4", _PAPER, 66.87),
+    VtabResult("BiT-M-R152x4", _RERUN, 73.51, 80.77, 85.67, 61.08),
+    VtabResult("BiT-M-R101x3", _RERUN, 72.65, 80.29, 85.75, 59.40),
+)
