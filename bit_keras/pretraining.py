@@ -123,10 +123,10 @@ class Plan:
             "FLOPs an image": f"{self.flops / 1e9:.2f} G forward, some "
             f"{3 * self.flops / 1e9:.1f} G in training",
             "Steps": f"{self.steps:,} of {self.batch:,} images: {self.epochs} epochs",
-            "Replicas": f"{self.replicas} of {a_replica:,} images, in {self.pieces} pieces of "
-            f"{a_replica // self.pieces:,}",
-            "Memory a replica": f"{self.memory / 2**30:.1f} GiB",
-            "Read an epoch": f"{self.epoch_bytes / 2**30:.2f} GiB",
+            "Replicas": f"{self.replicas} of {a_replica:,} images, "
+            f"{a_replica // self.pieces:,} at a time",
+            "Memory a replica": f"{self.memory / 2**20:,.0f} MiB",
+            "Read an epoch": f"{self.epoch_bytes / 2**20:,.1f} MiB",
         }
         if self.seconds is not None:
             duration = datetime.timedelta(seconds=round(self.seconds))
