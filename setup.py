@@ -11,7 +11,7 @@ EXTRAS = {
     "interop": ["huggingface-hub", "safetensors"],
     "runtimes": ["ai-edge-litert", "onnx", "onnxruntime", "openvino", "tf2onnx"],
 }
-EXTRAS["test"] = ["pytest", "pytest-xdist", "ruff", *itertools.chain(*EXTRAS.values())]
+EXTRAS["test"] = ["pytest", "pytest-xdist", "ruff", "selenium", *itertools.chain(*EXTRAS.values())]
 
 setuptools.setup(
     name="bit-keras",
@@ -22,7 +22,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["bit_keras", "bit_keras.*"]),
-    package_data={"bit_keras": ["weights/*"]},
+    package_data={"bit_keras": ["weights/*", "exporting/page/*"]},
     install_requires=[
         "absl-py",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
@@ -43,6 +43,8 @@ setuptools.setup(
         "console_scripts": [
             "bit-finetune = bit_keras.cli.finetune:run",
             "bit-pretrain = bit_keras.cli.pretrain:run",
+            "bit-export = bit_keras.cli.export:run",
+            "bit-predict = bit_keras.cli.predict:run",
         ]
     },
 )

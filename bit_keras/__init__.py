@@ -6,6 +6,7 @@ from .exporting import export
 from .fine_tuning import fine_tune
 from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
+from .predicting import predict_images
 from .pretraining import pretrain
 from .resnet_v2 import ResNetV2
 from .runs import TrainedModel
@@ -25,5 +26,6 @@ __all__ = [
     "list_models",
     "load",
     "make_strategy",
+    "predict_images",
     "pretrain",
 ]

@@ -229,19 +229,25 @@ def conduct(
                 keep_if_best(run, model, metrics)
             if test_images and not any(name.startswith("test_") for name in run.history()[-1]):
                 run.log(steps, **prefixed(metrics))
-            conclude(run, model, train_images, test_images, logits, metrics, config, command)
+            conclude(run, model, train_images, test_images, logits, metrics, config, command, crop)
             metrics["seconds"] = round(time.perf_counter() - start, 1)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
     return TrainedModel(model, metrics, run.path)
 
 
-def conclude(run, model, train_images, test_images, logits, metrics, config, command):
+def conclude(run, model, train_images, test_images, logits, metrics, config, command, crop):
     """Exports and reports a trained model; what an earlier try did is not done again."""
     labels = "".join(f"{name}\n" for name in train_images.class_names)
     (run.path / "labels.txt").write_text(labels)
     if not (run.path / "model").exists():
-        export(model, run.path / "model")
+        export(
+            model,
+            run.path / "model",
+            labels=train_images.class_names,
+            multi_label=train_images.multi_label,
+            size=crop,
+        )
     pictured = test_images and not test_images.multi_label
     write_report(
         run.path / "report.html",

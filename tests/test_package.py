@@ -20,7 +20,7 @@ FLOORS = {
     "resnet_v2": 1,
     "zoo": 2,
     "cli": 4,
-    **dict.fromkeys(("evaluation", "exporting", "reporting", "runs"), 3),
+    **dict.fromkeys(("evaluation", "exporting", "predicting", "reporting", "runs"), 3),
     **dict.fromkeys(("fine_tuning", "pretraining"), 3),
 }
 

@@ -10,8 +10,11 @@ from ..training import Interrupted, TrainingError
 STOPPED = 75  # by a signal, with everything saved: sysexits.h calls it a temporary failure
 
 
-def run(main) -> None:
-    """Runs `main()` on parsed flags; exits with 2 after a mistake, with 75 after a signal."""
+def run(main, *, positional: bool = False) -> None:
+    """Runs `main()` on parsed flags; exits with 2 after a mistake, with 75 after a signal.
+
+    With `positional`, `main` is given the list of what is no flag, wherever it stands.
+    """
     # absl's --help tells of the module that was started, which is pip's script and not main's.
     module = sys.modules[main.__module__]
     for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, ()):
@@ -19,7 +22,7 @@ def run(main) -> None:
     sys.modules["__main__"].__doc__ = module.__doc__
 
     def guarded(arguments):
-        if len(arguments) > 1:
+        if len(arguments) > 1 and not positional:
             sys.exit(fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
         if flags.FLAGS.verbosity <= 0:  # absl's own default is to tell of every file written
             logging.set_verbosity(logging.WARNING)
@@ -29,7 +32,7 @@ def run(main) -> None:
             # time, each on all cores, is a little slower and makes runs repeatable to the last bit.
             tf.config.threading.set_inter_op_parallelism_threads(1)
         try:
-            main()
+            main(arguments[1:]) if positional else main()
         except Interrupted as stop:
             print(f"{stop}; the same flags and --name go on from there", file=sys.stderr)
             sys.exit(STOPPED)

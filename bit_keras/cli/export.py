@@ -1,0 +1,73 @@
+"""bit-export: writes a model in another format, and proves that it answers as the model does.
+
+    bit-export --model=runs/digits/model --format=onnx --output=digits.onnx
+
+The export is read back by its own runtime and compared on real images before it appears.
+"""
+
+import pathlib
+
+from absl import flags
+
+from .. import data, zoo
+from ..exporting import FORMATS, PRECISIONS, export
+from . import application
+
+MODEL = flags.DEFINE_string(
+    "model", None, "What bit_keras.load takes: a name of bit_keras.list_models(), a file, a folder."
+)
+FORMAT = flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
+OUTPUT = flags.DEFINE_string("output", None, "The file or folder to write.")
+PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of a litert file.")
+FROZEN = flags.DEFINE_bool(
+    "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardised."
+)
+LABELS = flags.DEFINE_string(
+    "labels", None, "A file of class names, one a line; of a saved_model or web."
+)
+MULTI_LABEL = flags.DEFINE_bool(
+    "multi_label", False, "Images have several classes: a saved_model's probabilities are sigmoids."
+)
+SIZE = flags.DEFINE_integer(
+    "size",
+    None,
+    "Side of a litert file's input (by default any), of what a saved_model makes of encoded images "
+    "and a web page of pictures, and of the images to compare on.",
+)
+IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "Images to compare on, and to calibrate int8 on: a folder of class folders, a TFDS name, or "
+    '"digits". By default pieces of two photos.',
+)
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace an older export once the new one is proven."
+)
+flags.mark_flags_as_required(["model", "output"])
+
+
+def main():
+    zoo.check_source(MODEL.value)  # before images are read for nothing
+    labels = None
+    if LABELS.value:
+        labels = pathlib.Path(LABELS.value).read_text(encoding="utf-8").splitlines()
+    export(
+        zoo.load(MODEL.value),
+        OUTPUT.value,
+        FORMAT.value,
+        precision=PRECISION.value,
+        frozen=FROZEN.value,
+        labels=labels,
+        multi_label=MULTI_LABEL.value,
+        size=SIZE.value,
+        images=data.from_name(IMAGES.value)[0] if IMAGES.value else None,
+        overwrite=OVERWRITE.value,
+    )
+
+
+def run():
+    application.run(main)
+
+
+if __name__ == "__main__":
+    run()

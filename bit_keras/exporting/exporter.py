@@ -1,0 +1,211 @@
+"""One verb for all formats: write, read back, compare, and only then move into place."""
+
+import contextlib
+import ctypes
+import gc
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from ..checkpoints import CheckpointError
+from ..data import LabeledImages
+from .checks import check
+from .errors import ExportError
+from .formats import FORMATS
+from .inference_graph import inference_graph
+from .proof import compare, own_images, photos
+from .quiet import quiet
+
+DEFAULT_SIZE = 224
+TOP1_AGREEMENT = 0.98  # of an int8 file with its model
+
+
+def export(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str = "saved_model",
+    *,
+    precision: str = "float32",
+    frozen: bool = False,
+    labels: Sequence[str] | None = None,
+    multi_label: bool = False,
+    size: int | None = None,
+    images: LabeledImages | np.ndarray | None = None,
+    overwrite: bool = False,
+) -> float:
+    """Writes a model to a file or folder, reads it back, compares, and moves it into place.
+
+    The artifact's own runtime answers for images of `size` and, if the artifact takes them, of an
+    odd and an oblong size. What came out is printed, and written to PATH.proof.json.
+
+    Args:
+        model: A model of `bit_keras.load`, `ResNetV2` or `fine_tune`.
+        path: Where to.
+        format: One of
+            "saved_model", a folder: a reusable TF2 SavedModel that takes float32 RGB in [0, 1] of
+            any size and loads, and trains, in `hub.KerasLayer` and `hub.load`. Its signatures
+            return `logits`, or `features` where the model has no head: "serving_default" of such
+            `images`, "serve_uint8" of uint8 `images`, "serve_encoded" of `encoded`, strings
+            `[batch]` that hold JPEG, PNG, BMP or GIF files. The last adds `class_names` and
+            `probabilities`, both `[batch, num_classes]` with the likeliest first;
+            "litert", a `.tflite` file: for one image of `size`; or, if that is None, for images of
+            any size to which a runtime resizes its input first;
+            "onnx", an `.onnx` file, for images of any size;
+            "openvino", a folder with `model.xml` and `model.bin`, for images of any size. On
+            processors that have bfloat16, OpenVINO uses it, and then differs by 1e-2 and more,
+            unless it is told {"INFERENCE_PRECISION_HINT": "f32"}, as it is for the comparison;
+            "keras", a `.keras` file;
+            "npz", the weights by the names of the published files, for `load`;
+            "timm" and "transformers", folders with `model.safetensors` and `config.json`;
+            "web", a folder that any file server can serve: a page that classifies pictures in the
+            browser, by ONNX Runtime, which is downloaded at first (33 MB, into the cache).
+            All but "keras" and a SavedModel that is not frozen hold the model in float32.
+        precision: Of a LiteRT file. "float16" halves it; "int8" quarters it, by convolutions of
+            eight bits that are calibrated on `images`, between float32 normalisations.
+        frozen: A SavedModel whose kernels were standardised once: a little faster, but it cannot
+            be trained.
+        labels: The classes' names, for a SavedModel and for "web"; by default their numbers.
+        multi_label: The probabilities of a SavedModel are each class's own, by a sigmoid, and not a
+            softmax over all.
+        size: Side in pixels of a LiteRT file's input, of the images that "serve_encoded" and the
+            page make, and of those to compare on; None is 224 for all but the first.
+        images: What to calibrate and to compare on, at most 100 of them: labelled images, or
+            uint8 or [0, 1] `[N, height, width, 3]`. By default 16 pieces of two photos. "int8" is
+            calibrated on every other image, and compared on the rest.
+        overwrite: Replace an older export at `path`, once the new one was compared.
+
+    Returns:
+        The largest absolute difference between the export's and the model's answers.
+
+    Raises:
+        ExportError: If an argument is wrong, the format cannot hold this model, a package is
+            missing or the disk full; or the answers differ by more than 1e-4 (or a part of 1e-5
+            of the largest answer, if that is more), with "float16" by more than a part of 2e-2;
+            or with "int8" fewer than 98 % of the highest logits stay the highest. `path` is then
+            as it was.
+    """
+    path = pathlib.Path(path)
+    answer = check(
+        *(model, path, format, precision, frozen, labels, multi_label, size, images, overwrite)
+    )
+    side = size or DEFAULT_SIZE
+    shown = photos(side) if images is None else own_images(images, side)
+    calibration, shown = (shown[::2], shown[1::2]) if precision == "int8" else (None, shown)
+    options = {
+        "answer": answer,
+        "size": side,
+        "fixed_size": size,
+        "precision": precision,
+        "frozen": frozen,
+        "labels": labels,
+        "multi_label": multi_label,
+        "calibration": calibration,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, so that the last act is a rename.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            written, report = pathlib.Path(folder) / path.name, pathlib.Path(folder) / "proof.json"
+            with quiet():
+                proof = write_and_compare(model, written, format, options, shown)
+            if not proof["passed"]:
+                raise ExportError(f"{verdict(proof)}; nothing was written to {path}.")
+            report.write_text(json.dumps(proof, indent=2) + "\n")
+            put_in_place(written, path)
+            os.replace(report, f"{path}.proof.json")
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {path} ({one_line(error)}); nothing there was changed, so make room or "
+            "choose another place."
+        ) from error
+    print(f"{path}: {verdict(proof)}")
+    return proof["largest_difference"]
+
+
+def write_and_compare(model, path, format, options, images):
+    """Returns what `PATH.proof.json` tells."""
+    kind = FORMATS[format]
+    try:
+        kind.write(model, path, **{name: options[name] for name in kind.options})
+        give_memory_back()
+        # Files are float32, whatever policy the model was trained with.
+        keeps_policy = format == "keras" or (format == "saved_model" and not options["frozen"])
+        native = model if keeps_policy or is_float32(model) else inference_graph(model)
+        answers = kind.read(path, options["answer"], options["size"])
+        precision = options["precision"]
+        one_size = precision == "int8" or (options["fixed_size"] and "fixed_size" in kind.options)
+        compared = compare(native, answers, images, all_sizes=not one_size)
+    except (ExportError, CheckpointError, OSError):
+        raise
+    except Exception as error:  # converters and runtimes raise whatever they meet
+        raise ExportError(
+            f"{model.name!r} cannot be exported as {format} ({one_line(error)}); nothing was "
+            "written."
+        ) from error
+    difference, scale = compared["largest_difference"], compared["scale"]
+    if precision == "int8":
+        allowed = None
+        passed = math.isfinite(difference) and compared["top1_agreement"] >= TOP1_AGREEMENT
+    else:
+        allowed = max(1e-4, 1e-5 * scale) if precision == "float32" else 2e-2 * scale
+        passed = difference <= allowed  # not so if it is nan
+    return {
+        "format": format,
+        "precision": precision,
+        "model": model.name,
+        **compared,
+        "allowed_difference": allowed,
+        "passed": passed,
+        "versions": {name: importlib.metadata.version(name) for name in kind.packages},
+        "runtime_options": kind.runtime_options,
+    }
+
+
+def verdict(proof):
+    if proof["precision"] == "int8":
+        measured = (
+            f"{proof['top1_agreement']:.1%} of {proof['images']} images keep their class, where "
+            f"{TOP1_AGREEMENT:.0%} must"
+        )
+    else:
+        measured = (
+            f"answers differ from those of {proof['model']!r} by up to "
+            f"{proof['largest_difference']:.2g} where {proof['allowed_difference']:.2g} was allowed"
+        )
+    return f"{proof['precision']} {proof['format']} export: {measured}"
+
+
+def give_memory_back():
+    """Frees what converters left behind, some of it up to twice the model's size."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # where the C library is not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def is_float32(model):
+    return all(layer.compute_dtype == "float32" for layer in model._flatten_layers())
+
+
+def put_in_place(written, path):
+    """Renames a file or folder to `path`; an old folder there is put back if that fails."""
+    if not path.is_dir():
+        os.replace(written, path)
+        return
+    old = written.with_name("old")  # vanishes with the temporary folder
+    os.replace(path, old)
+    try:
+        os.replace(written, path)
+    except OSError:
+        os.replace(old, path)
+        raise
+
+
+def one_line(error):
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__

@@ -1,0 +1,56 @@
+"""The same network as runtimes should get it: plain float32 convolutions, nothing to misread."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from ..layers import standardize
+from ..resnet_v2 import Block, Root
+
+
+def inference_graph(model: keras.Model) -> keras.Model:
+    """Returns a float32 copy of a model whose kernels are standardised once and for all."""
+    with float32_policy():
+        graph = keras.models.clone_model(model, clone_function=inference_layer)
+    for target, source in zip(graph.variables, model.variables, strict=True):
+        # Only the kernels of layers that became plain have another path than before.
+        became_plain = target.path != source.path and source.name == "kernel"
+        target.assign(standardize(source.value) if became_plain else source.value)
+    graph.trainable = False
+    return graph
+
+
+def inference_layer(layer):
+    if layer.name == "root_pad":
+        return UnfoldableZeroPadding2D(name=layer.name)
+    config = layer.get_config()
+    if "dtype" in config:
+        config["dtype"] = "float32"
+    if isinstance(layer, (Root, Block)):
+        # Zeros, because drawing kernels that are overwritten next takes time.
+        config["style"] = {**config["style"], "conv": "plain", "kernel_initializer": "zeros"}
+    return layer.__class__.from_config(config)
+
+
+class UnfoldableZeroPadding2D(keras.layers.Layer):
+    """Pads by one zero on every side, in a way that no optimizer merges into the pool after it.
+
+    ONNX Runtime merges a padding into the max-pool that follows, which then pads with -inf; but
+    values are negative here, before any ReLU, and the model was trained with the zeros winning.
+    One zero too many, cut off again, stands between the two.
+    """
+
+    def call(self, x):
+        return ops.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))[:, 1:-1, 1:-1]
+
+
+@contextlib.contextmanager
+def float32_policy():
+    """What is built inside is float32: composite layers give their parts the global policy."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)

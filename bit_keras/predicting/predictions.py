@@ -1,0 +1,245 @@
+"""What a model says of image files."""
+
+import glob
+import json
+import os
+import pathlib
+import secrets
+from collections.abc import Iterable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from ..data import LabeledImages, test_batches
+from ..data.image_files import READABLE, UNREADABLE, from_files
+from .classifiers import open_classifier, reason
+
+DEFAULT_SIZE = 224
+
+
+def predict_images(
+    model: keras.Model | str | os.PathLike,
+    images: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    labels: Sequence[str] | None = None,
+    size: int | None = None,
+    top_k: int = 5,
+    batch: int = 16,
+    multi_label: bool | None = None,
+) -> list[dict]:
+    """Returns the likeliest classes of every image.
+
+    Images are decoded, turned upright and resized as the test images of a fine-tuning are.
+
+    Args:
+        model: A model with a head; or what `bit_keras.export` wrote, in any format; or the folder
+            of a run, for the model in it; or what else `bit_keras.load` takes. The graph of a
+            SavedModel, a LiteRT, ONNX or OpenVINO model is run, so know where it comes from.
+        images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
+            folders of any depth. An image that is met twice is answered once.
+        labels: The classes' names. By default those of a `labels.txt` beside the model, of the run
+            that it lies in, or stored in a SavedModel; or else their numbers.
+        size: Side in pixels of the squares that images are resized to. By default the only one that
+            the model takes, that of the run it lies in, or 224.
+        top_k: Classes an image, or all of them if there are fewer.
+        batch: Images at once; does not change the answers.
+        multi_label: Whether an image may have several classes, so that probabilities are sigmoids
+            of the logits and not their softmax. By default only if the model lies in a run that was
+            trained so.
+
+    Returns:
+        For every image `{"image": path, "predictions": [{"class": name, "probability": p}, ...]}`,
+        the likeliest class first.
+
+    Raises:
+        ValueError: If an argument is wrong; there are no images, or one cannot be read; or the
+            model cannot be opened, has no head, or has not as many classes as there are names.
+    """
+    if top_k < 1:
+        raise ValueError(f"top_k must be 1 or more, got {top_k}.")
+    files = find_images([images] if isinstance(images, str | os.PathLike) else images)
+    run, beside = {}, None
+    if isinstance(model, keras.Model):
+        title = model.name
+    else:
+        title, model = model, model_of_run(model)
+        run, beside = settings_around(model), names_beside(model)
+    classifier = open_classifier(model)
+    number = classifier.num_classes
+    if labels is None:
+        labels = beside or run.get("class_names") or classifier.class_names or range(number)
+    if len(labels) != number:
+        raise ValueError(
+            f"labels must name the {number} classes of {title}, got {len(labels)} names"
+            f"{' from labels.txt beside it' if labels is beside else ''}; give one a class."
+        )
+    if size is None:
+        protocol = run.get("rule") or run.get("recipe") or {}
+        size = classifier.size or protocol.get("crop", DEFAULT_SIZE)
+    if size != (classifier.size or size):
+        raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
+    batches = test_batches(as_labeled_images(files), batch=batch, size=size)
+    logits = tf.constant(all_logits(classifier, batches, title))
+    if multi_label is None:
+        multi_label = run.get("loss") == "sigmoid"
+    probabilities = (tf.sigmoid(logits) if multi_label else tf.nn.softmax(logits)).numpy()
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return [
+        {
+            "image": file,
+            "predictions": [
+                {"class": str(labels[k]), "probability": float(row[k])} for k in best.tolist()
+            ],
+        }
+        for file, row, best in zip(files, probabilities, order, strict=True)
+    ]
+
+
+def all_logits(classifier, batches, title):
+    rows = []
+    for images, _ in tqdm(batches, desc="predict", unit="batch", leave=False, delay=1):
+        try:
+            rows.append(np.asarray(classifier.logits(images.numpy()), np.float32))
+        except Exception as error:  # every runtime raises its own, where memory ends for instance
+            raise ValueError(
+                f"{title} fails on {len(images)} images of {images.shape[1]} x {images.shape[2]} "
+                f"({reason(error)}); try a smaller batch, or another size."
+            ) from error
+        if not np.isfinite(rows[-1]).all():
+            raise ValueError(f"{title} answers with NaN or infinite logits; give a sound model.")
+    return np.concatenate(rows)
+
+
+def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
+    """Returns the image files that files, folders and globs stand for, each once.
+
+    Raises:
+        ValueError: If one stands for none.
+    """
+    files = {}
+    for given in map(os.fspath, images):
+        if os.path.isfile(given):
+            found = [given]
+        elif os.path.isdir(given):
+            found = images_among(os.path.join(given, name) for name in os.listdir(given))
+        else:
+            found = images_among(glob.glob(given, recursive=True))
+        if not found:
+            deeper = os.path.join(given, "**")
+            raise ValueError(
+                f"the folder {given} holds no images; for those in the folders below it give "
+                f"'{deeper}'."
+                if os.path.isdir(given)
+                else f"there is no image {given}; give files, folders or globs ('photos/*.jpg')."
+            )
+        files.update(dict.fromkeys(found))
+    if not files:
+        raise ValueError("no images were given; give files, folders or globs ('photos/*.jpg').")
+    return list(files)
+
+
+def images_among(paths):
+    return sorted(
+        path
+        for path in paths
+        if pathlib.Path(path).suffix.lower() in READABLE | UNREADABLE  # the latter are refused
+        and not os.path.basename(path).startswith(".")
+        and os.path.isfile(path)
+    )
+
+
+def as_labeled_images(files: Sequence[str]) -> LabeledImages:
+    """The images, checked and read as all others are, under a label that nobody looks at."""
+    labels = np.zeros(len(files), int)
+    return from_files(files, labels, ["any"], name="what was given", folder=pathlib.Path())
+
+
+def model_of_run(model):
+    """The model in a run's folder; anything else is left as it is."""
+    path = pathlib.Path(model)
+    if not run_settings(path):
+        return model
+    if not (path / "model").is_dir():
+        raise ValueError(f"the run {path} has no model yet; finish it by the command it began by.")
+    return path / "model"
+
+
+def settings_around(model):
+    """Of the run that a model lies in (RUN/model, RUN/checkpoints/best.keras), or none."""
+    if not os.path.exists(model):  # a name
+        return {}
+    return next(filter(None, map(run_settings, folders_above(model))), {})
+
+
+def run_settings(folder):
+    try:
+        settings = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    # Files of that name lie about in folders of all kinds.
+    ours = isinstance(settings, dict) and {"loss", "class_names"} <= settings.keys()
+    return settings if ours else {}
+
+
+def names_beside(model):
+    path = folders_above(model)[0] / "labels.txt"
+    return read_labels(path) if os.path.exists(model) and path.is_file() else None
+
+
+def folders_above(model):
+    return pathlib.Path(os.path.abspath(model)).parents[:2]
+
+
+def read_labels(path: str | os.PathLike) -> list[str]:
+    """Returns the class names in a file that has one a line.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"cannot read class names from {path} ({reason(error)}); give a file in UTF-8 with one "
+            "name a line."
+        ) from error
+
+
+def as_table(predictions: Sequence[dict]) -> str:
+    """Returns what `predict_images` returned as aligned text, a line for each class."""
+    rows = [("image", "class", "probability")]
+    for one in predictions:
+        image = printable(one["image"])
+        for prediction in one["predictions"]:
+            rows.append((image, printable(prediction["class"]), f"{prediction['probability']:.2%}"))
+            image = ""
+    first, second, third = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return "".join(f"{a:{first}}  {b:{second}}  {c:>{third}}\n" for a, b, c in rows)
+
+
+def printable(text: str) -> str:
+    """One line that any file can hold: names of files may be no text, and have line breaks."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def replace_file(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file that is there whole or not at all.
+
+    Raises:
+        ValueError: If it cannot be written.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path} ({reason(error)}); make room or choose another place."
+        ) from error

@@ -1,0 +1,124 @@
+"""Artifacts in the hands of their own runtimes, called as a stranger would call them."""
+
+import numpy as np
+import onnxruntime
+import openvino
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from conftest import named_weights
+from sklearn.linear_model import LogisticRegression
+
+import bit_keras
+from bit_keras.exporting import ExportError
+from bit_keras.resnet_v2 import with_head
+
+SIZES = ((64, 64), (77, 77), (101, 64))
+
+
+def noise(size, count=2):
+    return np.random.default_rng(0).uniform(size=(count, *size, 3)).astype("float32")
+
+
+def litert(path):
+    interpreter = Interpreter(str(path))
+    [first], [last] = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def answer(images):
+        if tuple(first["shape"]) != images.shape:
+            interpreter.resize_tensor_input(first["index"], images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(first["index"], images)
+        interpreter.invoke()
+        return interpreter.get_tensor(last["index"])
+
+    return answer
+
+
+def test_onnx_takes_images_of_any_size(tiny, tmp_path):
+    bit_keras.export(tiny, tmp_path / "m.onnx", format="onnx", size=64)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    assert [i.name for i in session.get_inputs()] == ["images"]
+    for size in SIZES:
+        [logits] = session.run(["logits"], {"images": noise(size)})
+        np.testing.assert_allclose(logits, tiny(noise(size)), atol=1e-4)
+
+
+def test_onnx_files_are_well_formed(tiny, tmp_path):
+    import onnx
+
+    features = named_weights(bit_keras.ResNetV2((1, 1), 0.25, 0))
+    bit_keras.export(features, tmp_path / "m.onnx", format="onnx", size=64)
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in model.graph.input] == ["images"]
+    assert [value.name for value in model.graph.output] == ["features"]
+    # The bytes are those that protobuf would write: no field is unknown, none comes twice.
+    assert len(model.SerializeToString()) == (tmp_path / "m.onnx").stat().st_size
+    kernels = [t.dims for t in model.graph.initializer if len(t.dims) == 4 and t.dims[2] == 7]
+    assert [list(dims) for dims in kernels] == [[16, 3, 7, 7]]
+
+
+def test_openvino_takes_images_of_any_size(tiny, tmp_path):
+    bit_keras.export(tiny, tmp_path / "m", format="openvino", size=64)
+    precise = {"INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(tmp_path / "m/model.xml", "CPU", precise)
+    for size in SIZES:
+        logits = compiled({"images": noise(size)})["logits"]
+        np.testing.assert_allclose(logits, tiny(noise(size)), atol=1e-4)
+
+
+def test_litert_takes_images_of_any_size_or_of_one(tiny, tmp_path):
+    bit_keras.export(tiny, tmp_path / "any.tflite", format="litert")
+    for size in SIZES:
+        answer = litert(tmp_path / "any.tflite")
+        np.testing.assert_allclose(answer(noise(size)), tiny(noise(size)), atol=1e-4)
+    bit_keras.export(tiny, tmp_path / "one.tflite", format="litert", size=77, precision="float16")
+    [entrance] = Interpreter(str(tmp_path / "one.tflite")).get_input_details()
+    assert entrance["shape_signature"].tolist() == [1, 77, 77, 3]
+    expected = np.array(tiny(noise((77, 77), 1)))
+    got = litert(tmp_path / "one.tflite")(noise((77, 77), 1))
+    np.testing.assert_allclose(got, expected, atol=2e-2 * np.abs(expected).max())
+    sizes = [(tmp_path / f"{name}.tflite").stat().st_size for name in ("one", "any")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def digits_reader(train):
+    """The embedded model, with a head fitted to its features of training images."""
+    model = bit_keras.load("BiT-XS-R26x0.25", num_classes=10)
+    [(images, _)] = bit_keras.data.test_batches(train, batch=len(train), size=32)
+    fitted = LogisticRegression(max_iter=1000).fit(with_head(model, 0)(images), train.labels)
+    head = model.get_layer("head").conv
+    head.set_weights([fitted.coef_.T[None, None], fitted.intercept_])
+    return model
+
+
+def test_int8_keeps_the_classes_of_digits(tmp_path):
+    train, test = bit_keras.data.digits(10)
+    model = digits_reader(train)
+    bit_keras.export(
+        model, tmp_path / "m.tflite", format="litert", precision="int8", images=train, size=32
+    )
+    answer, kept = litert(tmp_path / "m.tflite"), []
+    for images, _ in bit_keras.data.test_batches(test, batch=256, size=32):
+        expected = np.argmax(model(images), axis=1)
+        kept += [
+            answer(images[i : i + 1].numpy()).argmax() == expected[i] for i in range(len(images))
+        ]
+    assert len(kept) == 1697
+    assert np.mean(kept) >= 0.98
+    weights = 4 * model.count_params()
+    assert (tmp_path / "m.tflite").stat().st_size < 0.35 * weights
+
+
+def test_int8_that_loses_classes_is_refused(tmp_path):
+    # Classes that differ by less than eight bits tell.
+    model = named_weights(bit_keras.ResNetV2((1, 1), 0.25, 5))
+    kernel = model.get_layer("head").conv.kernel
+    kernel.assign(tf.ones_like(kernel) + 1e-4 * kernel)
+    images = np.random.default_rng(0).uniform(size=(24, 40, 40, 3))
+    with pytest.raises(ExportError, match=r"of 12 images keep their class, where 98% must"):
+        bit_keras.export(
+            model, tmp_path / "m.tflite", format="litert", precision="int8", images=images, size=40
+        )
+    assert list(tmp_path.iterdir()) == []

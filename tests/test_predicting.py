@@ -1,0 +1,318 @@
+"""Files in, names out, whatever holds the model."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from conftest import named_weights
+
+import bit_keras
+from bit_keras.predicting import as_table, predict_images, write_contact_sheet
+from bit_keras.predicting.predictions import find_images
+
+NAMES = ["ant", "bee", "cat", "dog", "eel"]
+SIDE = 48
+FORMATS = {
+    "trainable": ("saved_model", {"labels": NAMES}),
+    "frozen": ("saved_model", {"frozen": True, "labels": NAMES}),
+    "m.keras": ("keras", {}),
+    "m.npz": ("npz", {}),
+    "transformers": ("transformers", {}),
+    "any.tflite": ("litert", {"size": None}),
+    "quarter.tflite": ("litert", {"precision": "int8"}),
+    "m.onnx": ("onnx", {}),
+    "openvino": ("openvino", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def small():
+    """One unit; quick to export."""
+    return named_weights(bit_keras.ResNetV2((1,), 0.25, 5, name="small"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four PNGs of the side that models are asked at."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
+    for i, pixels in enumerate(coarse.repeat(8, axis=1).repeat(8, axis=2)):
+        PIL.Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pixels(folder):
+    return np.stack([np.array(PIL.Image.open(folder / f"{i}.png")) for i in range(4)])
+
+
+def softmax(logits):
+    powers = np.exp(np.array(logits, np.float64))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def probabilities(predictions, names):
+    """One row an image, in the order of the classes."""
+    rows = [
+        {one["class"]: one["probability"] for one in image["predictions"]} for image in predictions
+    ]
+    return np.array([[row[name] for name in names] for row in rows])
+
+
+@pytest.fixture(scope="module")
+def artifacts(small, pixels, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    for name, (format, options) in FORMATS.items():
+        options = {"size": SIDE, **options}
+        bit_keras.export(small, folder / name, format, images=pixels, **options)
+    return folder
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_artifact_answers_as_its_model(small, artifacts, folder, pixels, name):
+    expected = softmax(small(pixels / np.float32(255)))
+    given = None if name in ("trainable", "frozen") else NAMES  # a SavedModel knows them
+    got = predict_images(artifacts / name, folder, labels=given, size=SIDE, batch=3)
+    assert [one["image"] for one in got] == [str(folder / f"{i}.png") for i in range(4)]
+    for image in got:
+        ranked = [one["probability"] for one in image["predictions"]]
+        assert ranked == sorted(ranked, reverse=True)
+    atol = 0.05 if name == "quarter.tflite" else 2e-5
+    np.testing.assert_allclose(probabilities(got, NAMES), expected, atol=atol)
+
+
+def test_images_are_turned_upright_and_resized_as_test_images_are(small, folder, pixels, tmp_path):
+    large = pixels[0].repeat(2, axis=0).repeat(2, axis=1)  # which leaves the same, bilinearly
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    PIL.Image.fromarray(np.rot90(large)).save(tmp_path / "lying.png", exif=exif)
+    [lying] = predict_images(small, tmp_path / "lying.png", size=SIDE)
+    [upright] = predict_images(small, folder / "0.png", size=SIDE)
+    np.testing.assert_allclose(
+        probabilities([lying], "01234"), probabilities([upright], "01234"), atol=1e-6
+    )
+
+
+def test_top_k_are_the_likeliest(small, folder, pixels):
+    order = np.argsort(-np.asarray(small(pixels / np.float32(255))), axis=1)
+    for top_k, number in ((2, 2), (9, 5)):
+        got = predict_images(small, folder, size=SIDE, top_k=top_k)
+        classes = [[int(one["class"]) for one in image["predictions"]] for image in got]
+        assert classes == order[:, :number].tolist()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on images that may show red, green and blue, each or none, trained at 40 pixels."""
+    labels = np.array([[r, g, b] for r in (0, 1) for g in (0, 1) for b in (0, 1)] * 2)
+    images = np.broadcast_to(labels[:, None, None] * np.float32(1), (16, 40, 40, 3))
+    train, test = bit_keras.data.from_arrays(
+        images, labels, class_names=["red", "green", "blue"], test_fraction=0.25
+    )
+    workdir = tmp_path_factory.mktemp("runs") / "colours"
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, 3))
+    rule = bit_keras.HyperRule.release(12, (40, 40)).with_steps(2)
+    rule = rule.replace(batch=4, resize=44, crop=40)
+    bit_keras.fine_tune(model, train, test, workdir=workdir, rule=rule, evaluate_every=2)
+    return workdir
+
+
+@pytest.mark.parametrize("part", ["", "model", "checkpoints/best.keras"])
+def test_a_run_knows_its_names_its_size_and_its_loss(run, folder, pixels, part):
+    size_of_run = tf.image.resize(pixels / np.float32(255), (40, 40))
+    logits = bit_keras.load(run / "model")(size_of_run)
+    got = predict_images(run / part, folder)
+    expected = 1 / (1 + np.exp(-np.array(logits)))
+    np.testing.assert_allclose(probabilities(got, ["red", "green", "blue"]), expected, atol=1e-5)
+    told = predict_images(run / part, folder, labels="abc", multi_label=False)
+    np.testing.assert_allclose(probabilities(told, "abc"), softmax(logits), atol=1e-5)
+
+
+def test_names_beside_a_model_are_taken_and_checked(artifacts, folder, tmp_path):
+    os.link(artifacts / "m.npz", tmp_path / "m.npz")
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES), encoding="utf-8-sig")
+    (tmp_path / "config.json").write_text('["of something else"]')
+    [got] = predict_images(tmp_path / "m.npz", folder / "0.png", size=SIDE)
+    assert {one["class"] for one in got["predictions"]} == set(NAMES)
+    (tmp_path / "labels.txt").write_text("ant\nbee\n")
+    with pytest.raises(
+        ValueError, match=r"the 5 classes of .*m\.npz, got 2 names from labels\.txt"
+    ):
+        predict_images(tmp_path / "m.npz", folder / "0.png", size=SIDE)
+
+
+def test_the_one_size_of_a_file_is_the_default(artifacts, folder):
+    small, large = (
+        predict_images(artifacts / "quarter.tflite", folder, size=size) for size in (None, SIDE)
+    )
+    assert small == large
+    with pytest.raises(ValueError, match=r"size must be 48, the only one of .*tflite, got 64"):
+        predict_images(artifacts / "quarter.tflite", folder, size=64)
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("saved", "saved_model"), ("m.onnx", "onnx"), ("vino", "openvino"), ("m.tflite", "litert")],
+)
+def test_a_model_without_a_head_is_refused(folder, tmp_path, name, format):
+    model = bit_keras.ResNetV2((1,), 0.25, 0)
+    few = np.zeros((1, 32, 32, 3))
+    bit_keras.export(model, tmp_path / name, format, images=few, size=32)
+    with pytest.raises(ValueError, match=f"{name} has no head, so it gives features and no"):
+        predict_images(tmp_path / name, folder)
+
+
+def test_keras_saved_models_are_read_for_their_weights(small, folder, tmp_path):
+    small.export(tmp_path / "theirs", verbose=False)
+    theirs, ours = (predict_images(m, folder, size=SIDE) for m in (tmp_path / "theirs", small))
+    np.testing.assert_allclose(
+        probabilities(theirs, "01234"), probabilities(ours, "01234"), atol=1e-6
+    )
+
+
+def test_files_folders_and_globs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b/2.PNG", "b/1.jpg", "b/.hidden.png", "b/notes.txt", "b/c/deep.webp", "a[1].bmp"):
+        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+        open(name, "w").close()
+    assert find_images(["b"]) == ["b/1.jpg", "b/2.PNG"]
+    assert find_images(["b/notes.txt", "b/2.PNG", "b"]) == ["b/notes.txt", "b/2.PNG", "b/1.jpg"]
+    assert find_images(["b/**"]) == ["b/1.jpg", "b/2.PNG", "b/c/deep.webp"]
+    assert find_images(["a[1].bmp", "*/1.*"]) == ["a[1].bmp", "b/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "options", "message"),
+    [
+        ("m.npz", [], {}, r"no images were given"),
+        ("m.npz", ["none*.png"], {}, r"no image none\*\.png; give files, folders or globs"),
+        ("m.npz", ["empty"], {}, r"folder empty holds no images; .* give 'empty/\*\*'"),
+        ("m.npz", ["broken.png"], {}, r"broken\.png cannot be read"),
+        ("m.npz", ["photo.heic"], {}, r"formats that cannot be read \(\.heic\)"),
+        ("m.npz", ["0.png"], {"top_k": 0}, "top_k must be 1 or more, got 0"),
+        ("m.npz", ["0.png"], {"size": 16}, "size=16; use 32 or more"),
+        ("m.npz", ["0.png"], {"batch": 0}, "batch must be 1 or more"),
+        ("m.npz", ["0.png"], {"labels": NAMES[1:]}, "the 5 classes of m.npz, got 4 names"),
+        ("nan.npz", ["0.png"], {}, "nan.npz answers with NaN or infinite logits"),
+        ("nowhere.onnx", ["0.png"], {}, "there is no file nowhere.onnx"),
+        ("nowhere", ["0.png"], {}, "no model named 'nowhere' and no such file"),
+        ("broken.onnx", ["0.png"], {}, r"cannot read broken\.onnx \("),
+        ("broken.tflite", ["0.png"], {}, r"cannot read broken\.tflite \("),
+        ("unfinished", ["0.png"], {}, "the run unfinished has no model yet"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    artifacts, folder, tmp_path, monkeypatch, model, images, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    os.link(artifacts / "m.npz", "m.npz")
+    os.link(folder / "0.png", "0.png")
+    for name in ("broken.png", "photo.heic", "broken.onnx", "broken.tflite"):
+        (tmp_path / name).write_bytes(b"not what it is called")
+    arrays = dict(np.load("m.npz"))
+    arrays["resnet/head/conv2d/bias"][0] = np.nan
+    np.savez("nan.npz", **arrays)
+    for name in ("empty", "unfinished"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "unfinished/config.json").write_text('{"loss": "softmax", "class_names": []}')
+    with pytest.raises(ValueError, match=message) as caught:
+        predict_images(model, images, **options)
+    assert "\n" not in str(caught.value)
+
+
+def answers(*rows):
+    return [
+        {
+            "image": str(image),
+            "predictions": [{"class": name, "probability": p} for name, p in best],
+        }
+        for image, *best in rows
+    ]
+
+
+def test_a_table_is_aligned():
+    table = as_table(
+        answers(
+            ("pets/long name.jpg", ("cat", 0.98765), ("Siberian husky", 0.01)),
+            ("line\nbreak \udcff.png", ("cat", 1.0)),
+        )
+    )
+    assert table.splitlines() == [
+        "image               class           probability",
+        "pets/long name.jpg  cat                  98.77%",
+        "                    Siberian husky        1.00%",
+        "line break ?.png    cat                 100.00%",
+    ]
+
+
+def test_a_contact_sheet_shows_every_image_over_its_name(tmp_path):
+    """In cells of 200 x 252 pixels: a picture of 176 x 176, a bar, two lines of text."""
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    for i, colour in enumerate(colours):
+        PIL.Image.new("RGB", (400, 200), colour).save(tmp_path / f"{i}.png")
+    long = "a name that does not fit under the picture it belongs to"
+    best = [("red", 1.0), (long, 0.5), ("blue", 0.0)]
+    rows = [(tmp_path / f"{i}.png", one) for i, one in enumerate(best)]
+    write_contact_sheet(tmp_path / "new/sheet.png", answers(*rows))
+    with PIL.Image.open(tmp_path / "new/sheet.png") as image:
+        assert image.format == "PNG"
+        sheet = np.array(image)
+    assert sheet.shape == (24 + 252, 24 + 3 * 200, 3)
+    for i, (colour, (_, probability)) in enumerate(zip(colours, best, strict=True)):
+        cell = sheet[24:276, 24 + 200 * i : 224 + 200 * i]
+        drawn = np.all(cell == colour, axis=2)
+        assert drawn[44:132, :176].all()  # twice as wide as high
+        assert drawn.sum() == 88 * 176
+        blue = np.all(cell[182] == (0x00, 0x62, 0xA0), axis=1)
+        assert blue.sum() == round(176 * probability)
+        text = cell[186:].min(axis=(0, 2)) < 128
+        assert text[:20].any()
+        assert not text[176:].any()
+    assert sheet[24 + 186 : 24 + 210, 224 + 150 : 224 + 176].min() < 128  # it was long indeed
+
+
+def test_a_contact_sheet_ends_at_100_images(tmp_path):
+    PIL.Image.new("RGB", (8, 8), (200, 0, 0)).save(tmp_path / "0.png")
+    many = answers(*[(tmp_path / "0.png", ("red", 0.5))] * 101)
+    write_contact_sheet(tmp_path / "sheet.png", many)
+    sheet = np.array(PIL.Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (24 + 10 * 252 + 24, 24 + 10 * 200, 3)
+    assert np.all(sheet == (200, 0, 0), axis=2).sum() == 100 * 176**2
+    assert sheet[-32:-16].min() < 128  # which is said below
+
+
+def typed(*arguments, cwd):
+    command = [sys.executable, "-m", "bit_keras.cli.predict", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command(run, folder, tmp_path):
+    flags = (f"--model={run}", "--top_k=2", "--format=json", f"--contact_sheet={tmp_path}/s.png")
+    done = typed("0.png", *flags, "[12]*", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    written, expected = json.loads(done.stdout), predict_images(run, folder, top_k=2)[:3]
+    assert [one["image"] for one in written] == ["0.png", "1.png", "2.png"]
+    for one, other in zip(written, expected, strict=True):
+        for got, wanted in zip(one["predictions"], other["predictions"], strict=True):
+            assert got == {**wanted, "probability": pytest.approx(wanted["probability"], abs=1e-6)}
+    assert PIL.Image.open(tmp_path / "s.png").size == (24 + 3 * 200, 24 + 252)
+
+
+def test_a_mistake_leaves_nothing(artifacts, folder, tmp_path):
+    (tmp_path / "labels.txt").write_text("ant\nbee\n")
+    done = typed(
+        *(f"--model={artifacts / 'm.npz'}", "--labels=labels.txt", str(folder)),
+        *("--output=p.txt", "--contact_sheet=sheet.png"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("error: labels must name the 5 classes")
+    assert os.listdir(tmp_path) == ["labels.txt"]
