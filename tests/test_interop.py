@@ -198,6 +198,12 @@ def test_our_export_travels_exactly_and_is_not_executed(tmp_path):
     assert np.count_nonzero(headed.get_layer("head").conv.kernel) == 0
 
 
+def test_groups_that_weights_do_not_tell_are_not_guessed(tmp_path):
+    bit_keras.export(bit_keras.ResNetV2((1, 1), 0.5, 3, groups=4), tmp_path / "module")
+    with pytest.raises(CheckpointError, match="left over: groups"):
+        bit_keras.load(tmp_path / "module")
+
+
 def test_an_export_of_keras_itself_travels_exactly(tmp_path):
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, 2))
     model.export(tmp_path / "served", verbose=False)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data.decoding import decode_rgb
+from ..resnet_v2 import default_groups
 from .inference_graph import inference_graph
 
 
@@ -71,12 +72,24 @@ def write_saved_model(
     module.variables = [variable.value for variable in network.variables]
     module.trainable_variables = [variable.value for variable in network.trainable_variables]
     module.regularization_losses = []
+    if unusual := unusual_groups(model):
+        # Weights alone do not tell; `bit_keras.load`, which reads no more, must refuse these.
+        module.groups = tf.Variable(unusual, name="groups", trainable=False)
     signatures = {
         "serving_default": tf.function(serve).get_concrete_function(images),
         "serve_uint8": tf.function(serve_uint8).get_concrete_function(uint8),
         "serve_encoded": tf.function(serve_encoded).get_concrete_function(encoded),
     }
     tf.saved_model.save(module, os.fspath(path), signatures=signatures)
+
+
+def unusual_groups(model):
+    """The number of groups of a model's normalisation, if it is not what its width implies."""
+    if "group_norm" not in {layer.name for layer in model.layers}:
+        return None
+    groups = model.get_layer("group_norm").groups
+    width = model.get_layer("root_block").output.shape[-1] / 64
+    return groups if groups != default_groups(width) else None
 
 
 def read_saved_model(path, answer, size):
