@@ -9,6 +9,7 @@ EXTRAS = {
     "detection": ["keras-cv", "pycocotools"],
     "glyphs": ["fonttools"],  # rebuilding the embedded model
     "interop": ["huggingface-hub", "safetensors"],
+    "publishing": ["tensorflow-serving-api"],  # export/make_serving_model.py
     "runtimes": ["ai-edge-litert", "onnx", "onnxruntime", "openvino", "tf2onnx"],
 }
 EXTRAS["test"] = ["pytest", "pytest-xdist", "ruff", "selenium", *itertools.chain(*EXTRAS.values())]

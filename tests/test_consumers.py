@@ -1,0 +1,200 @@
+"""The programs of those who use exports, on real ones and where bit_keras cannot be imported."""
+
+import os
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow as tf
+from conftest import named_weights
+
+import bit_keras
+
+CONSUMERS = pathlib.Path(__file__).parents[1] / "export" / "consumers"
+SIZE = 64
+FILES = ("noise.png", "red.png")
+PEERS_PYTHON = os.environ.get("PEERS_PYTHON")
+MODELS = {  # consumer -> what it reads
+    "hub_keras_layer": "model",
+    "hub_load": "model",
+    "keras3": "model",
+    "saved_model": "model",
+    "onnx_runtime": "model.onnx",
+    "openvino_runtime": "openvino",
+    "litert": "model.tflite",
+}
+
+
+@pytest.fixture(scope="session")
+def model():
+    return named_weights(bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 10, name="tiny10"))
+
+
+@pytest.fixture(scope="session")
+def folder(model, tmp_path_factory):
+    """Holds exports, those of a model without a head in features/, noise.png, red.png, labels.txt.
+
+    Its `without/bit_keras.py` is found before the installed one and cannot be imported.
+    """
+    folder = tmp_path_factory.mktemp("consumers")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    names = [f"class {i}" for i in range(10)]
+    features = bit_keras.ResNetV2((1,), 0.25, 0)
+    for each, at in ((model, folder), (features, folder / "features")):
+        for format, name, options in (
+            ("saved_model", "model", {"labels": names if each is model else None}),
+            ("onnx", "model.onnx", {}),
+            ("openvino", "openvino", {}),
+            ("litert", "model.tflite", {}),
+        ):
+            bit_keras.export(each, at / name, format, images=pixels[None], size=SIZE, **options)
+    PIL.Image.fromarray(pixels).save(folder / "noise.png")
+    PIL.Image.fromarray(pixels * np.uint8([1, 0, 0])).save(folder / "red.png")
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names))
+    (folder / "few.txt").write_text("only\n")
+    (folder / "without").mkdir()
+    (folder / "without" / "bit_keras.py").write_text("raise ImportError('not for consumers')")
+    return folder
+
+
+def run(folder, consumer, *arguments, python=sys.executable):
+    search = [str(folder / "without"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(search),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
+    }
+    done = subprocess.run(
+        [python, CONSUMERS / f"{consumer}.py", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def resized_by_tensorflow(image):
+    return tf.image.resize(np.asarray(image), [SIZE, SIZE]).numpy()
+
+
+def resized_by_pillow(image):
+    return np.asarray(image.resize((SIZE, SIZE), PIL.Image.Resampling.BILINEAR), "float32")
+
+
+def assert_prints_answers_of(model, printed, folder, resized, label="class {}"):
+    images = np.stack([resized(PIL.Image.open(folder / file)) for file in FILES]) / 255
+    probabilities = tf.nn.softmax(model(images)).numpy()
+    best = np.argsort(-probabilities)[:, :5]
+    assert abs(np.diff(probabilities[:, best[0, 0]])) > 0.01  # the two images can be told apart
+    answers = re.findall(r"^  (\d\.\d{4})  (.+)$", printed, re.MULTILINE)
+    assert [name for _, name in answers] == [label.format(i) for i in best.flat]
+    expected = np.take_along_axis(probabilities, best, axis=1).flatten()
+    np.testing.assert_allclose([float(p) for p, _ in answers], expected, atol=2e-4)
+    assert re.findall(r"^\w+\.png$", printed, re.MULTILINE) == list(FILES)
+
+
+@pytest.mark.parametrize("consumer", MODELS)
+def test_a_consumer_prints_the_models_own_answers(consumer, model, folder):
+    size = [] if consumer in ("saved_model", "litert") else [f"--size={SIZE}"]  # theirs is inside
+    labels = [] if consumer == "saved_model" else ["--labels=labels.txt"]
+    printed = run(folder, consumer, f"--model={MODELS[consumer]}", *size, *labels, *FILES)
+    with_tensorflow = MODELS[consumer] == "model"
+    resized = resized_by_tensorflow if with_tensorflow else resized_by_pillow
+    assert_prints_answers_of(model, printed, folder, resized)
+
+
+@pytest.mark.peers
+@pytest.mark.skipif(not PEERS_PYTHON, reason="PEERS_PYTHON is not set; run make test-peers")
+@pytest.mark.parametrize("peer", ["timm", "transformers"])
+def test_peers_print_the_models_own_answers(peer, folder):
+    model = named_weights(bit_keras.ResNetV2(50, 1, 10))
+    bit_keras.export(model, folder / peer, peer, images=np.zeros((1, 32, 32, 3)), size=32)
+    arguments = (f"--model={peer}", f"--size={SIZE}", "--labels=labels.txt", *FILES)
+    printed = run(folder, f"{peer}_weights", *arguments, python=PEERS_PYTHON)
+    assert_prints_answers_of(model, printed, folder, resized_by_pillow)
+
+
+def in_this_process(monkeypatch, consumer, *arguments):
+    """Runs a consumer where TensorFlow is imported already."""
+    monkeypatch.setattr(sys, "argv", [consumer, *arguments])
+    runpy.run_path(str(CONSUMERS / f"{consumer}.py"), run_name="__main__")
+
+
+def test_a_saved_model_takes_pixels_of_another_size(model, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    in_this_process(monkeypatch, "saved_model", "--model=model", f"--size={SIZE}", *FILES)
+    printed = capsys.readouterr().out
+    assert_prints_answers_of(model, printed, folder, resized_by_tensorflow, label="{}")
+
+
+def test_a_litert_file_for_any_size_takes_pixels_of_one(model, folder, monkeypatch, capsys):
+    images = np.zeros((1, SIZE, SIZE, 3))
+    bit_keras.export(model, folder / "any.tflite", "litert", images=images)
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    in_this_process(monkeypatch, "litert", "--model=any.tflite", f"--size={SIZE}", *FILES)
+    printed = capsys.readouterr().out
+    assert_prints_answers_of(model, printed, folder, resized_by_pillow, label="{}")
+
+
+def test_hub_keras_layer_trains_the_module_and_a_new_head(model, folder, monkeypatch, capsys):
+    rng = np.random.default_rng(1)
+    for name, tint in (("blue", (0, 0, 1)), ("red", (1, 0, 0))):
+        (folder / "photos" / name).mkdir(parents=True)
+        for i in range(8):
+            pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8) * np.uint8(tint)
+            PIL.Image.fromarray(pixels).save(folder / "photos" / name / f"{i}.png")
+    monkeypatch.chdir(folder)
+    arguments = ("--model=model", "--photos=photos", "--size=32", "--steps=10")
+    faster = "--learning_rate=0.03"
+    in_this_process(monkeypatch, "hub_keras_layer", *arguments, faster, "red.png")
+    printed = capsys.readouterr().out
+    count = len(model.trainable_variables)
+    assert f"trains {count} variables of the module and 2 of the new head\n" in printed
+    assert re.findall(r"  (\w+)$", printed, re.MULTILINE) == ["red", "blue"]
+    assert float(re.search(r"(\S+)  red", printed)[1]) > 0.8
+
+
+def refusal(monkeypatch, capfd, consumer, *arguments):
+    """What the program says as it exits with 2."""
+    with pytest.raises(SystemExit) as stopped:
+        in_this_process(monkeypatch, consumer, *arguments)
+    assert stopped.value.code == 2
+    *_, last = capfd.readouterr().err.splitlines()
+    return last
+
+
+@pytest.mark.parametrize("consumer", MODELS)
+def test_mistakes_are_answered_in_a_sentence(consumer, folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    model = f"--model={MODELS[consumer]}"
+    for arguments, sentence in (
+        (["--model=modle", "noise.png"], ".*modle"),
+        ([f"--model=features/{MODELS[consumer]}", "noise.png"], ".* answers with features; "),
+        ([model, "nose.png"], "nose.png cannot be read; expected "),
+        ([model, "few.txt"], "few.txt cannot be read; expected "),
+        ([model, "--labels=lables.txt", "noise.png"], "lables.txt cannot be read; expected "),
+        ([model, "--labels=few.txt", "noise.png"], "--labels has 1 names; expected 10"),
+    ):
+        said = refusal(monkeypatch, capfd, consumer, *arguments)
+        assert re.match(f"error: {sentence}", said), said
+
+
+def test_mistakes_of_one_consumer_alone(folder, monkeypatch, capfd):
+    monkeypatch.chdir(folder)
+    for consumer, arguments, sentence in (
+        ("litert", ["--model=model.tflite", "--size=96"], "model.tflite takes images of 64 pixels"),
+        ("hub_keras_layer", ["--model=model", "--photos=phots"], "phots holds no images"),
+    ):
+        said = refusal(monkeypatch, capfd, consumer, *arguments, "noise.png")
+        assert said.startswith(f"error: {sentence}")
