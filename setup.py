@@ -10,7 +10,14 @@ EXTRAS = {
     "glyphs": ["fonttools"],  # rebuilding the embedded model
     "interop": ["huggingface-hub", "safetensors"],
     "publishing": ["tensorflow-serving-api"],  # export/make_serving_model.py
-    "runtimes": ["ai-edge-litert", "onnx", "onnxruntime", "openvino", "tf2onnx"],
+    "runtimes": [
+        "ai-edge-litert",
+        "backports.strenum<1.3",  # for ai-edge-litert; later ones refuse Python above 3.10
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "tf2onnx",
+    ],
 }
 EXTRAS["test"] = ["pytest", "pytest-xdist", "ruff", "selenium", *itertools.chain(*EXTRAS.values())]
 

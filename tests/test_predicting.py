@@ -27,7 +27,9 @@ FORMATS = {
     "quarter.tflite": ("litert", {"precision": "int8"}),
     "m.onnx": ("onnx", {}),
     "openvino": ("openvino", {}),
+    "page": ("web", {"labels": NAMES}),
 }
+HAVE_NAMES = ("trainable", "frozen", "page")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def artifacts(small, pixels, tmp_path_factory):
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_artifact_answers_as_its_model(small, artifacts, folder, pixels, name):
     expected = softmax(small(pixels / np.float32(255)))
-    given = None if name in ("trainable", "frozen") else NAMES  # a SavedModel knows them
+    given = None if name in HAVE_NAMES else NAMES
     got = predict_images(artifacts / name, folder, labels=given, size=SIDE, batch=3)
     assert [one["image"] for one in got] == [str(folder / f"{i}.png") for i in range(4)]
     for image in got:
@@ -132,6 +134,16 @@ def test_a_run_knows_its_names_its_size_and_its_loss(run, folder, pixels, part):
     np.testing.assert_allclose(probabilities(got, ["red", "green", "blue"]), expected, atol=1e-5)
     told = predict_images(run / part, folder, labels="abc", multi_label=False)
     np.testing.assert_allclose(probabilities(told, "abc"), softmax(logits), atol=1e-5)
+
+
+def test_the_model_of_a_pretraining_sees_the_middle_of_images(artifacts, folder, pixels, tmp_path):
+    recipe = {"crop": 32, "test_resize": SIDE}
+    settings = {"loss": "softmax", "class_names": NAMES, "recipe": recipe}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    os.link(artifacts / "m.keras", tmp_path / "m.keras")
+    got = predict_images(tmp_path / "m.keras", folder)
+    logits = bit_keras.load(tmp_path / "m.keras")(pixels[:, 8:40, 8:40] / np.float32(255))
+    np.testing.assert_allclose(probabilities(got, NAMES), softmax(logits), atol=1e-5)
 
 
 def test_names_beside_a_model_are_taken_and_checked(artifacts, folder, tmp_path):

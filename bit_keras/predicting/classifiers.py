@@ -5,6 +5,7 @@ imported where they are used: they are the extra `runtimes`.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -58,6 +59,8 @@ def open_artifact(model):
         format, opener = "saved_model", open_saved_model
     elif (path / "model.xml").is_file():
         format, opener = "openvino", open_openvino
+    elif (path / "onnxruntime.wasm").is_file():
+        format, opener = "web", open_page
     elif path.suffix == ".tflite":
         format, opener = "litert", open_litert
     elif path.suffix == ".onnx":
@@ -109,6 +112,12 @@ def open_onnx(path):
     return Classifier(
         lambda images: session.run(["logits"], {"images": images})[0], outputs.get("logits")
     )
+
+
+def open_page(path):
+    about = json.loads((path / "model.json").read_text(encoding="utf-8"))
+    opened = open_onnx(path / "model.onnx")
+    return dataclasses.replace(opened, size=about["size"], class_names=about["labels"])
 
 
 def open_openvino(path):

@@ -1,5 +1,6 @@
 """What a model says of image files."""
 
+import functools
 import glob
 import json
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from ..data import LabeledImages, test_batches
+from ..data import LabeledImages, centre_crop_batches, test_batches
 from ..data.image_files import READABLE, UNREADABLE, from_files
 from .classifiers import open_classifier, reason
 
@@ -31,7 +32,8 @@ def predict_images(
 ) -> list[dict]:
     """Returns the likeliest classes of every image.
 
-    Images are decoded, turned upright and resized as the test images of a fine-tuning are.
+    Images are decoded, turned upright and resized as the test images of a fine-tuning are, or for
+    the model of a pre-training run as those of that run.
 
     Args:
         model: A model with a head; or what `bit_keras.export` wrote, in any format; or the folder
@@ -75,12 +77,17 @@ def predict_images(
             f"labels must name the {number} classes of {title}, got {len(labels)} names"
             f"{' from labels.txt beside it' if labels is beside else ''}; give one a class."
         )
+    recipe = run.get("recipe", {}) if size is None else {}
     if size is None:
-        protocol = run.get("rule") or run.get("recipe") or {}
+        protocol = recipe or run.get("rule", {})
         size = classifier.size or protocol.get("crop", DEFAULT_SIZE)
     if size != (classifier.size or size):
         raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
-    batches = test_batches(as_labeled_images(files), batch=batch, size=size)
+    if recipe and size == recipe["crop"]:  # as its own test images were prepared
+        prepare = functools.partial(centre_crop_batches, resize=recipe["test_resize"], crop=size)
+    else:
+        prepare = functools.partial(test_batches, size=size)
+    batches = prepare(as_labeled_images(files), batch=batch)
     logits = tf.constant(all_logits(classifier, batches, title))
     if multi_label is None:
         multi_label = run.get("loss") == "sigmoid"
