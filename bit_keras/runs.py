@@ -222,13 +222,13 @@ def conduct(
             final.set_weights(model.get_weights())
             model = final
         logits = answers(model) if test_images else None
-        metrics = score(logits, test_images.labels) if test_images else {}
-        metrics |= {"steps": steps, "seconds": round(time.perf_counter() - start, 1)}
+        scores = score(logits, test_images.labels) if test_images else {}
+        metrics = {**scores, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
         if run.chief:
             if test_images and evaluate_every:
-                keep_if_best(run, model, metrics)
+                keep_if_best(run, model, scores)
             if test_images and not any(name.startswith("test_") for name in run.history()[-1]):
-                run.log(steps, **prefixed(metrics))
+                run.log(steps, **prefixed(scores))
             conclude(run, model, train_images, test_images, logits, metrics, config, command, crop)
             metrics["seconds"] = round(time.perf_counter() - start, 1)
             run.finish(metrics)

@@ -38,6 +38,7 @@ def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "test_accuracy" in line] == [10, 20]
     assert lines[-1]["test_accuracy"] == result.metrics["accuracy"]
+    assert set(lines[-1]) == {"step", "test_accuracy", "test_top5_accuracy", "test_loss"}
     assert "BiT-XS-R26x0.25 on digits" in (folder / "report.html").read_text()
     assert list(folder.glob("events.out.tfevents.*"))
     assert list(folder.glob("checkpoints/ckpt-20*"))
