@@ -13,6 +13,12 @@ import pytest
 import bit_keras
 
 
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that those who run in parallel end together."""
+    longest = ("strategies", "fine_tuning", "pretraining", "export_programs", "consumers")
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in longest)
+
+
 def named_weights(model):
     """Gives every variable values that depend on its name alone, as tests/golden was made with."""
     for variable in model.variables:
