@@ -41,10 +41,8 @@ def test_images_that_do_not_fit_even_singly_are_tried_one_by_one(tiny, monkeypat
     assert split(tiny, batch=6)[0] == 6
 
 
-def test_replicas_on_one_machine_share_its_memory(tiny, one_gigabyte):
-    strategy = tf.distribute.get_strategy()
-    whole = cost.usable_memory(strategy)
-    assert whole == pytest.approx(0.4 * 2**30)
+def test_a_cpu_may_take_a_part_of_the_machines_memory(one_gigabyte):
+    assert cost.usable_memory(tf.distribute.get_strategy()) == pytest.approx(0.4 * 2**30)
 
 
 def test_the_memory_of_a_known_graph():
@@ -68,14 +66,9 @@ def test_flops_are_those_tensorflow_counts(tiny):
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     options["output"] = "none"
     profile = tf.compat.v1.profiler.profile(frozen.graph, cmd="op", options=options)
-    counted = sum(
-        child.total_float_ops for child in profile.children if child.name in ("Conv2D", "MatMul")
-    )
-    conv = profile
-    while conv.children and conv.name != "Conv2D":
-        conv = conv.children[0]
-    counted = conv.float_ops if conv.name == "Conv2D" else counted
-    assert cost.forward_flops(tiny, (64, 96, 3)) == counted
+    convolutions = profile.children[0]  # each node's children are of other kinds
+    assert convolutions.name == "Conv2D"
+    assert cost.forward_flops(tiny, (64, 96, 3)) == convolutions.float_ops
 
 
 def test_flops_of_the_published_size():

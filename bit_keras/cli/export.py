@@ -5,12 +5,11 @@
 The export is read back by its own runtime and compared on real images before it appears.
 """
 
-import pathlib
-
 from absl import flags
 
 from .. import data, zoo
 from ..exporting import FORMATS, PRECISIONS, export
+from ..predicting import read_labels
 from . import application
 
 MODEL = flags.DEFINE_string(
@@ -48,9 +47,7 @@ flags.mark_flags_as_required(["model", "output"])
 
 def main():
     zoo.check_source(MODEL.value)  # before images are read for nothing
-    labels = None
-    if LABELS.value:
-        labels = pathlib.Path(LABELS.value).read_text(encoding="utf-8").splitlines()
+    labels = read_labels(LABELS.value) if LABELS.value else None
     export(
         zoo.load(MODEL.value),
         OUTPUT.value,
