@@ -1,5 +1,8 @@
 """What a classifier gets right on labelled images."""
 
+import functools
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,17 +11,57 @@ from tqdm import tqdm
 from .data import LabeledImages, test_batches
 
 
-def predict(model: keras.Model, batches: tf.data.Dataset) -> np.ndarray:
+def predict(
+    model: keras.Model,
+    images: LabeledImages,
+    prepare: Callable[..., tf.data.Dataset],
+    *,
+    batch: int = 64,
+    strategy: tf.distribute.Strategy | None = None,
+) -> np.ndarray:
     """Returns the model's answers to every image, float32 `[N, ...]`, in the images' order.
 
     Args:
-        model: Takes float32 RGB in [0, 1].
-        batches: One pass of `(images, labels)`, as `data.test_batches` makes it.
+        model: Takes float32 RGB in [0, 1]; made in the scope of `strategy`.
+        images: Read one batch at a time.
+        prepare: From images and a keyword `batch`, one pass over them as `(images, labels)`, as
+            `data.test_batches` makes it.
+        batch: Images at once, over all replicas and workers; does not change the answers.
+        strategy: Shares each batch out; every worker gets all answers. None by default.
+
+    Raises:
+        ValueError: If an answer is not finite.
     """
+    strategy = strategy or tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    share = -(-batch // replicas)
+    whole = -(-len(images) // (share * replicas)) * share * replicas
+    # Replicas must have as many images each: the last one fills up, and is cut off again.
+    places = np.minimum(np.arange(whole), len(images) - 1).reshape(-1, replicas, share)
+
+    def own_batches(context):
+        mine = np.split(places, context.num_input_pipelines, axis=1)[context.input_pipeline_id]
+        return prepare(images.subset(mine.ravel()), batch=share)
+
+    @tf.function(reduce_retracing=True)
+    def forward(x):
+        # Not `model.predict`, which strategies of several workers do not let do its work.
+        answers = strategy.run(lambda x: model(x, training=False), args=(x,))
+        return answers if replicas == 1 else strategy.gather(answers, axis=0)
+
+    if replicas == 1:
+        batches = prepare(images, batch=batch)
+    else:
+        batches = strategy.distribute_datasets_from_function(own_batches)
     progress = tqdm(batches, desc="test", unit="batch", leave=False, mininterval=1)
-    # Not `model.predict`, which strategies of several workers do not let do its work.
-    forward = tf.function(lambda x: model(x, training=False), reduce_retracing=True)
-    return np.concatenate([forward(images).numpy() for images, _ in progress])
+    answers = np.concatenate([forward(x).numpy() for x, _ in progress])[: len(images)]
+    finite = np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{model.name} answers {images.name} with NaN or infinite numbers, first image "
+            f"{int(np.argmin(finite))}; give a model with sound weights."
+        )
+    return answers
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
@@ -85,4 +128,5 @@ def evaluate(
         size: Side of the square every image is resized to, in pixels.
         batch: Images at once; does not change the answers.
     """
-    return score(predict(model, test_batches(images, batch=batch, size=size)), images.labels)
+    prepare = functools.partial(test_batches, size=size)
+    return score(predict(model, images, prepare, batch=batch), images.labels)

@@ -34,6 +34,7 @@ def fine_tune(
     seed: int = 0,
     batch_split: int | str = "auto",
     evaluate_every: int | None = None,
+    export: bool = True,
     command: str | None = None,
 ) -> TrainedModel:
     """Fine-tunes a model on labelled images: a new zero-initialised head, then all weights.
@@ -68,6 +69,7 @@ def fine_tune(
         batch_split: Pieces a replica's share of the batch is cut into, to save memory, with the
             gradient of the whole; "auto" finds and prints the fewest that fit.
         evaluate_every: Steps between two tests during training; none by default.
+        export: Whether to write `model/`, which takes some seconds, and `labels.txt`.
         command: The command line to show in the report.
 
     Raises:
@@ -122,8 +124,8 @@ def fine_tune(
     def feature_batches_of(model):
         @functools.cache
         def features():  # computed once, of unchanged images, as the body never changes
-            unchanged = test_batches(train, batch=TEST_BATCH, size=rule.crop)
-            return predict(with_head(model, 0), unchanged)
+            unchanged = functools.partial(test_batches, size=rule.crop)
+            return predict(with_head(model, 0), train, unchanged, batch=TEST_BATCH)
 
         return lambda step, part: feature_batches(
             features(), train, batch=rule.batch, seed=seed, start_step=step, part=part
@@ -152,6 +154,7 @@ def fine_tune(
         },
         seed=seed,
         evaluate_every=evaluate_every,
+        export=export,
         command=command,
     )
 

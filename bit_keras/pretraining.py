@@ -28,6 +28,7 @@ def pretrain(
     seed: int = 0,
     batch_split: int | str = "auto",
     evaluate_every: int | None = None,
+    export: bool = True,
     command: str | None = None,
 ) -> TrainedModel:
     """Pre-trains a model on labelled images: all weights, random-resized crops, weight decay.
@@ -46,6 +47,7 @@ def pretrain(
         seed: Of random weights, and of every batch.
         batch_split: As in `fine_tune`.
         evaluate_every: Steps between two tests during training; none by default.
+        export: As in `fine_tune`.
         command: The command line to show in the report.
 
     Raises:
@@ -86,6 +88,7 @@ def pretrain(
         },
         seed=seed,
         evaluate_every=evaluate_every,
+        export=export,
         command=command,
     )
 

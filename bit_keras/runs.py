@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from .data import LabeledImages
 from .evaluation import headline, predict, score
-from .exporting import export
+from .exporting import export as write_export
 from .reporting import write_report
 from .training import (
     RunFolder,
@@ -139,6 +139,7 @@ def conduct(
     settings: dict,
     seed: int,
     evaluate_every: int | None,
+    export: bool,
     command: str | None,
 ) -> TrainedModel:
     """Trains, tests, exports and reports; goes on with a run that was interrupted.
@@ -154,7 +155,7 @@ def conduct(
         schedule, steps, weight_decay: The optimizer's.
         train_images, test_images: For their classes, their description and the report.
         test_batches: From labelled images and a keyword `batch`, one pass over them.
-        workdir, seed, evaluate_every, command: As in `fine_tune`.
+        workdir, seed, evaluate_every, export, command: As in `fine_tune`.
         settings: Those that only the caller knows, for `config.json`.
     """
     start = time.perf_counter()
@@ -188,13 +189,13 @@ def conduct(
         "class_names": train_images.class_names,
     }
 
-    def answers(model):
-        return predict(model, test_batches(test_images, batch=TEST_BATCH))
+    def answers(model, strategy=None):
+        return predict(model, test_images, test_batches, batch=TEST_BATCH, strategy=strategy)
 
     with RunFolder(workdir, config, chief=is_chief(devices.strategy)) as run:
 
         def evaluate():
-            scores = score(answers(model), test_images.labels)
+            scores = score(answers(model, devices.strategy), test_images.labels)
             keep_if_best(run, model, scores)
             return prefixed(scores)
 
@@ -217,11 +218,15 @@ def conduct(
             evaluate=evaluate if test_images and evaluate_every else None,
             evaluate_every=evaluate_every,
         )
+        logits = None
+        if test_images and devices.precision == "float32":
+            logits = answers(model, devices.strategy)
         if devices.replicas > 1 or devices.precision != "float32":
             final = build()  # on one device and in float32, for whoever uses it next
             final.set_weights(model.get_weights())
             model = final
-        logits = answers(model) if test_images else None
+        if test_images and logits is None:
+            logits = answers(model)
         scores = score(logits, test_images.labels) if test_images else {}
         metrics = {**scores, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
         if run.chief:
@@ -229,25 +234,30 @@ def conduct(
                 keep_if_best(run, model, scores)
             if test_images and not any(name.startswith("test_") for name in run.history()[-1]):
                 run.log(steps, **prefixed(scores))
-            conclude(run, model, train_images, test_images, logits, metrics, config, command, crop)
+            if export:
+                hand_over(run, model, train_images, crop)
+            report(run, train_images, test_images, logits, metrics, config, command)
             metrics["seconds"] = round(time.perf_counter() - start, 1)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
     return TrainedModel(model, metrics, run.path)
 
 
-def conclude(run, model, train_images, test_images, logits, metrics, config, command, crop):
-    """Exports and reports a trained model; what an earlier try did is not done again."""
+def hand_over(run, model, train_images, size):
+    """Exports a trained model with its classes, unless an earlier try did."""
     labels = "".join(f"{name}\n" for name in train_images.class_names)
     (run.path / "labels.txt").write_text(labels)
     if not (run.path / "model").exists():
-        export(
+        write_export(
             model,
             run.path / "model",
             labels=train_images.class_names,
             multi_label=train_images.multi_label,
-            size=crop,
+            size=size,
         )
+
+
+def report(run, train_images, test_images, logits, metrics, config, command):
     pictured = test_images and not test_images.multi_label
     write_report(
         run.path / "report.html",

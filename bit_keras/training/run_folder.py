@@ -22,6 +22,7 @@ class RunFolder:
 
         config.json    every resolved setting of the run
         metrics.jsonl  one JSON object a line: `step` and scalars
+        results.jsonl  one JSON object a line: what a run of many parts found, part by part
         events.out.*   the same for TensorBoard
         checkpoints/   model, optimizer and step, of the last two
         metrics.json   the final numbers; written last, so a folder that has it is a finished run
@@ -32,15 +33,24 @@ class RunFolder:
         path: The folder; made if it is missing.
         config: The run's settings, as JSON can hold them. Two runs are the same if these are.
         chief: False for a worker that only reads: the chief writes for all.
+        may_grow: True for a run that may be added to when it is finished.
 
     Raises:
         RunFolderError: If the folder holds a run with other settings, a finished run, a run that
             another process is at, or files that are no run's. Nothing is written then.
     """
 
-    def __init__(self, path: str | os.PathLike, config: dict, *, chief: bool = True):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        config: dict,
+        *,
+        chief: bool = True,
+        may_grow: bool = False,
+    ):
         self.path = pathlib.Path(path)
         self.chief = chief
+        self.may_grow = may_grow
         if not chief:
             return
         if set("*?[]") & set(str(self.path.absolute())):
@@ -83,14 +93,14 @@ class RunFolder:
         return [f for f in self.path.iterdir() if f.name != ".lock" and f.suffix != ".tmp"]
 
     def _check_same_run(self, before, now):
-        if (self.path / "metrics.json").exists():
+        if (self.path / "metrics.json").exists() and not self.may_grow:
             raise RunFolderError(
                 f"{self.path} holds a finished run already; give this run another name, or delete "
                 "that folder."
             )
-        # Before its first checkpoint a run can be begun anew with other settings.
+        # Before its first checkpoint or result a run can be begun anew with other settings.
         changes = differences(before, now)
-        if changes and self.last_checkpoint():
+        if changes and (self.last_checkpoint() or self.results()):
             raise RunFolderError(
                 f"{self.path} holds another run, which differs in {'; '.join(changes)}: give this "
                 "run another name, or repeat that run's settings and images to go on with it."
@@ -126,16 +136,22 @@ class RunFolder:
                 f"again: it goes on from {self.last_checkpoint() or 'its first step'}."
             ) from error
 
+    def record(self, **result) -> None:
+        """Adds one line to `results.jsonl`, which is on the disk when this returns."""
+        if not self.chief:
+            return
+        file = self.path / "results.jsonl"
+        whole = "".join(json.dumps(row) + "\n" for row in [*self.results(), result])
+        with self._writing("a result"):
+            write_text(file, whole)
+
+    def results(self) -> list[dict]:
+        """Returns the lines of `results.jsonl`."""
+        return read_lines(self.path / "results.jsonl")
+
     def history(self) -> list[dict]:
         """Returns the lines of `metrics.jsonl`."""
-        file = self.path / "metrics.jsonl"
-        lines = []
-        for line in file.read_text().splitlines() if file.exists() else ():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:  # what was being written when the machine went down
-                break
-        return lines
+        return read_lines(self.path / "metrics.jsonl")
 
     def _manager(self, model, optimizer, step):
         # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
@@ -241,6 +257,17 @@ def flattened(settings: dict) -> dict:
         else:
             flat[name] = value
     return flat
+
+
+def read_lines(path: pathlib.Path) -> list[dict]:
+    """Returns the JSON objects of a file that has one a line."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:  # what was being written when the machine went down
+            break
+    return lines
 
 
 def write_json(path: pathlib.Path, value) -> None:
