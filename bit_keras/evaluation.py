@@ -1,14 +1,256 @@
 """What a classifier gets right on labelled images."""
 
+import csv
+import dataclasses
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from .data import LabeledImages, test_batches
+from .data import LabeledImages, accepted_classes
+from .predicting import all_logits, model_of_run, open_model
+from .reporting import write_report
+from .training import RunFolder, is_chief, make_strategy
+from .wordnet import synsets
+from .zoo import load
+
+CALIBRATION_BINS = 15  # of equal width, as Guo et al. 2017 (arXiv:1706.04599) have them
+
+
+def evaluate(
+    model: keras.Model | str | os.PathLike,
+    images: LabeledImages,
+    *,
+    size: int | None = None,
+    batch: int = 64,
+    strategy: str | tf.distribute.Strategy = "auto",
+    labels: Sequence[str] | None = None,
+    class_map: Mapping[str, Sequence[str]] | None = None,
+    workdir: str | os.PathLike | None = None,
+    command: str | None = None,
+) -> "Evaluation":
+    """Tests a model on labelled images.
+
+    Where the images' classes are not the model's, in the same order, they are matched by name: of
+    the model's names (`labels`), or for models of ILSVRC-2012 and ImageNet-21k by WordNet id.
+
+    Args:
+        model: A model with a head, or what `predict_images` takes as one.
+        images: Read one batch at a time.
+        size: Side of the square every image is resized to, in pixels. By default that of the run
+            that the model comes from; for published models as they were tested by their authors:
+            upstream models by a centre crop, fine-tuned ones by HyperRule; else 224.
+        batch: Images at once, over all replicas; does not change the answers.
+        strategy: A name that `make_strategy` knows, or what it returned. Formats other than Keras's
+            own compute on one device.
+        labels: The names of the model's classes, as in `predict_images`.
+        class_map: From a class of the images to the classes of the model that are right for it, as
+            `data.read_class_map` reads it. Images of other classes are left out.
+        workdir: A new folder for `config.json`, `metrics.json`, `per_class.csv` and `report.html`,
+            if they are wanted.
+        command: The command line to show in the report.
+
+    Raises:
+        ValueError: If the model cannot be opened, its classes cannot be matched with the images',
+            an answer is not finite, or `workdir` holds another run.
+    """
+    opened = open_model(model, labels=labels, size=size)
+    accepted = accepted_classes(images.class_names, known_names(opened), class_map)
+    known = accepted.any(axis=1)
+    left_out = tuple(np.array(images.class_names, object)[~known])
+    if left_out:
+        images, accepted = without_classes(images, ~known), accepted[known]
+    if isinstance(strategy, str):
+        strategy = make_strategy(strategy)
+
+    def evaluation():
+        if strategy.num_replicas_in_sync == 1:
+            logits = all_logits(opened, opened.prepare(images, batch=batch))
+        else:
+            with strategy.scope():
+                network = copied_or_loaded(model)
+            logits = predict(network, images, opened.prepare, batch=batch, strategy=strategy)
+        return Evaluation(images, logits, accepted, left_out)
+
+    if workdir is None:
+        return evaluation()
+    config = {
+        "model": opened.title,
+        "test": images.description(),
+        "size": opened.size,
+        "class_map": class_map and {name: list(right) for name, right in class_map.items()},
+        "left_out": left_out,
+    }
+    with RunFolder(workdir, config, chief=is_chief(strategy)) as run:
+        found = evaluation()
+        if run.chief:
+            title = f"{opened.title} on {images.name}"
+            document(found, run, title=title, settings={"command": command, **config})
+            run.finish(found.metrics)
+    return found
+
+
+def copied_or_loaded(model):
+    """The Keras model, with weights of its own, under the strategy that is in scope."""
+    if not isinstance(model, keras.Model):
+        return load(model_of_run(model))
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def known_names(opened):
+    """The model's class names, each alone or with its synonyms; numbers if nobody knows them."""
+    if opened.class_names:
+        return opened.class_names
+    number = opened.classifier.num_classes
+    if found := synsets(number):
+        return [synset.aliases for synset in found]
+    return [str(label) for label in range(number)]
+
+
+def without_classes(images, unknown):
+    """The images of all other classes, and their classes only."""
+    if images.multi_label:
+        raise ValueError(
+            f"the model does not know {unknown.sum():,} of the {len(unknown):,} classes of "
+            f"{images.name}, and images of several labels cannot be left out; map every class."
+        )
+    kept = np.flatnonzero(~unknown[images.labels])
+    new_label = np.cumsum(~unknown) - 1
+    rest = images.subset(kept)
+    names = [name for name, gone in zip(images.class_names, unknown, strict=True) if not gone]
+    return dataclasses.replace(rest, labels=new_label[rest.labels], class_names=names)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model said of labelled images, and how right it was.
+
+    Attributes:
+        images: Those it was asked about.
+        logits: float32 `[N, number of the model's classes]`.
+        accepted: bool `[number of the images' classes, number of the model's classes]`: which
+            answers are right for which class; None where the classes are the same.
+        left_out: Classes whose images were not asked about, as the model does not know them.
+    """
+
+    images: LabeledImages
+    logits: np.ndarray
+    accepted: np.ndarray | None = None
+    left_out: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        """Makes one-to-one maps identities, so that probabilities are over the images' classes."""
+        expected = self.images.num_classes
+        accepted = self.accepted
+        if accepted is None:
+            if self.logits.shape != (len(self.images), expected):
+                raise ValueError(
+                    f"logits must be [{len(self.images)}, {expected}], one row an image and one "
+                    f"column a class, got {list(self.logits.shape)}."
+                )
+            return
+        one_to_one = (accepted.sum(axis=1) == 1).all() and (accepted.sum(axis=0) <= 1).all()
+        if one_to_one and (self.images.multi_label or expected == accepted.shape[1]):
+            object.__setattr__(self, "logits", self.logits[:, accepted.argmax(axis=1)])
+            object.__setattr__(self, "accepted", None)
+        elif self.images.multi_label:
+            raise ValueError(
+                f"{self.images.name} has several labels an image, so each of its classes must be "
+                "one of the model's; map it to one."
+            )
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, float | int]:
+        """Returns `score`'s."""
+        return score(self.logits, self.images.labels, self.accepted)
+
+    @functools.cached_property
+    def probabilities(self) -> np.ndarray:
+        """Returns float32, shaped as the logits: their softmax, or sigmoids of several labels."""
+        activation = tf.sigmoid if self.images.multi_label else tf.nn.softmax
+        return activation(self.logits).numpy()
+
+    @functools.cached_property
+    def predictions(self) -> np.ndarray:
+        """Returns int64 `[N]`: the class said, or -1 for one that the images do not have."""
+        best = self.logits.argmax(axis=1)
+        if self.accepted is None:
+            return best
+        labels = self.images.labels
+        first = np.where(self.accepted.any(axis=0), self.accepted.argmax(axis=0), -1)
+        return np.where(self.accepted[labels, best], labels, first[best])
+
+    @functools.cached_property
+    def confusion_matrix(self) -> np.ndarray:
+        """Returns int64 `[K, K + 1]`: images of a class (row) that were said to be of a class.
+
+        The last column is for classes that the images do not have.
+        """
+        number = self.images.num_classes
+        counts = np.zeros((number, number + 1), np.int64)
+        np.add.at(counts, (self.images.labels, self.predictions), 1)  # -1 is the last
+        return counts
+
+    @functools.cached_property
+    def per_class(self) -> list[dict]:
+        """Returns for every class its name, `images`, and how well it is told from the others.
+
+        That is `correct` images, `recall` and `precision` (None where there is nothing to divide
+        by); for several labels an image `average_precision`, and recall and precision of what has a
+        probability above a half.
+        """
+        names = self.images.class_names
+        if self.images.multi_label:
+            truth, said = self.images.labels.toarray(), self.logits > 0
+            right, total, found = (truth & said).sum(0), truth.sum(0), said.sum(0)
+            middle = {"average_precision": average_precisions(self.logits, truth)}
+        else:
+            matrix = self.confusion_matrix
+            right, total, found = matrix.diagonal(), matrix.sum(1), matrix[:, :-1].sum(0)
+            middle = {"correct": right.tolist()}
+        (kind, values), *_ = middle.items()
+        rows = zip(names, total.tolist(), values, right.tolist(), found.tolist(), strict=True)
+        return [
+            {
+                "class": name,
+                "images": images,
+                kind: value,
+                "recall": correct / images if images else None,
+                "precision": correct / answers if answers else None,
+            }
+            for name, images, value, correct, answers in rows
+        ]
+
+
+def document(evaluation: Evaluation, run: RunFolder, *, title: str, settings: dict, **more) -> None:
+    """Writes a run's `per_class.csv` and `report.html`.
+
+    Args:
+        title, settings, more: As `write_report` takes them.
+    """
+    rows = evaluation.per_class
+    with open(run.path / "per_class.csv", "w", newline="", encoding="utf-8", errors="replace") as f:
+        table = csv.DictWriter(f, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    images = evaluation.images
+    write_report(
+        run.path / "report.html",
+        title=title,
+        settings=settings,
+        history=run.history(),
+        **{"metrics": evaluation.metrics, **more},
+        labels=images.labels,
+        probabilities=evaluation.probabilities,
+        class_names=images.class_names,
+        read_image=lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
+    )
 
 
 def predict(
@@ -64,44 +306,101 @@ def predict(
     return answers
 
 
-def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+def score(
+    logits: np.ndarray, labels: np.ndarray, accepted: np.ndarray | None = None
+) -> dict[str, float | int]:
     """Scores logits `[N, K]` against labels as `LabeledImages` has them.
 
+    Args:
+        accepted: As in `Evaluation`; for one label an image only.
+
     Returns:
-        For one label an image, `accuracy` and `top5_accuracy` in [0, 1] (top-K where there are
-        fewer than 5 classes) and `loss`, the mean softmax cross-entropy in nats; among equal logits
-        the lower class counts as the higher answer. For several labels, `mean_average_precision` in
-        [0, 1], over the classes that some image has, and `loss`, the mean over images of the sum of
-        the classes' sigmoid cross-entropies. For both `num_test`, the number of images.
+        For one label an image, all over the model's own classes: `accuracy`, `top5_accuracy` (top-K
+        where there are fewer than 5 classes) and `mean_per_class_accuracy` (over the classes that
+        have images) in [0, 1]; `loss`, the mean softmax cross-entropy in nats; and
+        `calibration_error`, the expected one: the mean distance in [0, 1] of confidence and
+        accuracy over bins of confidence. Among equal logits the lower class counts as the higher
+        answer. For several labels, `mean_average_precision` in [0, 1], over the classes that some
+        image has, and `loss`, the mean over images of the sum of the classes' sigmoid
+        cross-entropies. For both `num_test`, the number of images.
     """
     if labels.ndim == 2:
-        from sklearn.metrics import average_precision_score
-
         truth = labels.toarray()
-        present = truth.any(axis=0)
         cross_entropy = np.logaddexp(0, logits) - truth * logits
+        averages = [a for a in average_precisions(logits, truth) if a is not None]
         return {
-            "mean_average_precision": float(
-                average_precision_score(truth[:, present], logits[:, present])
-            ),
+            "mean_average_precision": float(np.mean(averages)),
             "loss": float(cross_entropy.sum(axis=1).mean()),
             "num_test": len(logits),
         }
-    order = np.argsort(-logits, axis=1, kind="stable")
-    hits = order[:, :5] == labels[:, None]
+    rank = ranks(logits, labels, accepted)
+    correct = rank == 0
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    right, images = np.bincount(labels, correct), np.bincount(labels)
     return {
-        "accuracy": float(hits[:, 0].mean()),
-        "top5_accuracy": float(hits.any(axis=1).mean()),
-        "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        "accuracy": float(correct.mean()),
+        "top5_accuracy": float((rank < 5).mean()),
+        "mean_per_class_accuracy": float((right[images > 0] / images[images > 0]).mean()),
+        "loss": float(-log_likelihood(log_probabilities, labels, accepted).mean()),
+        "calibration_error": calibration_error(np.exp(log_probabilities.max(axis=1)), correct),
         "num_test": len(labels),
     }
+
+
+def ranks(logits, labels, accepted=None):
+    """How many answers stand before the best that is right, int64 `[N]`."""
+    if accepted is None:
+        best = labels
+    else:
+        best = np.empty(len(labels), np.int64)
+        for label in np.unique(labels):
+            rows, right = labels == label, np.flatnonzero(accepted[label])
+            best[rows] = right[logits[rows][:, right].argmax(axis=1)]
+    reached = np.take_along_axis(logits, best[:, None], axis=1)
+    before = np.arange(logits.shape[1]) < best[:, None]
+    return ((logits > reached) | ((logits == reached) & before)).sum(axis=1)
+
+
+def log_likelihood(log_probabilities, labels, accepted):
+    if accepted is None:
+        return log_probabilities[np.arange(len(labels)), labels]
+    found = np.empty(len(labels), log_probabilities.dtype)
+    for label in np.unique(labels):  # the probability that it is any of the accepted classes
+        rows = labels == label
+        found[rows] = np.logaddexp.reduce(log_probabilities[rows][:, accepted[label]], axis=1)
+    return found
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Returns the expected calibration error, in [0, 1], of so confident answers."""
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, correct, CALIBRATION_BINS) - np.bincount(
+        bins, confidence, CALIBRATION_BINS
+    )
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def average_precisions(logits, truth):
+    """One a class, None for a class that no image has."""
+    from sklearn.metrics import average_precision_score
+
+    return [
+        float(average_precision_score(truth[:, k], logits[:, k])) if truth[:, k].any() else None
+        for k in range(truth.shape[1])
+    ]
 
 
 def headline(scores: dict[str, float | int]) -> str:
     """Returns the name of the score by which two models are compared."""
     return "accuracy" if "accuracy" in scores else "mean_average_precision"
+
+
+def worst_classes(evaluation: Evaluation, number: int = 5) -> str:
+    """Returns the classes that are found least as one reads them: "8 (91.4% of 35), ..."."""
+    rows = [row for row in evaluation.per_class if row["images"]]
+    rows = sorted(rows, key=lambda row: row["recall"])[:number]
+    return ", ".join(f"{row['class']} ({row['recall']:.1%} of {row['images']:,})" for row in rows)
 
 
 def sentence(scores: dict[str, float | int]) -> str:
@@ -115,18 +414,3 @@ def sentence(scores: dict[str, float | int]) -> str:
     ]
     text = f"{', '.join(shown)}, loss {scores['loss']:.4f} on {scores['num_test']:,} test images"
     return text[0].upper() + text[1:]
-
-
-def evaluate(
-    model: keras.Model, images: LabeledImages, *, size: int, batch: int = 64
-) -> dict[str, float | int]:
-    """Returns the `score` of a model's answers on labelled images.
-
-    Args:
-        model: Takes float32 RGB in [0, 1] and returns logits.
-        images: Read one batch at a time.
-        size: Side of the square every image is resized to, in pixels.
-        batch: Images at once; does not change the answers.
-    """
-    prepare = functools.partial(test_batches, size=size)
-    return score(predict(model, images, prepare, batch=batch), images.labels)

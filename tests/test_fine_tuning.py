@@ -45,7 +45,7 @@ def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
     # The best of the tests is kept as a model of its own.
     best = max(line["test_accuracy"] for line in lines if "test_accuracy" in line)
     kept = bit_keras.load(folder / "checkpoints/best.keras")
-    found = bit_keras.evaluate(kept, test, size=32)["accuracy"]
+    found = bit_keras.evaluate(kept, test, size=32).metrics["accuracy"]
     assert found == pytest.approx(best, abs=1e-3)
     assert picture(folder).shape == (4 * 32, 4 * 32, 3)  # 16 of the images it was trained on
     # The module answers as the metrics say.
@@ -119,7 +119,9 @@ def test_scores_do_not_depend_on_the_batch(few, tiny):
     _, test = few
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, 10))
     some = test.subset(range(101))
-    scores = [bit_keras.evaluate(model, some, size=32, batch=batch) for batch in (1, 7, 64)]
+    scores = [
+        bit_keras.evaluate(model, some, size=32, batch=batch).metrics for batch in (1, 7, 64)
+    ]
     for score in scores:
         assert score["accuracy"] == scores[0]["accuracy"]
         assert score["top5_accuracy"] == scores[0]["top5_accuracy"]

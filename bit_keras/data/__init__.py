@@ -2,7 +2,8 @@
 
 from .arrays import digits, from_arrays
 from .batches import feature_batches, test_batches, training_batches
-from .by_name import from_name
+from .by_name import evaluation_images, from_name
+from .class_map import accepted_classes, read_class_map
 from .directory import from_directory
 from .labeled_images import DataError, LabeledImages
 from .table import from_csv
@@ -17,8 +18,10 @@ __all__ = [
     "LabeledImages",
     "VtabResult",
     "VtabTask",
+    "accepted_classes",
     "centre_crop_batches",
     "digits",
+    "evaluation_images",
     "feature_batches",
     "from_arrays",
     "from_csv",
@@ -26,6 +29,7 @@ __all__ = [
     "from_name",
     "from_tfds",
     "from_vtab",
+    "read_class_map",
     "test_batches",
     "training_batches",
     "upstream_batches",

@@ -6,6 +6,8 @@ import pathlib
 from .image_files import READABLE, UNREADABLE, from_files
 from .labeled_images import DataError, LabeledImages
 
+VALIDATION = ("val", "valid", "validation")  # what the folder beside train may be called
+
 
 def from_directory(
     path: str | os.PathLike, *, test_fraction: float = 0.2, seed: int = 0
@@ -33,17 +35,9 @@ def from_directory(
       DataError: nothing to read, a class without images, a test class without training images,
         images in a format that cannot be read (HEIC, TIFF, ...), or broken ones.
     """
-    path = pathlib.Path(path).absolute()
-    if not path.is_dir():
-        raise DataError(f"{path} is not a folder; give a folder of class folders")
-    if not {"train", "test"} <= set(_class_folders(path)):
-        class_names = _class_folders(path)
-        if "train" in class_names and {*class_names} <= {"train", "val", "valid", "validation"}:
-            raise DataError(
-                f"{path} holds {' and '.join(class_names)} and no test; rename the folder to test "
-                "on to test, or give a folder of class folders"
-            )
-        return _read(path, path.name, class_names, class_names).split(test_fraction, seed)
+    path, folders = _open(path)
+    if not {"train", "test"} <= {*folders}:
+        return _read(path, path.name, folders, folders).split(test_fraction, seed)
 
     train_classes, test_classes = _class_folders(path / "train"), _class_folders(path / "test")
     unknown = sorted(set(test_classes) - set(train_classes))
@@ -56,6 +50,38 @@ def from_directory(
         _read(path / "train", f"{path.name}/train", train_classes, train_classes),
         _read(path / "test", f"{path.name}/test", test_classes, train_classes),
     )
+
+
+def directory_to_test(path: str | os.PathLike) -> LabeledImages:
+    """Reads `path/test/CLASS/*.jpg`, or all of `path/CLASS/*.jpg` where there is no `test`.
+
+    The images are read and checked as by `from_directory`. A folder `train` is not needed; if there
+    is one, its class folders are classes too, and nothing in them is read.
+
+    Raises:
+      DataError: as `from_directory`.
+    """
+    path, folders = _open(path)
+    if "test" not in folders or not ("train" in folders or {*folders} <= {"test", *VALIDATION}):
+        return _read(path, path.name, folders, folders)
+    test_classes = _class_folders(path / "test")
+    train_classes = _class_folders(path / "train") if "train" in folders else []
+    class_names = sorted({*train_classes, *test_classes})
+    return _read(path / "test", f"{path.name}/test", test_classes, class_names)
+
+
+def _open(path):
+    """(its absolute path, the folders in it), unless what it holds is no set to test on."""
+    path = pathlib.Path(path).absolute()
+    if not path.is_dir():
+        raise DataError(f"{path} is not a folder; give a folder of class folders")
+    folders = _class_folders(path)
+    if "train" in folders and {*folders} <= {"train", *VALIDATION}:
+        raise DataError(
+            f"{path} holds {' and '.join(folders)} and no test; rename the folder to test "
+            "on to test, or give a folder of class folders"
+        )
+    return path, folders
 
 
 def _visible(folder):

@@ -118,6 +118,16 @@ class LabeledImages:
 
         return target
 
+    def description(self) -> dict:
+        """What tells this set from another, for a run's settings."""
+        parts = (self.labels.indptr, self.labels.indices) if self.multi_label else (self.labels,)
+        return {
+            "name": self.name,
+            "num_images": len(self),
+            "image_size": self.image_size,
+            "fingerprint": zlib.crc32(b"".join(part.tobytes() for part in parts), self.fingerprint),
+        }
+
     def subset(self, indices: Sequence[int], name: str | None = None) -> "LabeledImages":
         """The images at `indices`, in that order, under a new name if given; copies no image."""
         indices = np.asarray(indices, np.int64)

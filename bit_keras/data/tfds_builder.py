@@ -5,6 +5,8 @@ import functools
 import io
 import operator
 import os
+import pathlib
+import re
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -57,6 +59,28 @@ def from_tfds(
       DataError: an unknown name or split, other features, a class without training images, or
         files in another format than TFDS's default, TFRECORD.
     """
+    builder, key = _open_classes(name, data_dir)
+    default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
+    splits = train_split or default_train, test_split or default_test
+    train, test = _read_classes(builder, key, splits)
+    require_every_class(train, "choose a larger part of the data set as train_split")
+    return train, test
+
+
+def tfds_to_test(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
+    """Loads the images that `from_tfds` would test on, and no others; arguments as there.
+
+    Raises:
+      DataError: as `from_tfds`.
+    """
+    builder, key = _open_classes(name, data_dir)
+    _, split = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
+    (test,) = _read_classes(builder, key, [split])
+    return test
+
+
+def _open_classes(name, data_dir):
+    """(the builder, the feature with an image's class or classes)."""
     import tensorflow_datasets as tfds
 
     builder = open_builder(name, data_dir)
@@ -69,15 +93,13 @@ def from_tfds(
             f"{name} must have an `image` and a class `label`, or a sequence of classes `labels`, "
             f"to be learned, but its features are {', '.join(features)}"
         )
+    return builder, keys[0]
+
+
+def _read_classes(builder, key, splits):
     prepare(builder)
-    default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
-    splits = train_split or default_train, test_split or default_test
-    key = keys[0]
-    train, test = read_splits(
-        builder, splits, {key: True}, operator.itemgetter(key), builder.info.features[key].names
-    )
-    require_every_class(train, "choose a larger part of the data set as train_split")
-    return train, test
+    names = builder.info.features[key].names
+    return read_splits(builder, splits, {key: True}, operator.itemgetter(key), names)
 
 
 def open_builder(name: str, data_dir: str | os.PathLike | None):
@@ -90,12 +112,13 @@ def open_builder(name: str, data_dir: str | os.PathLike | None):
 
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        nearest = difflib.get_close_matches(name.split("/")[0], tfds.list_builders(), cutoff=0.5)
+    except (ValueError, AssertionError) as error:
+        base, known = re.split("[/:]", name)[0], tfds.list_builders()
+        if base in known:  # but not its configuration, or its version
+            raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
+        nearest = difflib.get_close_matches(base, known, cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
         raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
-    except ValueError as error:  # a configuration that it does not have, for one
-        raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
 
 
 def prepare(builder) -> None:
@@ -107,7 +130,19 @@ def prepare(builder) -> None:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise DataError(f"{builder.name} cannot be prepared: {_sentence(error)}") from error
+        reason = _sentence(error)
+        if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            reason = (  # TFDS's own goes on with them where the folder is empty
+                f"{reason.partition('. Create it')[0]}; what TFDS cannot download goes into "
+                f"{manual_dir(builder)} by hand: {_sentence(instructions).rstrip('.')}"
+            )
+        raise DataError(f"{builder.name} cannot be prepared: {reason}") from error
+
+
+def manual_dir(builder) -> pathlib.Path:
+    """The folder where TFDS looks for files that were downloaded by hand."""
+    root = builder.data_path.parents[builder.info.full_name.count("/")]
+    return root / "downloads" / "manual"
 
 
 def read_splits(
@@ -160,7 +195,8 @@ def _check_splits(builder, splits):
         except (KeyError, ValueError):
             raise DataError(
                 f"{builder.name} has no split {split!r}, only {', '.join(sorted(known))}; pass "
-                "train_split and test_split, 'train[:80%]' and 'train[80%:]' for instance"
+                "from_tfds others as train_split and test_split, 'train[:80%]' and 'train[80%:]' "
+                "for instance"
             ) from None
         if count == 0:
             raise DataError(f"the split {split!r} of {builder.name} is empty; choose a larger part")

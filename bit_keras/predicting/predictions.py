@@ -1,21 +1,26 @@
 """What a model says of image files."""
 
+import dataclasses
 import functools
 import glob
 import json
 import os
 import pathlib
+import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from .. import recipes
 from ..data import LabeledImages, centre_crop_batches, test_batches
 from ..data.image_files import READABLE, UNREADABLE, from_files
-from .classifiers import open_classifier, reason
+from ..wordnet import class_names, synsets
+from ..zoo import PUBLISHED
+from .classifiers import Classifier, open_classifier, reason
 
 DEFAULT_SIZE = 224
 
@@ -42,7 +47,8 @@ def predict_images(
         images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
             folders of any depth. An image that is met twice is answered once.
         labels: The classes' names. By default those of a `labels.txt` beside the model, of the run
-            that it lies in, or stored in a SavedModel; or else their numbers.
+            that it lies in, or stored in a SavedModel; WordNet's for the published models of
+            ImageNet; or else their numbers.
         size: Side in pixels of the squares that images are resized to. By default the only one that
             the model takes, that of the run it lies in, or 224.
         top_k: Classes an image, or all of them if there are fewer.
@@ -62,22 +68,69 @@ def predict_images(
     if top_k < 1:
         raise ValueError(f"top_k must be 1 or more, got {top_k}.")
     files = find_images([images] if isinstance(images, str | os.PathLike) else images)
+    opened = open_model(model, labels=labels, size=size)
+    names = opened.class_names or default_names(opened)
+    batches = opened.prepare(as_labeled_images(files), batch=batch)
+    logits = tf.constant(all_logits(opened, batches))
+    if multi_label is None:
+        multi_label = opened.multi_label
+    probabilities = (tf.sigmoid(logits) if multi_label else tf.nn.softmax(logits)).numpy()
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    return [
+        {
+            "image": file,
+            "predictions": [
+                {"class": names[k], "probability": float(row[k])} for k in best.tolist()
+            ],
+        }
+        for file, row, best in zip(files, probabilities, order, strict=True)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedModel:
+    """A classifier, and what the files around it say of its use.
+
+    Attributes:
+        title: What to call it in messages.
+        classifier: From images to logits.
+        class_names: Its classes, if anything tells.
+        size: Side of its images in pixels.
+        prepare: From labelled images and a keyword `batch`, one pass over them, prepared as the
+            test images of its training were.
+        multi_label: Whether it was trained on images of several classes.
+    """
+
+    title: str
+    classifier: Classifier
+    class_names: tuple[str, ...] | None
+    size: int
+    prepare: Callable[..., tf.data.Dataset]
+    multi_label: bool
+
+
+def open_model(
+    model: keras.Model | str | os.PathLike,
+    *,
+    labels: Sequence[str] | None = None,
+    size: int | None = None,
+) -> OpenedModel:
+    """Opens what `predict_images` takes as a model; arguments and errors as there."""
     run, beside = {}, None
     if isinstance(model, keras.Model):
         title = model.name
     else:
-        title, model = model, model_of_run(model)
+        title, model = os.fspath(model), model_of_run(model)
         run, beside = settings_around(model), names_beside(model)
     classifier = open_classifier(model)
-    number = classifier.num_classes
     if labels is None:
-        labels = beside or run.get("class_names") or classifier.class_names or range(number)
-    if len(labels) != number:
+        labels = beside or run.get("class_names") or classifier.class_names
+    if labels is not None and len(labels) != classifier.num_classes:
         raise ValueError(
-            f"labels must name the {number} classes of {title}, got {len(labels)} names"
-            f"{' from labels.txt beside it' if labels is beside else ''}; give one a class."
+            f"labels must name the {classifier.num_classes} classes of {title}, got {len(labels)} "
+            f"names{' from labels.txt beside it' if labels is beside else ''}; give one a class."
         )
-    recipe = run.get("recipe", {}) if size is None else {}
+    recipe = (run.get("recipe") or upstream_recipe(title)) if size is None else {}
     if size is None:
         protocol = recipe or run.get("rule", {})
         size = classifier.size or protocol.get("crop", DEFAULT_SIZE)
@@ -87,35 +140,42 @@ def predict_images(
         prepare = functools.partial(centre_crop_batches, resize=recipe["test_resize"], crop=size)
     else:
         prepare = functools.partial(test_batches, size=size)
-    batches = prepare(as_labeled_images(files), batch=batch)
-    logits = tf.constant(all_logits(classifier, batches, title))
-    if multi_label is None:
-        multi_label = run.get("loss") == "sigmoid"
-    probabilities = (tf.sigmoid(logits) if multi_label else tf.nn.softmax(logits)).numpy()
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return [
-        {
-            "image": file,
-            "predictions": [
-                {"class": str(labels[k]), "probability": float(row[k])} for k in best.tolist()
-            ],
-        }
-        for file, row, best in zip(files, probabilities, order, strict=True)
-    ]
+    names = None if labels is None else tuple(map(str, labels))
+    return OpenedModel(title, classifier, names, size, prepare, run.get("loss") == "sigmoid")
 
 
-def all_logits(classifier, batches, title):
+def default_names(opened):
+    """WordNet's for the published models of ImageNet, else numbers."""
+    number = opened.classifier.num_classes
+    found = synsets(number) if opened.title in PUBLISHED else None
+    return class_names(found) if found else [str(label) for label in range(number)]
+
+
+def upstream_recipe(name):
+    """Of the published models that were not fine-tuned."""
+    known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
+    return dataclasses.asdict(recipes.recipe(f"BiT-{known[1]}")) if known else {}
+
+
+def all_logits(opened: OpenedModel, batches: tf.data.Dataset) -> np.ndarray:
+    """Returns logits float32 `[N, K]` of one pass of `(images, labels)`.
+
+    Raises:
+        ValueError: If the runtime fails, or an answer is not finite.
+    """
     rows = []
     for images, _ in tqdm(batches, desc="predict", unit="batch", leave=False, delay=1):
         try:
-            rows.append(np.asarray(classifier.logits(images.numpy()), np.float32))
+            rows.append(np.asarray(opened.classifier.logits(images.numpy()), np.float32))
         except Exception as error:  # every runtime raises its own, where memory ends for instance
             raise ValueError(
-                f"{title} fails on {len(images)} images of {images.shape[1]} x {images.shape[2]} "
+                f"{opened.title} fails on {len(images)} images of {opened.size} x {opened.size} "
                 f"({reason(error)}); try a smaller batch, or another size."
             ) from error
         if not np.isfinite(rows[-1]).all():
-            raise ValueError(f"{title} answers with NaN or infinite logits; give a sound model.")
+            raise ValueError(
+                f"{opened.title} answers with NaN or infinite logits; give a sound model."
+            )
     return np.concatenate(rows)
 
 

@@ -1,0 +1,313 @@
+"""Scores against scikit-learn and hand counts; classes matched; every strategy; the command."""
+
+import csv
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import scipy.sparse
+import sklearn.metrics
+import tensorflow as tf
+from conftest import named_weights
+
+import bit_keras
+from bit_keras.data import LabeledImages
+from bit_keras.evaluation import Evaluation, calibration_error, score, sentence, worst_classes
+
+NAMES = [f"class {k}" for k in range(7)]
+
+
+def some_images(labels, class_names=NAMES):
+    return LabeledImages(
+        "some", labels, class_names, (8, 8), lambda i: tf.zeros([8, 8, 3], "uint8")
+    )
+
+
+@pytest.fixture
+def random():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def answers(random):
+    """Logits that are right more often than not; class 6 has no image, some logits are equal."""
+    labels = random.integers(0, 6, 200)
+    logits = random.normal(size=(200, 7)).astype("float32")
+    logits[np.arange(200), labels] += 1
+    return logits.round(1), labels
+
+
+def test_scores_are_scikit_learns(answers):
+    logits, labels = answers
+    untied = logits - np.arange(7) * 1e-4  # of equal logits the lower class comes first
+    found = score(logits, labels)
+    probabilities = tf.nn.softmax(logits.astype("float64")).numpy()
+    assert found["accuracy"] == sklearn.metrics.accuracy_score(labels, untied.argmax(1))
+    assert found["top5_accuracy"] == sklearn.metrics.top_k_accuracy_score(
+        labels, untied, k=5, labels=range(7)
+    )
+    balanced = sklearn.metrics.recall_score(
+        labels, untied.argmax(1), labels=range(6), average="macro"
+    )
+    assert found["mean_per_class_accuracy"] == pytest.approx(balanced, rel=1e-12)
+    loss = sklearn.metrics.log_loss(labels, probabilities, labels=range(7))
+    assert found["loss"] == pytest.approx(loss, rel=1e-5)
+    assert found["num_test"] == 200
+
+
+def test_calibration_error_of_hand_counted_answers():
+    # Two bins: 4 answers of confidence 0.9, half of them right; 1 of 0.5, right.
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.5])
+    correct = np.array([True, True, False, False, True])
+    assert calibration_error(confidence, correct) == pytest.approx((4 * 0.4 + 0.5) / 5)
+    assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0
+
+
+def test_confusions_and_classes_are_scikit_learns(answers):
+    logits, labels = answers
+    found = Evaluation(some_images(labels), logits)
+    expected = sklearn.metrics.confusion_matrix(labels, logits.argmax(1), labels=range(7))
+    assert (found.confusion_matrix == np.pad(expected, [(0, 0), (0, 1)])).all()
+    precision, recall, _, images = sklearn.metrics.precision_recall_fscore_support(
+        labels, logits.argmax(1), labels=range(7), zero_division=np.nan
+    )
+    for row, name, p, r, n in zip(found.per_class, NAMES, precision, recall, images, strict=True):
+        assert row["class"] == name
+        assert row["images"] == n
+        assert row["recall"] == (None if np.isnan(r) else pytest.approx(r))
+        assert row["precision"] == (None if np.isnan(p) else pytest.approx(p))
+    assert found.per_class[6]["recall"] is None
+    assert "class 6" not in worst_classes(found, 7)
+    worst = min(recall[:6])
+    assert f"({worst:.1%} of" in worst_classes(found, 1)
+
+
+def test_a_class_map_counts_any_answer_that_is_accepted():
+    # The data's chairs are the model's 1 and 4, its clocks 0; the model's 2, 3, 5 are other things.
+    accepted = np.zeros((2, 6), bool)
+    accepted[0, [1, 4]] = accepted[1, 0] = True
+    logits = np.log(
+        [
+            [0.02, 0.30, 0.20, 0.10, 0.28, 0.10],  # a chair, by one of its names
+            [0.50, 0.02, 0.10, 0.10, 0.08, 0.20],  # a chair, called a clock; fifth is a chair
+            [0.05, 0.10, 0.50, 0.20, 0.05, 0.10],  # a clock, called what the data has not
+            [0.01, 0.30, 0.20, 0.19, 0.20, 0.10],  # a clock, which is the sixth answer
+        ]
+    ).astype("float32")
+    labels = np.array([0, 0, 1, 1])
+    found = Evaluation(some_images(labels, ["chair", "clock"]), logits, accepted)
+    assert found.metrics["accuracy"] == 0.25
+    assert found.metrics["top5_accuracy"] == 0.75
+    loss = -np.log([0.58, 0.10, 0.05, 0.01]).mean()
+    assert found.metrics["loss"] == pytest.approx(loss, rel=1e-5)
+    assert found.predictions.tolist() == [0, 1, -1, 0]
+    assert found.confusion_matrix.tolist() == [[1, 1, 0], [1, 0, 1]]
+
+
+def test_several_labels(random):
+    truth = random.random((50, 7)) < 0.3
+    truth[:, 3] = False  # no image has it
+    logits = random.normal(size=truth.shape).astype("float32") + truth
+    found = Evaluation(some_images(scipy.sparse.csr_array(truth)), logits)
+    averages = sklearn.metrics.average_precision_score(
+        np.delete(truth, 3, 1), np.delete(logits, 3, 1), average=None
+    )
+    assert found.metrics["mean_average_precision"] == pytest.approx(averages.mean())
+    shown = [row["average_precision"] for row in found.per_class]
+    assert shown[3] is None
+    assert np.delete(np.array(shown, object), 3).tolist() == pytest.approx(averages.tolist())
+    recall = sklearn.metrics.recall_score(truth[:, 0], logits[:, 0] > 0)
+    assert found.per_class[0]["recall"] == pytest.approx(recall)
+    assert sentence(found.metrics).startswith("Mean average precision")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return named_weights(bit_keras.ResNetV2((1,), 0.25, 10, name="ten"))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    _, test = bit_keras.data.digits()
+    return test.subset(range(101))
+
+
+@pytest.fixture(scope="module")
+def found(model, digits):
+    return bit_keras.evaluate(model, digits, size=32)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_batch_changes_no_count(model, digits, found, batch):
+    other = bit_keras.evaluate(model, digits, size=32, batch=batch)
+    assert (other.confusion_matrix == found.confusion_matrix).all()
+    assert other.metrics.keys() == found.metrics.keys()
+    for name, value in found.metrics.items():
+        if "accuracy" in name or name == "num_test":
+            assert other.metrics[name] == value
+        else:
+            assert other.metrics[name] == pytest.approx(value, rel=1e-4)
+
+
+PROGRAM = """
+import sys
+import tensorflow as tf
+import numpy as np
+import bit_keras
+strategy_name, file, out = sys.argv[1:]
+if strategy_name == "mirrored":
+    device = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = bit_keras.make_strategy(strategy_name)
+_, test = bit_keras.data.digits()
+found = bit_keras.evaluate(file, test.subset(range(101)), size=32, batch=14, strategy=strategy)
+np.save(out, found.logits)
+"""
+
+
+def test_two_replicas_and_two_workers_answer_as_one_device(model, found, tmp_path):
+    model.save(tmp_path / "m.keras")
+    ports = free_ports(2)
+    runs = [("mirrored", tmp_path / "mirrored.npy", {})]
+    for index in range(2):
+        cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
+        config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        runs.append(
+            ("multiworker", tmp_path / f"worker{index}.npy", {"TF_CONFIG": json.dumps(config)})
+        )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, name, tmp_path / "m.keras", out],
+            env=os.environ | extra,
+            stdout=subprocess.DEVNULL,
+        )
+        for name, out, extra in runs
+    ]
+    try:
+        assert [process.wait(300) for process in started] == [0, 0, 0]
+    finally:
+        for process in started:
+            process.kill()
+    for _, out, _ in runs:
+        logits = np.load(out)
+        assert logits.shape == (101, 10)
+        np.testing.assert_allclose(logits, found.logits, atol=1e-4)
+
+
+def free_ports(number):
+    import contextlib
+    import socket
+
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def test_classes_are_matched_by_name(model, digits, found):
+    shuffled = ["nine", *"876543210"]  # the model's class 9 is the data's 0, and 0 is called nine
+    spoken = dataclasses.replace(digits, class_names=["nine", *"123456789"])
+    relabeled = bit_keras.evaluate(
+        model, dataclasses.replace(digits, class_names=shuffled), size=32, labels=shuffled
+    )
+    assert relabeled.metrics == found.metrics
+    with pytest.raises(ValueError, match="class map"):
+        bit_keras.evaluate(model, spoken, size=32, labels=[f"n{k}" for k in range(10)])
+    reversed_names = [*reversed(digits.class_names)]
+    other = bit_keras.evaluate(model, digits, size=32, labels=reversed_names)
+    np.testing.assert_allclose(other.logits, found.logits[:, ::-1])
+
+
+def test_images_of_classes_that_the_map_lacks_are_left_out(model, digits, found):
+    class_map = {"3": ("3",), "8": ("8", "0")}
+    some = bit_keras.evaluate(model, digits, size=32, class_map=class_map)
+    kept = np.isin(digits.labels, [3, 8])
+    assert some.metrics["num_test"] == kept.sum()
+    assert some.images.class_names == ("3", "8")
+    assert some.left_out == tuple("01245679")
+    said = found.logits[kept].argmax(1)
+    right = [
+        s in ((3,), (8, 0))[int(t == 8)] for s, t in zip(said, digits.labels[kept], strict=True)
+    ]
+    assert some.metrics["accuracy"] == np.mean(right)
+
+
+def test_nan_logits_are_an_error(digits):
+    broken = named_weights(bit_keras.ResNetV2((1,), 0.25, 10, name="broken"))
+    broken.get_layer("head").conv.bias.assign(np.full(10, np.nan))
+    with pytest.raises(ValueError, match="broken answers with NaN"):
+        bit_keras.evaluate(broken, digits, size=32)
+
+
+def typed(*arguments, cwd):
+    command = [sys.executable, "-m", "bit_keras.cli.evaluate", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_the_command_leaves_a_run(model, tmp_path):
+    model.save(tmp_path / "m.keras")
+    for name in ("3", "8", "zebra"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            picture = PIL.Image.new("RGB", (32, 32), (40 * i, 90, 200))
+            picture.save(tmp_path / "photos" / name / f"{i}.png")
+    (tmp_path / "map.csv").write_text("class,model_class\n3,3\n8,8|0\n")
+    done = typed(
+        *("--model=m.keras", "--dataset=photos", "--class_map=map.csv", "--size=32"),
+        *("--logdir=out", "--name=first"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 images of 1 classes that the model does not know are left out: zebra." in done.stdout
+    metrics = json.loads((tmp_path / "out/first/metrics.json").read_text())
+    assert metrics["num_test"] == 6
+    with open(tmp_path / "out/first/per_class.csv", newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)] == ["3", "8"]
+    assert "--class_map=map.csv" in (tmp_path / "out/first/report.html").read_text()
+
+
+MISTAKES = {
+    "": "name a model with a head",
+    "--model=BiT-XS-R26x0.25": "has no head",
+    "--shots=5 --suite=vtab-1k": "--shots and --suite are answered one at a time",
+    "--compare": "two",
+    "nowhere": "unexpected argument 'nowhere'",
+    "--shots=5,many": "many",
+    "--shots=5,9999": "9999",
+    "--suite=vtab-1k --tasks=cifar": "cifar100",
+    "--model=BiT-M-R50x1 --dataset=cifar11": "cifar10",
+    "--model=BiT-M-R50x1 --class_map=nowhere.csv": "nowhere.csv",
+}
+SEVERAL = """
+import contextlib, io, json, sys
+from absl import flags
+from absl.testing import flagsaver
+from bit_keras.cli import evaluate
+answers = []
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["bit-evaluate", *line.split()]
+    flags.FLAGS.unparse_flags()
+    with flagsaver.flagsaver(), contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            evaluate.run()
+        except SystemExit as stop:
+            answers.append([stop.code, errors.getvalue()])
+print(json.dumps(answers))
+"""
+
+
+def test_mistakes_are_answered_in_one_sentence(tmp_path):
+    command = [sys.executable, "-c", SEVERAL, json.dumps([*MISTAKES])]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for line, (code, errors) in zip(MISTAKES, answers, strict=True):
+        assert code == 2, line
+        [error] = [e for e in errors.splitlines() if e.startswith("error: ")]
+        assert MISTAKES[line] in error
+    assert not (tmp_path / "runs").exists()
