@@ -30,7 +30,7 @@ setuptools.setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=setuptools.find_packages(include=["bit_keras", "bit_keras.*"]),
-    package_data={"bit_keras": ["weights/*", "exporting/page/*"]},
+    package_data={"bit_keras": ["weights/*", "exporting/page/*", "reporting/*.css"]},
     install_requires=[
         "absl-py",
         "importlib_resources",  # tensorflow-datasets 4.9.10 imports it and does not say so
@@ -51,6 +51,7 @@ setuptools.setup(
         "console_scripts": [
             "bit-finetune = bit_keras.cli.finetune:run",
             "bit-pretrain = bit_keras.cli.pretrain:run",
+            "bit-evaluate = bit_keras.cli.evaluate:run",
             "bit-export = bit_keras.cli.export:run",
             "bit-predict = bit_keras.cli.predict:run",
         ]

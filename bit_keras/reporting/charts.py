@@ -1,0 +1,148 @@
+"""Charts as inline SVG, drawn small, so that on a phone their letters keep their size."""
+
+import math
+import numbers
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+from .colours import colour_class, key
+from .page import SPACE, is_share, number, percent, title_of
+
+LEFT, RIGHT, TOP, BOTTOM = 56, 338, 12, 170
+CURVE_POINTS = 400
+BINS = 15  # of confidence (Guo et al. 2017)
+
+
+class Line(NamedTuple):
+    """Points by x: (x, y), or (x, y, low, high) of a line in a band."""
+
+    name: str
+    colour: int
+    points: list[tuple[float, ...]]
+
+
+def scalars(history: Sequence[dict]) -> dict[str, dict[int, float]]:
+    """{name: {step: value}} of the finite numbers in a run's history."""
+    found = {}
+    for row in history:
+        for name, value in row.items():
+            if name != "step" and isinstance(value, numbers.Real) and math.isfinite(value):
+                found.setdefault(name, {})[row["step"]] = value
+    return found
+
+
+def curves(charts: dict[str, list[tuple[str, int, dict[int, float]]]]) -> str:
+    """A chart for each {title: [(name, colour, {step: value})]} in which something is a line."""
+    drawn = []
+    for title, series in charts.items():
+        if all(len(values) < 2 for *_, values in series):
+            continue
+        scale, unit = (100, f"{SPACE}%") if is_share(title) else (1, "")
+        lines = []
+        for name, colour, values in series:
+            points = [(step, scale * y) for step, y in sorted(values.items(), reverse=True)]
+            label = f"{name} {number(points[0][1])}{unit}"
+            thinned = points[:: math.ceil(len(points) / CURVE_POINTS)]  # which keeps the last
+            lines.append(Line(label, colour, thinned[::-1]))
+        last = max(line.points[-1][0] for line in lines)
+        ticks = {tick: number(tick) for tick in nice_ticks([0, last]) if tick <= last}
+        drawn.append(chart(title_of(title), "step", lines, (0, last), ticks, unit))
+    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
+
+
+def chart(
+    title: str,
+    x_name: str,
+    lines: Sequence[Line],
+    x_range: tuple[float, float],
+    x_ticks: dict[float, str],
+    unit: str,
+) -> str:
+    """A figure of lines, with dots where they have few points."""
+    y_ticks = nice_ticks([y for line in lines for _, *ys in line.points for y in ys], unit)
+    at, shapes = grid(x_name, x_range, x_ticks, {y: f"{number(y)}{unit}" for y in y_ticks})
+    for line in lines:
+        kind = f'class="{colour_class(line.colour)}"'
+        band = [p for p in line.points if len(p) == 4]
+        if band:
+            edge = [(x, low) for x, _, low, _ in band] + [(x, high) for x, *_, high in band[::-1]]
+            shapes.append(f'<polygon {kind} points="{listed(map(at, *zip(*edge, strict=True)))}"/>')
+        places = [at(x, y) for x, y, *_ in line.points]
+        shapes.append(f'<polyline {kind} points="{listed(places)}"/>')
+        if len(places) <= 20:
+            shapes += [f'<circle {kind} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in places]
+    return figure(title, x_name, shapes, "".join(key(line.name, line.colour) for line in lines))
+
+
+def reliability(confidence: np.ndarray, right: np.ndarray) -> str:
+    """How often the model is right, by how sure it is (DeGroot and Fienberg, 1983)."""
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    images, said, true = (
+        np.bincount(bins, weights, BINS) for weights in (None, confidence, right.astype(float))
+    )
+    ticks = {tick: f"{tick}{SPACE}%" for tick in (0, 25, 50, 75, 100)}
+    at, shapes = grid("confidence", (0, 100), ticks, ticks)
+    shapes.append(f'<path class="ideal" d="M{listed([at(0, 0)])}L{listed([at(100, 100)])}"/>')
+    for i in np.flatnonzero(images):
+        a, b = at(100 * said[i] / images[i], 100 * true[i] / images[i])
+        radius = 2 + 10 * math.sqrt(images[i] / images.max())
+        note = f"{images[i]:,} images, right {percent(true[i] / images[i])}"
+        shapes.append(
+            f'<circle class="c0 bin" cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}">'
+            f"<title>{note}</title></circle>"
+        )
+    return (
+        "<p>A dot is a fifteenth of the range of confidence, the larger the more images. Below the "
+        "dashed line the model is surer than it is right.</p>"
+        f'<div class="charts">{figure("Accuracy", "confidence", shapes)}</div>'
+    )
+
+
+def nice_ticks(values, unit=""):
+    from matplotlib.ticker import MaxNLocator
+
+    locator = MaxNLocator(4, steps=[1, 2, 5, 10])
+    low, high = locator.nonsingular(min(values), max(values))
+    return locator.tick_values(low, min(high, 100) if unit else high)
+
+
+def grid(x_name, x_range, x_ticks, y_ticks):
+    """A function from (x, y) to the place in the drawing, and the shapes of the axes."""
+    x0, x1 = x_range
+    y0, y1 = min(y_ticks), max(y_ticks)
+
+    def at(x, y):
+        return (
+            LEFT + (RIGHT - LEFT) * (x - x0) / (x1 - x0),
+            BOTTOM + (TOP - BOTTOM) * (y - y0) / (y1 - y0),
+        )
+
+    shapes = []
+    for tick, text in y_ticks.items():
+        _, b = at(x0, tick)
+        shapes.append(f'<path d="M{LEFT} {b:.1f}H{RIGHT}"/>')
+        shapes.append(f'<text x="{LEFT - 6}" y="{b + 4:.1f}" class="y">{text}</text>')
+    free = math.inf  # of other ticks' texts; the last tick always has its own
+    for tick, text in sorted(x_ticks.items(), reverse=True):
+        a, _ = at(tick, y0)
+        if a < free:
+            shapes.append(f'<text x="{a:.1f}" y="{BOTTOM + 23}">{text}</text>')
+            free = a - 24
+    shapes.append(f'<text x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 41}">{x_name}</text>')
+    return at, shapes
+
+
+def figure(title, x_name, shapes, keys=""):
+    title = escape(title)
+    return (
+        f"<figure><figcaption><b>{title}</b>{keys}</figcaption>"
+        f'<svg viewBox="0 0 360 218" role="img" aria-label="{title} by {x_name}">'
+        f"{''.join(shapes)}</svg></figure>"
+    )
+
+
+def listed(places):
+    return " ".join(f"{a:.1f},{b:.1f}" for a, b in places)

@@ -1,0 +1,99 @@
+"""Accuracy by the number of training images a class, in the manner of Fig. 1 of the BiT paper."""
+
+import io
+import math
+import os
+import statistics
+from collections.abc import Sequence
+
+from .charts import Line, chart
+from .colours import COLOURS, DASHES
+from .page import SPACE, percent, plain_table, write_whole
+
+Curves = Sequence[dict] | dict[str, Sequence[dict]]
+
+
+def few_shot_section(curves: Curves) -> str:
+    """The plot and a table of its numbers; nothing where there are no results."""
+    lines, ticks = few_shot_lines(curves)
+    if not lines:
+        return ""
+    margin = 0.04 * (max(ticks) - min(ticks)) or 1
+    x_range = (min(ticks) - margin, max(ticks) + margin)
+    drawn = [line._replace(points=[point[:4] for point in line.points]) for line in lines]
+    plot = chart("Accuracy", "examples a class", drawn, x_range, ticks, f"{SPACE}%")
+    rows = [
+        (text, line.name, *(percent(share / 100) for share in shares), seeds)
+        for x, text in sorted(ticks.items())
+        for line in lines
+        for at, *shares, seeds in line.points
+        if at == x
+    ]
+    header = ("Examples a class", "Method", "Median", "Min", "Max", "Seeds")
+    return (
+        "<p>Lines are medians over seeds, bands reach from the worst to the best.</p>"
+        f'<div class="charts wide">{plot}{plain_table(header, rows)}</div>'
+    )
+
+
+def few_shot_lines(curves):
+    """Lines with points (x, median, low, high, seeds) in %, and {x: shots}; x is logarithmic."""
+    series = curves if isinstance(curves, dict) else {"": curves}
+    rows = [row for rows in series.values() for row in rows]
+    numbers = [row["shots"] for row in rows if row["shots"] != "full"]
+    place = {shots: math.log(shots) for shots in numbers}
+    if full := [row["examples_per_class"] for row in rows if row["shots"] == "full"]:
+        # All images are further right than any number of them, also where they are hardly more.
+        place["full"] = math.log(max(*full, 2 * max(numbers, default=0)))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    stride = 1 if len(series) == 1 else len(COLOURS) * -(-len(series) // len(COLOURS))
+    lines = []
+    for m, method in enumerate(methods):
+        for s, (name, own) in enumerate(series.items()):
+            found = {}
+            for row in own:
+                if row["method"] == method:
+                    found.setdefault(place[row["shots"]], []).append(100 * row["accuracy"])
+            points = [
+                (x, statistics.median(values), min(values), max(values), len(values))
+                for x, values in sorted(found.items())
+            ]
+            if points:  # a colour for each series, and dashes for its other methods
+                label = f"{name}, {method}" if name else method
+                lines.append(Line(label, m * stride + s, points))
+    return lines, {x: str(shots) for shots, x in place.items()}
+
+
+def few_shot_picture(path: str | os.PathLike, curves: Curves) -> None:
+    """Writes accuracies by examples a class as a PNG 1,400 pixels wide, whole or not at all.
+
+    Args:
+        path: The file to write, which is replaced if it exists.
+        curves: Rows with `method`, `shots` (a number or "full"), `examples_per_class` and
+            `accuracy` in [0, 1], one a seed; or {series: rows}.
+
+    Raises:
+        ValueError: If there are no rows.
+    """
+    from matplotlib.figure import Figure  # without pyplot, which would choose a screen
+
+    lines, ticks = few_shot_lines(curves)
+    if not lines:
+        raise ValueError("curves must hold one result or more, got none.")
+    figure = Figure(figsize=(7, 4.5), dpi=200, layout="constrained")
+    axes = figure.subplots()
+    for line in lines:
+        colour = COLOURS[line.colour % len(COLOURS)][0]
+        x, median, low, high, _ = zip(*line.points, strict=True)
+        dashes = DASHES[line.colour // len(COLOURS) % len(DASHES)]
+        axes.plot(x, median, "o", ls=(0, dashes), color=colour, label=line.name)
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set(xlabel="Examples a class", ylabel="Accuracy in %")
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    for text in axes.legend(frameon=False).get_texts():
+        text.set_parse_math(False)
+    png = io.BytesIO()
+    figure.savefig(png, format="png")
+    write_whole(path, png.getvalue())

@@ -1,0 +1,127 @@
+"""One HTML document that needs nothing else, no network, script or other file; and its numbers."""
+
+import math
+import os
+import pathlib
+import re
+import secrets
+from collections.abc import Container, Iterable, Sequence
+from html import escape
+
+from .colours import colour_style
+
+DASH = "\N{EN DASH}"
+SPACE = "\N{NO-BREAK SPACE}"
+NUMBER = re.compile(rf"[+-]?\d|[-{DASH}]?$")  # how the text of a number, or of none, begins
+TEXT = ' class="text"'
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{lead}
+{body}</main>
+</body>
+</html>
+"""
+
+
+def write_page(
+    path: str | os.PathLike, title: str, lead: str, sections: Sequence[tuple[str, str]]
+) -> None:
+    """Writes (heading, HTML) under each other; those without HTML are left out."""
+    body = "".join(f"<section><h2>{escape(h)}</h2>{s}</section>\n" for h, s in sections if s)
+    style = colour_style() + pathlib.Path(__file__).with_name("style.css").read_text("utf-8")
+    page = PAGE.format(title=escape(title), style=style, lead=lead, body=body)
+    write_whole(path, page.encode(errors="replace"))  # folder names need not be Unicode
+
+
+def write_whole(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file that is there whole or not at all."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def table(
+    kind: str, header: Sequence[str], rows: Iterable[Sequence[str]], text: Container[int] = ()
+) -> str:
+    """A table in a box of its own, which scrolls where the page is too narrow.
+
+    Args:
+        header: HTML in the cells of the header.
+        rows: Whole cells, as HTML.
+        text: The columns of text.
+    """
+    head = "".join(f"<th{TEXT * (i in text)}>{name}</th>" for i, name in enumerate(header))
+    head = head and f"<thead><tr>{head}</tr></thead>\n"
+    body = "".join(f"<tr>{''.join(cells)}</tr>\n" for cells in rows)
+    return f'<div class="scroll"><table class="{kind}">{head}<tbody>{body}</tbody></table></div>'
+
+
+def plain_table(header: Sequence, rows: Iterable[Sequence], kind: str = "") -> str:
+    """A table of plain text, each row's first cell being its name; numbers stand on the right."""
+    rows = [[escape(str(cell)) for cell in row] for row in rows]
+    text = {i for row in rows for i, cell in enumerate(row) if i and not NUMBER.match(cell)}
+    lines = (
+        [
+            f"<th>{row[0]}</th>",
+            *(f"<td{TEXT * (i in text)}>{cell}</td>" for i, cell in enumerate(row[1:], 1)),
+        ]
+        for row in rows
+    )
+    return table(kind, [escape(str(name)) for name in header], lines, text)
+
+
+def is_share(name: str) -> bool:
+    """Whether a number of this name is a share, which is shown in %."""
+    return name.endswith(("accuracy", "precision", "recall", "calibration_error", "vtab_mean"))
+
+
+def title_of(name: str) -> str:
+    """test_top5_accuracy -> Test top-5 accuracy"""
+    text = name.replace("_", " ").replace("top5", "top-5").replace("per class", "per-class")
+    return FIGURES[name][0] if name in FIGURES else text[:1].upper() + text[1:]
+
+
+def percent(share: float, decimals: int = 1) -> str:
+    return DASH if math.isnan(share) else f"{100 * share:.{decimals}f}{SPACE}%"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+FIGURES = {  # of `metrics.json`: what they are called, and how they are shown
+    "accuracy": ("Accuracy", percent),
+    "top5_accuracy": ("Top-5 accuracy", percent),
+    "mean_per_class_accuracy": ("Mean per-class accuracy", percent),
+    "mean_average_precision": ("Mean average precision", percent),
+    "vtab_mean": ("VTAB, mean of all tasks", percent),
+    "calibration_error": ("Calibration error (ECE)", percent),
+    "loss": ("Loss", number),
+    "num_test": ("Test images", "{:,}".format),
+    "steps": ("Steps", "{:,}".format),
+    "seconds": ("Time", duration),
+}
