@@ -11,6 +11,7 @@ import pathlib
 
 import keras
 import numpy as np
+import studies
 import tensorflow as tf
 from absl import flags
 
@@ -29,24 +30,14 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the initial weights and of every batc
 HELD_OUT = 4_096  # pictures kept from training, for the accuracy on the model card
 
 
-def rendered(folder):
-    """The glyphs, rendered at the first run and read at the next."""
-    file = folder.with_name(folder.name + "-glyphs.npz")
-    if not file.exists():
-        coverage = glyphs.read_coverage(glyphs.find_fonts(FONTS.value))
-        images, labels, names = glyphs.render(coverage, glyphs.choose_characters(coverage))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        whole = file.with_suffix(".tmp.npz")
-        np.savez(whole, images=images, labels=labels, class_names=np.array(names))
-        whole.rename(file)
-    with np.load(file) as arrays:
-        return arrays["images"], arrays["labels"], arrays["class_names"].tolist()
-
-
 def main():
     keras.utils.set_random_seed(SEED.value)
     workdir = pathlib.Path(WORKDIR.value)
-    images, labels, names = rendered(workdir)
+    file = workdir.with_name(workdir.name + "-glyphs.npz")
+    studies.render_glyphs(file, FONTS.value)
+    with np.load(file) as arrays:
+        images, labels, names = (arrays[name] for name in ("images", "labels", "class_names"))
+        names = names.tolist()
     order = np.random.default_rng(SEED.value).permutation(len(images))
     held_out, train = np.split(order, [HELD_OUT])
     print(f"{len(images)} glyphs of {len(names)} characters")
