@@ -39,6 +39,7 @@ setuptools.setup(
         "numpy",
         "pillow",
         "scikit-learn",
+        "scipy",
         "setuptools<81",  # tensorflow-hub 0.16.1 imports pkg_resources, which later ones dropped
         "tensorboard",
         "tensorflow>=2.21",

@@ -1,8 +1,9 @@
 """Big Transfer (BiT) for Keras 3: load a published model, fine-tune it by rule, export it."""
 
 from . import data
-from .evaluation import evaluate
+from .evaluation import Evaluation, evaluate
 from .exporting import export
+from .few_shot import few_shot_curve
 from .fine_tuning import fine_tune
 from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
@@ -11,9 +12,11 @@ from .pretraining import pretrain
 from .resnet_v2 import ResNetV2
 from .runs import TrainedModel
 from .training import make_strategy
+from .vtab_suite import run_vtab
 from .zoo import list_models, load
 
 __all__ = [
+    "Evaluation",
     "GroupNormalization",
     "HyperRule",
     "ResNetV2",
@@ -22,10 +25,12 @@ __all__ = [
     "data",
     "evaluate",
     "export",
+    "few_shot_curve",
     "fine_tune",
     "list_models",
     "load",
     "make_strategy",
     "predict_images",
     "pretrain",
+    "run_vtab",
 ]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .data import LabeledImages, accepted_classes
 from .predicting import all_logits, model_of_run, open_model
 from .reporting import write_report
+from .resnet_v2 import copied
 from .training import RunFolder, is_chief, make_strategy
 from .wordnet import synsets
 from .zoo import load
@@ -72,7 +73,8 @@ def evaluate(
             logits = all_logits(opened, opened.prepare(images, batch=batch))
         else:
             with strategy.scope():
-                network = copied_or_loaded(model)
+                whole = isinstance(model, keras.Model)
+                network = copied(model) if whole else load(model_of_run(model))
             logits = predict(network, images, opened.prepare, batch=batch, strategy=strategy)
         return Evaluation(images, logits, accepted, left_out)
 
@@ -88,19 +90,10 @@ def evaluate(
     with RunFolder(workdir, config, chief=is_chief(strategy)) as run:
         found = evaluation()
         if run.chief:
-            title = f"{opened.title} on {images.name}"
-            document(found, run, title=title, settings={"command": command, **config})
+            title, metrics = f"{opened.title} on {images.name}", found.metrics
+            document(run, found, title=title, settings=config, metrics=metrics, command=command)
             run.finish(found.metrics)
     return found
-
-
-def copied_or_loaded(model):
-    """The Keras model, with weights of its own, under the strategy that is in scope."""
-    if not isinstance(model, keras.Model):
-        return load(model_of_run(model))
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def known_names(opened):
@@ -228,28 +221,43 @@ class Evaluation:
         ]
 
 
-def document(evaluation: Evaluation, run: RunFolder, *, title: str, settings: dict, **more) -> None:
-    """Writes a run's `per_class.csv` and `report.html`.
+def document(
+    run: RunFolder,
+    evaluation: Evaluation | None,
+    *,
+    title: str,
+    settings: dict,
+    metrics: dict,
+    command: str | None,
+) -> None:
+    """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
 
     Args:
-        title, settings, more: As `write_report` takes them.
+        title, settings, metrics: As `write_report` takes them.
+        command: The command line to show, if there was one.
     """
-    rows = evaluation.per_class
-    with open(run.path / "per_class.csv", "w", newline="", encoding="utf-8", errors="replace") as f:
-        table = csv.DictWriter(f, rows[0])
-        table.writeheader()
-        table.writerows(rows)
-    images = evaluation.images
+    tested = {}
+    if evaluation:
+        images, rows = evaluation.images, evaluation.per_class
+        table = run.path / "per_class.csv"
+        with open(table, "w", newline="", encoding="utf-8", errors="replace") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        tested = {
+            "labels": images.labels,
+            "probabilities": evaluation.probabilities,
+            "predictions": None if evaluation.accepted is None else evaluation.predictions,
+            "class_names": images.class_names,
+            "read_image": lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
+        }
     write_report(
         run.path / "report.html",
         title=title,
-        settings=settings,
+        settings={"command": command, **settings} if command else settings,
         history=run.history(),
-        **{"metrics": evaluation.metrics, **more},
-        labels=images.labels,
-        probabilities=evaluation.probabilities,
-        class_names=images.class_names,
-        read_image=lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
+        metrics=metrics,
+        **tested,
     )
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from .data import LabeledImages, feature_batches, test_batches, training_batches
 from .evaluation import predict
 from .hyperrule import HyperRule
-from .resnet_v2 import freeze_before, with_head
+from .resnet_v2 import copied, freeze_before, with_head
 from .runs import TEST_BATCH, Devices, TrainedModel, check_classes, check_every, conduct
 from .zoo import load
 
@@ -29,6 +29,8 @@ def fine_tune(
     augmentations: Collection[str] | None = None,
     init: str = "pretrained",
     trainable: str = "all",
+    teacher: keras.Model | str | os.PathLike | None = None,
+    temperature: float = 1.0,
     precision: str = "float32",
     strategy: str | tf.distribute.Strategy = "auto",
     seed: int = 0,
@@ -41,8 +43,9 @@ def fine_tune(
 
     SGD with momentum 0.9, no weight decay, everything else by the rule. The loss is the softmax
     cross-entropy; where images have several labels, the sum of the classes' sigmoid
-    cross-entropies. A run that was interrupted goes on when it is called again with the same
-    arguments.
+    cross-entropies. With a teacher it is the divergence from that one's answers, and no label is
+    learned (Beyer et al., 2022, https://arxiv.org/abs/2106.05237). A run that was interrupted goes
+    on when it is called again with the same arguments.
 
     Args:
         model: What `bit_keras.load` takes, or a model, whose body is trained in place.
@@ -52,7 +55,8 @@ def fine_tune(
             `checkpoints/` (the last two, and `best.keras` of the tests during training),
             `labels.txt` (the classes), the exported `model/`, `report.html`, and last
             `metrics.json`.
-        rule: The settings; by default `default_rule(model, train)`.
+        rule: The settings; by default `default_rule(model, train)`, and with a teacher its
+            `distillation()`.
         examples_per_class: Train on this many images of every class only, chosen as the reference
             code does by `examples_per_class_seed`.
         augmentations: The random changes that leave the labels true, of "crop" and "flip"; by
@@ -61,6 +65,11 @@ def fine_tune(
         trainable: "all"; "from:block4" or "from:block3/unit05", which freezes what comes before; or
             "head", which computes the features of the unchanged training images once and then
             trains on them: no augmentation, no mixup, and very fast.
+        teacher: A classifier to learn from, with the classes of `train`: what `bit_keras.load`
+            takes, the folder of a finished run, or a model that returns logits. It sees every image
+            as the student does, cropped and mixed, and is not trained.
+        temperature: What the logits of teacher and student are divided by, for the loss alone;
+            above 1 the teacher's small probabilities count for more.
         precision: "float32", "mixed_bfloat16" or "mixed_float16". Statistics, standardised kernels,
             logits and loss are float32 in all, and so is the model that comes out.
         strategy: A name that `bit_keras.make_strategy` knows, or what it returned. The batch is
@@ -86,8 +95,13 @@ def fine_tune(
     augmentations = set(train.augmentations if augmentations is None else augmentations)
     if unknown := augmentations - {"crop", "flip"}:
         raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
+    if trainable == "head" and teacher is not None:
+        raise ValueError(
+            "a teacher must see the images, and a head alone is trained on their features; take "
+            'trainable="all" or "from:LAYER".'
+        )
     name = model.name if isinstance(model, keras.Model) else os.fspath(model)
-    rule = rule or default_rule(name, train)
+    rule = rule or default_rule(name, train, distilled=teacher is not None)
     devices = Devices(strategy, precision, rule.batch, batch_split)
     if isinstance(model, keras.Model):
         if (init, precision) != ("pretrained", "float32"):
@@ -137,6 +151,8 @@ def fine_tune(
         trained_part=trained_part,
         crop=rule.crop,
         loss="sigmoid" if train.multi_label else "softmax",
+        teacher=teacher,
+        temperature=temperature,
         schedule=rule.schedule(),
         steps=rule.steps,
         train_images=train,
@@ -159,20 +175,14 @@ def fine_tune(
     )
 
 
-def default_rule(model: str, train: LabeledImages) -> HyperRule:
+def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> HyperRule:
     """Returns the release's HyperRule; for the embedded BiT-XS models at their own, smaller scale.
 
     Those were pre-trained on images of 32 pixels, a quarter of what the rule gives small images, so
-    their sides are a quarter of the rule's, and their batch too.
+    their sides are a quarter of the rule's, and their batch too. To be distilled, a model takes the
+    rule's `distillation()`.
     """
     rule = HyperRule.release(len(train), train.image_size)
     if pathlib.Path(model).name.startswith("BiT-XS-"):
-        return rule.replace(batch=128, resize=36, crop=32)
-    return rule
-
-
-def copied(model):
-    """A copy of a model, with weights of its own, under the strategy that is in scope."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy
+        rule = rule.replace(batch=128, resize=36, crop=32)
+    return rule.distillation() if distilled else rule

@@ -16,6 +16,7 @@ RELEASE_DECAYS = {
     "medium": (3_000, 6_000, 9_000),
     "large": (6_000, 12_000, 18_000),
 }
+PATIENCE = 10  # times the steps, with a teacher
 
 
 def size_class(num_examples: int) -> str:
@@ -128,6 +129,17 @@ class HyperRule:
             warmup_steps=round(self.warmup_steps * scale),
             decay_steps=tuple(round(step * scale) for step in self.decay_steps),
         )
+
+    def distillation(self) -> "HyperRule":
+        """Returns the rule for learning from a teacher: ten times the steps, and uniform mixup.
+
+        Beyer et al., 2022 (https://arxiv.org/abs/2106.05237): every batch is mixed, by a weight
+        that is uniform in [0, 1] (alpha 1), and the student is shown many more such mixtures than
+        there are images. Their shortest runs on small sets (1,000 epochs of Pets, 10,000 of
+        Flowers) take 13 and 40 times the rule's 500 steps of 512 images, and longer ones were
+        better still. Optimizer and decays remain the rule's; theirs are Adam and a cosine.
+        """
+        return self.with_steps(PATIENCE * self.steps).replace(mixup_alpha=1.0)
 
     def scaled_to_batch(self, batch: int, convention: str) -> "HyperRule":
         """Returns the rule for another batch size, with as many steps and another learning rate.

@@ -5,9 +5,11 @@ import datetime
 import functools
 import os
 
+import keras
 import tensorflow as tf
 
 from .data import LabeledImages, centre_crop_batches, upstream_batches
+from .distillation import open_teacher
 from .recipes import UpstreamRecipe
 from .recipes import recipe as recipe_named
 from .runs import LOSSES, Devices, TrainedModel, check_classes, check_every, conduct
@@ -23,6 +25,8 @@ def pretrain(
     workdir: str | os.PathLike,
     recipe: str | UpstreamRecipe = "BiT-S",
     init: str | os.PathLike = "random",
+    teacher: keras.Model | str | os.PathLike | None = None,
+    temperature: float = 1.0,
     precision: str = "float32",
     strategy: str | tf.distribute.Strategy = "auto",
     seed: int = 0,
@@ -40,8 +44,10 @@ def pretrain(
         train: The images to train on.
         test: Images to test on, by their centre crop, with the classes of `train`.
         workdir: The run's folder, as `fine_tune` leaves it.
-        recipe: "BiT-S", "BiT-M", "BiT-L" (the paper's protocols), or a recipe.
+        recipe: "BiT-S", "BiT-M", "BiT-L" (the paper's protocols; with a teacher their
+            `distillation()`), or a recipe, which is taken as it is.
         init: "random", or what `load` takes, to pre-train further from its body's weights.
+        teacher, temperature: As in `fine_tune`.
         precision: As in `fine_tune`.
         strategy: As in `fine_tune`.
         seed: Of random weights, and of every batch.
@@ -57,12 +63,18 @@ def pretrain(
     """
     check_classes(train, test)
     check_every(evaluate_every)
-    protocol = checked_recipe(recipe, train)
+    protocol = checked_recipe(recipe, train, distilled=teacher is not None)
     devices = Devices(strategy, precision, protocol.batch, batch_split)
 
     def batches(step, part):
         return upstream_batches(
-            train, batch=protocol.batch, crop=protocol.crop, seed=seed, start_step=step, part=part
+            train,
+            batch=protocol.batch,
+            crop=protocol.crop,
+            seed=seed,
+            start_step=step,
+            mixup_alpha=protocol.mixup_alpha,
+            part=part,
         )
 
     return conduct(
@@ -71,6 +83,8 @@ def pretrain(
         trained_part=lambda built: (built, batches),
         crop=protocol.crop,
         loss=protocol.loss,
+        teacher=teacher,
+        temperature=temperature,
         schedule=protocol.schedule(len(train)),
         steps=protocol.steps(len(train)),
         weight_decay=protocol.weight_decay,
@@ -101,6 +115,7 @@ class Plan:
         parameters: Numbers that are trained.
         flops: Floating-point operations of one image's forward pass, two a multiply-add; training
             takes about three times as many.
+        teacher_flops: Those of a teacher's forward pass, which training takes too.
         steps, epochs, batch: The recipe's, for the given images.
         pieces: The split of a replica's batch.
         memory: Bytes a replica needs, by an estimate.
@@ -110,6 +125,7 @@ class Plan:
 
     parameters: int
     flops: int
+    teacher_flops: int
     steps: int
     epochs: int
     batch: int
@@ -124,7 +140,7 @@ class Plan:
         lines = {
             "Parameters": f"{self.parameters:,}",
             "FLOPs an image": f"{self.flops / 1e9:.2f} G forward, some "
-            f"{3 * self.flops / 1e9:.1f} G in training",
+            f"{(3 * self.flops + self.teacher_flops) / 1e9:.1f} G in training",
             "Steps": f"{self.steps:,} of {self.batch:,} images: {self.epochs} epochs",
             "Replicas": f"{self.replicas} of {a_replica:,} images, "
             f"{a_replica // self.pieces:,} at a time",
@@ -145,6 +161,8 @@ def plan(
     *,
     recipe: str | UpstreamRecipe = "BiT-S",
     init: str | os.PathLike = "random",
+    teacher: keras.Model | str | os.PathLike | None = None,
+    temperature: float = 1.0,
     precision: str = "float32",
     strategy: str | tf.distribute.Strategy = "auto",
     batch_split: int | str = "auto",
@@ -153,23 +171,28 @@ def plan(
     """Finds what a pre-training would take, without training or writing anything.
 
     Args:
-        model, train, recipe, init, precision, strategy, batch_split: As in `pretrain`.
+        model, train, recipe, init, teacher, temperature, precision, strategy, batch_split: As in
+            `pretrain`.
         images_per_second: Of training, over all replicas, to tell the time from.
 
     Raises:
         ValueError: As `pretrain` would.
     """
     check_classes(train, None)
-    protocol = checked_recipe(recipe, train)
+    protocol = checked_recipe(recipe, train, distilled=teacher is not None)
     devices = Devices(strategy, precision, protocol.batch, batch_split)
     with devices.scope():
         network = built(model, init, train.num_classes, protocol)
+        taught_by = open_teacher(teacher, temperature, images=train, crop=protocol.crop)
     shape = (protocol.crop, protocol.crop, 3)
-    pieces, memory = devices.split(network, LOSSES[protocol.loss], shape, train.num_classes)
+    objective = taught_by.loss(protocol.loss) if taught_by else LOSSES[protocol.loss]
+    targets = taught_by and taught_by.targets
+    pieces, memory = devices.split(network, objective, shape, train.num_classes, targets)
     steps = protocol.steps(len(train))
     return Plan(
         parameters=sum(v.shape.num_elements() for v in network.trainable_variables),
         flops=forward_flops(network, shape),
+        teacher_flops=forward_flops(taught_by.model, shape) if taught_by else 0,
         steps=steps,
         epochs=protocol.epochs,
         batch=protocol.batch,
@@ -181,8 +204,11 @@ def plan(
     )
 
 
-def checked_recipe(recipe, train):
-    protocol = recipe_named(recipe) if isinstance(recipe, str) else recipe
+def checked_recipe(recipe, train, distilled):
+    protocol = recipe
+    if isinstance(recipe, str):
+        protocol = recipe_named(recipe)
+        protocol = protocol.distillation() if distilled else protocol
     steps = protocol.steps(len(train))
     if steps <= protocol.warmup_steps:
         raise ValueError(

@@ -94,6 +94,13 @@ def default_groups(width: float) -> int:
     return min(32, round(64 * width) // 2)
 
 
+def copied(model: keras.Model) -> keras.Model:
+    """A copy of a model, with weights of its own, under the strategy that is in scope."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
 def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     """Puts a new zero-initialised head on a model's body; 0 classes leave the pooled features.
 

@@ -10,7 +10,6 @@ import os
 import pathlib
 import sys
 import time
-import zlib
 from collections.abc import Callable
 
 import keras
@@ -18,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from .data import LabeledImages
-from .evaluation import headline, predict, score
+from .distillation import open_teacher
+from .evaluation import Evaluation, document, headline, predict, score
 from .exporting import export as write_export
-from .reporting import write_report
 from .training import (
     RunFolder,
     fitting_split,
@@ -109,7 +108,7 @@ class Devices:
         finally:
             keras.config.set_dtype_policy(before)
 
-    def split(self, model, loss, image_shape, num_classes) -> tuple[int, int]:
+    def split(self, model, loss, image_shape, num_classes, targets=None) -> tuple[int, int]:
         """Returns (pieces, bytes that a replica needs with them, by an estimate)."""
         return fitting_split(
             model,
@@ -118,6 +117,7 @@ class Devices:
             num_classes=num_classes,
             batch=self.batch,
             strategy=self.strategy,
+            targets=targets,
             pieces=None if self.batch_split == "auto" else self.batch_split,
         )
 
@@ -129,6 +129,8 @@ def conduct(
     trained_part: Callable[[keras.Model], tuple[keras.Model, Callable]],
     crop: int,
     loss: str,
+    teacher: keras.Model | str | os.PathLike | None,
+    temperature: float,
     schedule: keras.optimizers.schedules.LearningRateSchedule,
     steps: int,
     weight_decay: float = 0.0,
@@ -152,6 +154,7 @@ def conduct(
             batches).
         crop: Side of the images, in pixels.
         loss: A name in `LOSSES`.
+        teacher, temperature: As in `fine_tune`.
         schedule, steps, weight_decay: The optimizer's.
         train_images, test_images: For their classes, their description and the report.
         test_batches: From labelled images and a keyword `batch`, one pass over them.
@@ -163,13 +166,16 @@ def conduct(
     with devices.scope():
         model = build()
         trained, batches = trained_part(model)
+        taught_by = open_teacher(teacher, temperature, images=train_images, crop=crop)
         optimizer = keras.optimizers.SGD(schedule, momentum=0.9)
         if devices.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    objective = taught_by.loss(loss) if taught_by else LOSSES[loss]
+    targets = taught_by and taught_by.targets
     shape = tuple(crop if side is None else side for side in trained.input_shape[1:])
     pieces = devices.batch_split
     if pieces == "auto":
-        pieces, need = devices.split(trained, LOSSES[loss], shape, train_images.num_classes)
+        pieces, need = devices.split(trained, objective, shape, train_images.num_classes, targets)
         share = devices.batch // devices.replicas // pieces
         if is_chief(devices.strategy):
             print(
@@ -180,9 +186,10 @@ def conduct(
     config = {
         **settings,
         "loss": loss,
+        **({"teacher": taught_by.settings()} if taught_by else {}),
         "precision": devices.precision,
-        "train": description(train_images),
-        "test": test_images and description(test_images),
+        "train": train_images.description(),
+        "test": test_images and test_images.description(),
         "batch_split": pieces,
         "evaluate_every": evaluate_every,
         "seed": seed,
@@ -206,7 +213,8 @@ def conduct(
             trained,
             batches,
             batch=devices.batch,
-            loss=LOSSES[loss],
+            loss=objective,
+            targets=targets,
             optimizer=optimizer,
             steps=steps,
             run=run,
@@ -227,7 +235,8 @@ def conduct(
             model = final
         if test_images and logits is None:
             logits = answers(model)
-        scores = score(logits, test_images.labels) if test_images else {}
+        tested = Evaluation(test_images, logits) if test_images else None
+        scores = tested.metrics if tested else {}
         metrics = {**scores, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
         if run.chief:
             if test_images and evaluate_every:
@@ -236,7 +245,8 @@ def conduct(
                 run.log(steps, **prefixed(scores))
             if export:
                 hand_over(run, model, train_images, crop)
-            report(run, train_images, test_images, logits, metrics, config, command)
+            title = f"{config['model']} on {train_images.name}"
+            document(run, tested, title=title, settings=config, metrics=metrics, command=command)
             metrics["seconds"] = round(time.perf_counter() - start, 1)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
@@ -255,21 +265,6 @@ def hand_over(run, model, train_images, size):
             multi_label=train_images.multi_label,
             size=size,
         )
-
-
-def report(run, train_images, test_images, logits, metrics, config, command):
-    pictured = test_images and not test_images.multi_label
-    write_report(
-        run.path / "report.html",
-        title=f"{config['model']} on {train_images.name}",
-        settings={"command": command, **config} if command else config,
-        history=run.history(),
-        metrics=metrics,
-        labels=test_images.labels if pictured else None,
-        probabilities=tf.nn.softmax(logits).numpy() if pictured else None,
-        class_names=train_images.class_names,
-        read_image=pictured and (lambda i: test_images.read(tf.constant(i, tf.int64)).numpy()),
-    )
 
 
 def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:
@@ -318,18 +313,6 @@ def square_of(images):
     side = math.isqrt(len(images))
     rows = images[: side * side].reshape(side, side, *images.shape[1:])
     return np.concatenate(np.concatenate(rows, axis=1), axis=1)
-
-
-def description(images):
-    """What tells one set of images from another in a run's settings."""
-    labels = images.labels
-    parts = (labels.indptr, labels.indices) if images.multi_label else (labels,)
-    return {
-        "name": images.name,
-        "num_images": len(images),
-        "image_size": images.image_size,
-        "fingerprint": zlib.crc32(b"".join(part.tobytes() for part in parts), images.fingerprint),
-    }
 
 
 def prefixed(scores):

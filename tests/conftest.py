@@ -15,7 +15,10 @@ import bit_keras
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that those who run in parallel end together."""
-    longest = ("strategies", "fine_tuning", "pretraining", "export_programs", "consumers")
+    longest = (
+        *("strategies", "fine_tuning", "pretraining", "export_programs", "consumers", "studies"),
+        *("vtab_suite", "few_shot", "distillation", "evaluation"),
+    )
     items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in longest)
 
 

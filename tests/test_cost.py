@@ -45,6 +45,17 @@ def test_a_cpu_may_take_a_part_of_the_machines_memory(one_gigabyte):
     assert cost.usable_memory(tf.distribute.get_strategy()) == pytest.approx(0.4 * 2**30)
 
 
+def test_targets_add_their_weights_and_what_they_compute(tiny):
+    """8 MB of weights, and 4 MB read and their exponential, or that and its square."""
+    weights = tf.Variable(tf.zeros([2, 1000, 1000]))
+
+    def targets(images, labels):
+        return labels + tf.reduce_sum(tf.square(tf.exp(weights[0] + 1)))
+
+    added = split(tiny, pieces=512, targets=targets)[1] - split(tiny, pieces=512)[1]
+    assert added == pytest.approx(8e6 + 12e6, rel=0.01)
+
+
 def test_the_memory_of_a_known_graph():
     """8 MB at a time: x and its square, or the square and the square's exponential."""
 

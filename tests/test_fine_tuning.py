@@ -119,9 +119,7 @@ def test_scores_do_not_depend_on_the_batch(few, tiny):
     _, test = few
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, 10))
     some = test.subset(range(101))
-    scores = [
-        bit_keras.evaluate(model, some, size=32, batch=batch).metrics for batch in (1, 7, 64)
-    ]
+    scores = [bit_keras.evaluate(model, some, size=32, batch=batch).metrics for batch in (1, 7, 64)]
     for score in scores:
         assert score["accuracy"] == scores[0]["accuracy"]
         assert score["top5_accuracy"] == scores[0]["top5_accuracy"]

@@ -77,6 +77,13 @@ def test_another_number_of_steps_stretches_the_schedule():
     assert (rule.steps, rule.warmup_steps, rule.decay_steps) == (50, 10, (20, 30, 40))
 
 
+def test_a_teacher_is_patient_and_mixes_uniformly():
+    rule = HyperRule.release(10, (64, 64)).distillation()
+    assert (rule.steps, rule.warmup_steps, rule.decay_steps) == (5000, 1000, (2000, 3000, 4000))
+    assert rule.mixup_alpha == 1.0
+    assert rule.replace(mixup_alpha=0.0).with_steps(500) == HyperRule.release(10, (64, 64))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

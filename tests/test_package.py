@@ -17,11 +17,13 @@ OPTIONAL = {
 # verbs may call verbs (ARCHITECTURE.md).
 FLOORS = {
     **dict.fromkeys(("layers", "hyperrule", "recipes", "checkpoints", "data", "training"), 0),
+    "probe": 0,
     "resnet_v2": 1,
     "zoo": 2,
+    "wordnet": 2,
     "cli": 4,
     **dict.fromkeys(("evaluation", "exporting", "predicting", "reporting", "runs"), 3),
-    **dict.fromkeys(("fine_tuning", "pretraining"), 3),
+    **dict.fromkeys(("fine_tuning", "pretraining", "distillation", "few_shot", "vtab_suite"), 3),
 }
 
 

@@ -93,6 +93,13 @@ def test_another_batch_keeps_the_rate_an_image_as_a_function_of_images_seen(batc
         )
 
 
+def test_a_teacher_is_patient_and_mixes_uniformly():
+    r = recipe("BiT-S").distillation()
+    assert (r.epochs, r.decay_epochs, r.warmup_steps) == (900, (300, 600, 800), 50_000)
+    assert r.mixup_alpha == 1.0
+    assert r.replace(mixup_alpha=0.0).with_epochs(90) == recipe("BiT-S")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -101,6 +108,7 @@ def test_another_batch_keeps_the_rate_an_image_as_a_function_of_images_seen(batc
         ({"warmup_steps": -1}, "warmup_steps must be 0 or more"),
         ({"weight_decay": -1e-4}, "weight_decay must be 0 or more"),
         ({"crop": 31}, "crop must be 32 or more"),
+        ({"mixup_alpha": -1}, "mixup_alpha must be 0 or more"),
         ({"test_resize": 223}, "test_resize must be 224 or more, got 223"),
         ({"base_lr": 0.0}, "base_lr must be above 0"),
         ({"epochs": 80}, r"decay_epochs must rise between 0 and the 80 epochs, got \(30, 60, 80\)"),

@@ -99,6 +99,24 @@ def test_batches_have_the_promised_shapes_range_and_epochs():
         np.testing.assert_array_equal(np.sort(epoch), np.arange(9))
 
 
+@pytest.mark.parametrize("workers", [2, 3])
+def test_mixup_mixes_a_batch_with_itself_reversed(workers):
+    images = noise(7)
+    plain, mixed = take(images, 3), take(images, 3, mixup_alpha=1.0)
+    weights = []
+    for (x, y), (mixed_x, mixed_y) in zip(plain, mixed, strict=True):
+        difference = x - x[::-1]
+        weights.append(np.sum((mixed_x - x[::-1]) * difference) / np.sum(difference**2))
+        for a, b in ((mixed_x, x), (mixed_y, y)):
+            expected = weights[-1] * b + (1 - weights[-1]) * b[::-1]
+            np.testing.assert_allclose(a, expected, atol=1e-4)
+    assert 0 < min(weights) < max(weights) < 1
+    parts = [take(images, 3, mixup_alpha=1.0, part=(k, workers)) for k in range(workers)]
+    for (x, y), *slices in zip(mixed, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([a for a, _ in slices]), x)
+        np.testing.assert_array_equal(np.concatenate([b for _, b in slices]), y)
+
+
 def test_windows_lie_in_the_image_with_the_promised_areas_and_shapes():
     _, images = one_image(160, 200, ["crop"])
     left, width, top, height = windows(take(images, 8, batch=100))
@@ -179,7 +197,8 @@ def test_centre_crops_hold_every_image_once_in_order():
     [
         ({"crop": 31}, "sizes below 32 pixels .* crop=31"),
         ({"batch": 0}, "batch must be 1 or more, got 0"),
-        ({"start_step": -1}, "start_step must be 0 or more, got -1"),
+        ({"start_step": -1}, "must be 0 or more, got start_step=-1"),
+        ({"mixup_alpha": -1}, "must be 0 or more, got .*mixup_alpha=-1"),
         ({"part": (0, 5)}, "5 workers must divide the batch, got 6 images"),
     ],
 )

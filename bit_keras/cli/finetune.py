@@ -15,6 +15,7 @@ from absl import flags
 from .. import data, training, zoo
 from ..evaluation import sentence
 from ..fine_tuning import default_rule, fine_tune
+from ..predicting.predictions import model_of_run
 from ..runs import PRECISIONS
 from . import application
 
@@ -58,6 +59,16 @@ INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weight
 TRAIN = flags.DEFINE_string(
     "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
 )
+TEACHER = flags.DEFINE_string(
+    "teacher",
+    None,
+    "Learn this model's answers in place of labels: a run's folder, or what else bit_keras.load "
+    "takes, with the classes of --dataset. By default by ten times the rule's steps and uniform "
+    "mixup.",
+)
+TEMPERATURE = flags.DEFINE_float(
+    "temperature", 1.0, "What the logits of teacher and student are divided by, for the loss."
+)
 PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the arithmetic.")
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
@@ -79,6 +90,8 @@ def main():
     if BIT_PRETRAINED_DIR.value:
         model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
     zoo.check_source(model)  # before a data set is read for nothing
+    if TEACHER.value:
+        zoo.check_source(model_of_run(TEACHER.value))
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
@@ -87,7 +100,7 @@ def main():
         examples_per_class=shots,
         examples_per_class_seed=EXAMPLES_PER_CLASS_SEED.value,
     )
-    rule = default_rule(model, train)
+    rule = default_rule(model, train, distilled=bool(TEACHER.value))
     if STEPS.value:
         rule = rule.with_steps(STEPS.value)
     given = {"batch": BATCH, "base_lr": BASE_LR, "resize": RESIZE, "crop": CROP}
@@ -102,7 +115,8 @@ def main():
         f"HyperRule: {rule.steps:,} steps of {rule.batch} images, learning rate {rule.base_lr:g}, "
         f"resized to {rule.resize}, cropped to {rule.crop}, "
         f"{f'mixup {rule.mixup_alpha:g}' if rule.mixup_alpha else 'no mixup'}.\n"
-        f"Run: {workdir}",
+        + (f"Teacher: {TEACHER.value}.\n" if TEACHER.value else "")
+        + f"Run: {workdir}",
         flush=True,
     )
     result = fine_tune(
@@ -114,6 +128,8 @@ def main():
         augmentations=AUGMENTATIONS.value and set(AUGMENTATIONS.value) - {"none"},
         init=INIT.value,
         trainable=TRAIN.value,
+        teacher=TEACHER.value,
+        temperature=TEMPERATURE.value,
         precision=PRECISION.value,
         strategy=strategy,
         seed=SEED.value,

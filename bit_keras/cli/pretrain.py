@@ -10,6 +10,7 @@ from absl import flags
 
 from .. import data, training, zoo
 from ..evaluation import sentence
+from ..predicting.predictions import model_of_run
 from ..pretraining import plan, pretrain
 from ..recipes import RECIPES, recipe
 from ..runs import PRECISIONS
@@ -33,6 +34,16 @@ BATCH_SPLIT = flags.DEFINE_string(
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
 WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", None, "By default the recipe's.", lower_bound=0)
 CROP = flags.DEFINE_integer("crop", None, "Side of the images; by default the recipe's 224.")
+TEACHER = flags.DEFINE_string(
+    "teacher",
+    None,
+    "Learn this model's answers in place of labels: a run's folder, or what else bit_keras.load "
+    "takes, with the classes of --dataset. By default by ten times the recipe's epochs and uniform "
+    "mixup.",
+)
+TEMPERATURE = flags.DEFINE_float(
+    "temperature", 1.0, "What the logits of teacher and student are divided by, for the loss."
+)
 PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of the arithmetic.")
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
@@ -58,8 +69,12 @@ def main():
     strategy = training.make_strategy(STRATEGY.value)  # workers connect before all else
     for source in {MODEL.value, INIT.value} - {"random"}:
         zoo.check_source(source)
+    if TEACHER.value:
+        zoo.check_source(model_of_run(TEACHER.value))
     train, test = data.from_name(DATASET.value)
     protocol = recipe(RECIPE.value)
+    if TEACHER.value:
+        protocol = protocol.distillation()
     if EPOCHS.value:
         protocol = protocol.with_epochs(EPOCHS.value)
     if BATCH.value:
@@ -75,6 +90,8 @@ def main():
     common = {
         "recipe": protocol,
         "init": INIT.value,
+        "teacher": TEACHER.value,
+        "temperature": TEMPERATURE.value,
         "precision": PRECISION.value,
         "strategy": strategy,
         "batch_split": application.number_or_word(BATCH_SPLIT.value),
@@ -84,7 +101,8 @@ def main():
         f"{train.num_classes:,} classes, tested on {len(test):,}.\n"
         f"{RECIPE.value}: {protocol.epochs} epochs, {protocol.steps(len(train)):,} steps of "
         f"{protocol.batch:,} images of {protocol.crop} pixels, learning rate "
-        f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up.",
+        f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up."
+        + (f"\nTeacher: {TEACHER.value}." if TEACHER.value else ""),
         flush=True,
     )
     if DRY_RUN.value:

@@ -7,6 +7,7 @@ random about an image comes from stateless ops on (seed, p), all that is random 
 """
 
 import os
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -56,26 +57,13 @@ def training_batches(
     check_sizes(batch, resize=resize, crop=crop)
     if crop > resize:
         raise DataError(f"crop must not exceed resize, got crop={crop} and resize={resize}")
-    if start_step < 0 or mixup_alpha < 0:
-        raise DataError(
-            "start_step and mixup_alpha must be 0 or more, got "
-            f"start_step={start_step} and mixup_alpha={mixup_alpha}"
-        )
-    k, n = part
-    if batch % n:
-        raise DataError(f"{n} workers must divide the batch, got {batch} images")
-    rows = np.arange(batch, dtype=np.int64)[k * batch // n : (k + 1) * batch // n]
-    # The partner of row i is row batch - 1 - i, which another worker's slice may hold.
-    partners = rows[:0] if not mixup_alpha or 2 * k + 1 == n else batch - 1 - rows
     target = images.targets()
     with tf.device("CPU:0"):
-        rows_read = tf.constant(np.concatenate([rows, partners]))
         order_key, augment_key, mixup_key = tf.unstack(
             random_integers(tf.constant([seed, 0], tf.int64), tf.int64)
         )
 
-    def example(count):
-        position = count // len(rows_read) * batch + rows_read[count % len(rows_read)]
+    def example(position):
         index = shuffled(position, len(images), order_key)
         image = resized(images.read(index), resize if random_crop else crop)
         top, left, side = tf.unstack(tf.random.stateless_uniform([3], [augment_key, position]))
@@ -86,10 +74,48 @@ def training_batches(
             image = tf.cond(side < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image / 255, target(index)
 
+    return mixed_batches(
+        example, batch, start_step=start_step, alpha=mixup_alpha, mixup_key=mixup_key, part=part
+    )
+
+
+def mixed_batches(
+    example: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    batch: int,
+    *,
+    start_step: int,
+    alpha: float,
+    mixup_key: tf.Tensor,
+    part: tuple[int, int],
+) -> tf.data.Dataset:
+    """Batches without end of the examples at consecutive positions, mixed as `training_batches`.
+
+    Args:
+      example: scalar int64 position -> (image, label).
+      alpha: `mixup_alpha` of `training_batches`, as the other arguments are; 0 for no mixup.
+      mixup_key: scalar int64 that the weights are drawn from, with the step.
+    """
+    if start_step < 0 or alpha < 0:
+        raise DataError(
+            "start_step and mixup_alpha must be 0 or more, got "
+            f"start_step={start_step} and mixup_alpha={alpha}"
+        )
+    k, n = part
+    if batch % n:
+        raise DataError(f"{n} workers must divide the batch, got {batch} images")
+    rows = np.arange(batch, dtype=np.int64)[k * batch // n : (k + 1) * batch // n]
+    # The partner of row i is row batch - 1 - i, which another worker's slice may hold.
+    partners = rows[:0] if not alpha or 2 * k + 1 == n else batch - 1 - rows
+    with tf.device("CPU:0"):
+        rows_read = tf.constant(np.concatenate([rows, partners]))
+
+    def example_of(count):
+        return example(count // len(rows_read) * batch + rows_read[count % len(rows_read)])
+
     def mixed(step, batch_of_examples):
         # In float32 both can underflow for a small alpha, and the weight would be 0 / 0.
         gammas = tf.random.stateless_gamma(
-            [2], [mixup_key, step], alpha=tf.constant(mixup_alpha, tf.float64), dtype=tf.float64
+            [2], [mixup_key, step], alpha=tf.constant(alpha, tf.float64), dtype=tf.float64
         )
         weight = tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
         return tuple(
@@ -99,10 +125,10 @@ def training_batches(
 
     dataset = (
         tf.data.Dataset.counter(start_step * len(rows_read), dtype=tf.int64)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(example_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(len(rows_read), drop_remainder=True)
     )
-    if mixup_alpha:
+    if alpha:
         steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
         dataset = tf.data.Dataset.zip(steps, dataset).map(mixed)
     return fed_ahead(dataset)

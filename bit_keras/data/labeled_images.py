@@ -200,7 +200,7 @@ class LabeledImages:
         Raises:
           DataError: a class has fewer images than asked, or images have several labels.
         """
-        return self.subset(self._few_shot_indices(examples_per_class, seed))
+        return self.subset(self.few_shot_indices(examples_per_class, seed))
 
     def split_few_shot(
         self, examples_per_class: int, seed: int = 0
@@ -210,7 +210,7 @@ class LabeledImages:
         Raises:
           DataError: as `few_shot`, or no image is left over.
         """
-        sample = self._few_shot_indices(examples_per_class, seed)
+        sample = self.few_shot_indices(examples_per_class, seed)
         others = np.setdiff1d(np.arange(len(self)), sample)
         if not others.size:
             raise DataError(
@@ -222,7 +222,8 @@ class LabeledImages:
             self.subset(others, f"{self.name}/test"),
         )
 
-    def _few_shot_indices(self, examples_per_class, seed):
+    def few_shot_indices(self, examples_per_class: int, seed: int = 0) -> np.ndarray:
+        """Where the images that `few_shot` picks are in this set, int64; errors as there."""
         if self.multi_label:
             raise DataError(
                 f"{examples_per_class} examples a class cannot be chosen from {self.name}, whose "

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from .batches import check_sizes, fed_ahead, random_integers, resized, shuffled
+from .batches import check_sizes, fed_ahead, mixed_batches, random_integers, resized, shuffled
 from .labeled_images import DataError, LabeledImages
 
 AREA = (0.08, 1.0)  # of a random-resized crop, as a part of the image's
@@ -16,6 +16,7 @@ def upstream_batches(
     crop: int,
     seed: int,
     start_step: int = 0,
+    mixup_alpha: float = 0.0,
     part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches without end, from `start_step` on, of random-resized crops (Szegedy et al. 2015).
@@ -31,30 +32,26 @@ def upstream_batches(
       crop: side of the square, in pixels.
       seed: any integer; batches of the same seed and step are the same, bit for bit.
       start_step: the step of the first batch.
+      mixup_alpha: as in `training_batches`; the paper's protocols have none.
       part: (k, n) gives the k-th of n equal slices of every batch only, for the k-th of n workers.
 
     Returns:
       Elements (float32 [batch / n, crop, crop, 3] in [0, 1], float32 [batch / n, num_classes],
-      one-hot or multi-hot).
+      each row one-hot, multi-hot or a mixture of two).
 
     Raises:
-      DataError: `crop` below 32, `batch` below 1 or not divided by n, a negative `start_step`.
+      DataError: `crop` below 32, `batch` below 1 or not divided by n, a negative `start_step` or
+        `mixup_alpha`.
     """
     check_sizes(batch, crop=crop)
-    if start_step < 0:
-        raise DataError(f"start_step must be 0 or more, got {start_step}")
-    k, n = part
-    if batch % n:
-        raise DataError(f"{n} workers must divide the batch, got {batch} images")
-    rows = batch // n
     target = images.targets()
     with tf.device("CPU:0"):
         order_key, crop_key, flip_key = tf.unstack(
             random_integers(tf.constant([seed, 0], tf.int64), tf.int64)
         )
+        mixup_key = random_integers(tf.constant([seed, 1], tf.int64), tf.int64)[0]
 
-    def example(count):
-        position = count // rows * batch + k * rows + count % rows
+    def example(position):
         index = shuffled(position, len(images), order_key)
         image = images.read(index)
         if "crop" in images.augmentations:
@@ -65,10 +62,8 @@ def upstream_batches(
             image = tf.cond(side < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
         return image / 255, target(index)
 
-    return fed_ahead(
-        tf.data.Dataset.counter(start_step * rows, dtype=tf.int64)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(rows, drop_remainder=True)
+    return mixed_batches(
+        example, batch, start_step=start_step, alpha=mixup_alpha, mixup_key=mixup_key, part=part
     )
 
 

@@ -26,6 +26,7 @@ def fitting_split(
     num_classes: int,
     batch: int,
     strategy: tf.distribute.Strategy,
+    targets: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     pieces: int | None = None,
 ) -> tuple[int, int]:
     """Finds the fewest pieces a replica's batch must be cut into to fit into its device's memory.
@@ -33,7 +34,7 @@ def fitting_split(
     It depends on the machine, not on what else runs on it, so a resumed run finds the same.
 
     Args:
-        model, loss, batch, strategy: As in `train`.
+        model, loss, batch, strategy, targets: As in `train`.
         image_shape: Of one image, as the model takes it.
         num_classes: Length of one image's labels.
         pieces: Only estimate the memory with so many.
@@ -50,7 +51,10 @@ def fitting_split(
     last = pieces or share
     pieces = pieces or 1
     while True:
-        need = gradient_memory(model, loss, (share // pieces, *image_shape), num_classes)
+        images_shape = (share // pieces, *image_shape)
+        need = gradient_memory(model, loss, images_shape, num_classes)
+        if targets:
+            need += targets_memory(targets, images_shape, num_classes)
         if fixed + need <= limit or pieces == last:
             return pieces, fixed + need
         # What is left for a piece must hold it; a little more where that estimate was too low.
@@ -69,11 +73,22 @@ def gradient_memory(model, loss, images_shape, num_classes) -> int:
             total = tf.reduce_sum(loss(labels, model(images, training=True)))
         return tape.gradient(total, [variable.value for variable in variables])
 
-    return peak_memory(
-        gradients.get_concrete_function(
-            tf.TensorSpec(images_shape), tf.TensorSpec((images_shape[0], num_classes))
-        ).graph
-    )
+    return peak_memory(graph_of(gradients, images_shape, num_classes))
+
+
+def targets_memory(targets, images_shape, num_classes) -> int:
+    """Returns the bytes that the targets of one piece take, with all weights they are made by.
+
+    They are added to the gradient's, for nothing keeps TensorFlow from computing both at once.
+    """
+    graph = graph_of(tf.function(targets), images_shape, num_classes)
+    weights = sum(4 * variable.shape.num_elements() for variable in graph.variables)
+    return weights + peak_memory(graph)
+
+
+def graph_of(function, images_shape, num_classes):
+    images, labels = tf.TensorSpec(images_shape), tf.TensorSpec((images_shape[0], num_classes))
+    return function.get_concrete_function(images, labels).graph
 
 
 def peak_memory(graph) -> int:

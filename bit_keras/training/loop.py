@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.ops import gradient_registry
 from tqdm import tqdm
 
 from .run_folder import RunFolder
@@ -35,6 +36,23 @@ class Interrupted(RuntimeError):  # noqa: N818 (nothing is wrong)
     """A signal asked for an end: the step was finished and saved, and the run can go on later."""
 
 
+@contextlib.contextmanager
+def forgotten_gradients():
+    """Drops the custom gradients that are made meanwhile; nobody must want them later.
+
+    TensorFlow 2.21 never does. Every optimizer has one, which holds on to the graph of its steps,
+    and that to all weights and their momenta.
+    """
+    before = set(gradient_registry.list())
+    try:
+        yield
+    finally:
+        for name in set(gradient_registry.list()) - before:
+            if name.startswith("CustomGradient-"):
+                del gradient_registry._registry[name]
+
+
+@forgotten_gradients()
 def train(
     model: keras.Model,
     batches: Callable[[int, tuple[int, int]], tf.data.Dataset],
@@ -46,6 +64,7 @@ def train(
     run: RunFolder,
     strategy: tf.distribute.Strategy | None = None,
     micro_batches: int = 1,
+    targets: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
     weight_decay: float = 0.0,
     log_every: int = 50,
     checkpoint_every: int = 500,
@@ -69,6 +88,8 @@ def train(
         strategy: The one in whose scope model and optimizer were made; none by default.
         micro_batches: Pieces a replica's batch is cut into, to save memory; gradients are those of
             the whole.
+        targets: `targets(images, labels)` returns what the loss takes in the place of labels, from
+            the very images that the model is given, piece by piece; no gradient goes through it.
         weight_decay: L2 penalty's factor, added to the gradient of variables named `kernel`.
         log_every: Steps between two lines in the run's logs.
         checkpoint_every: Steps between two checkpoints; the last step always has one.
@@ -92,6 +113,8 @@ def train(
     kernels = [variable.path.endswith("kernel") for variable in variables]
 
     def gradients(images, labels):
+        if targets:
+            labels = targets(images, labels)
         with tf.GradientTape() as tape:
             total = tf.reduce_sum(loss(labels, model(images, training=True))) / batch
             scaled = optimizer.scale_loss(total)  # under float16; the optimizer undoes it
@@ -184,7 +207,7 @@ def train(
                 progress.note(done, scalars)
             if saving:
                 run.save(model, optimizer, done)
-            if stopping and done < steps:
+            if stopping:
                 raise Interrupted(f"stopped by a signal at step {done} of {steps}, which is saved")
 
 

@@ -1,0 +1,403 @@
+"""Students and teachers: what is learned, of which pixels, and from whom."""
+
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+from conftest import named_weights
+from test_cli import finetune
+
+import bit_keras
+from bit_keras import HyperRule, data
+from bit_keras.distillation import Teacher, open_teacher
+from bit_keras.fine_tuning import default_rule
+from bit_keras.pretraining import plan
+from bit_keras.recipes import recipe
+from bit_keras.training import RunFolder, train
+
+TINY = ((1, 1, 1, 1), 0.25)
+RULE = HyperRule(4, 8, 0.1, 0, (), 36, 32, 1.0)
+CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture(scope="module")
+def noise():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (24, 40, 40, 3), dtype=np.uint8)
+    labels = np.arange(24) % 3
+    return data.from_arrays(pixels, labels, test=(pixels, labels), class_names=CLASSES)[0]
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return named_weights(bit_keras.ResNetV2(*TINY, 3, name="expert"))
+
+
+@pytest.fixture(scope="module")
+def file(teacher, tmp_path_factory):
+    """The teacher's, whose architecture students have too."""
+    path = tmp_path_factory.mktemp("files") / "expert.npz"
+    bit_keras.export(teacher, path, "npz")
+    return path
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_the_loss_is_the_divergence_of_the_teacher_from_the_student(kind, temperature):
+    rng = np.random.default_rng(0)
+    p, q = rng.normal(0, 5, (2, 6, 7))
+    loss = Teacher("any", None, temperature).loss(kind)
+    found = loss(tf.constant(p, tf.float32), tf.constant(q, tf.float32))
+    if kind == "softmax":
+        p, q = (scipy.special.softmax(x / temperature, axis=1) for x in (p, q))
+        expected = scipy.special.rel_entr(p, q).sum(axis=1)
+    else:
+        p, q = (scipy.special.expit(x / temperature) for x in (p, q))
+        expected = (scipy.special.rel_entr(p, q) + scipy.special.rel_entr(1 - p, 1 - q)).sum(axis=1)
+    np.testing.assert_allclose(found, temperature**2 * expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_logits_that_are_far_out_have_finite_gradients(kind):
+    teacher = tf.constant([[300.0, -300.0, 0.0]])
+    student = tf.Variable([[-300.0, 300.0, 0.0]])
+    with tf.GradientTape() as tape:
+        loss = Teacher("any", None, 1.0).loss(kind)(teacher, student)
+    np.testing.assert_allclose(loss, [600.0], rtol=1e-5)
+    assert np.isfinite(tape.gradient(loss, student)).all()
+
+
+def taught(path, student, teacher, images, steps=2, lr=0.5, **settings):
+    """Trains a student on mixed crops; returns the losses."""
+
+    def batches(step, part):
+        return data.training_batches(
+            images,
+            batch=8,
+            resize=36,
+            crop=32,
+            seed=1,
+            mixup_alpha=1.0,
+            start_step=step,
+            part=part,
+        )
+
+    guide = Teacher("expert", teacher, 2.0)
+    with RunFolder(path, {}) as folder:
+        train(
+            *(student, batches),
+            batch=8,
+            loss=guide.loss("softmax"),
+            targets=guide.targets,
+            optimizer=keras.optimizers.SGD(lr, momentum=0.9),
+            steps=steps,
+            run=folder,
+            log_every=1,
+            **{"checkpoint_every": 3, **settings},
+        )
+        return [line["loss"] for line in folder.history()]
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(noise, teacher, tmp_path):
+    student = keras.models.clone_model(teacher)
+    student.set_weights(teacher.get_weights())
+    before = teacher.get_weights()
+    assert max(taught(tmp_path / "same", student, teacher, noise, steps=3)) < 1e-5
+    for a, b in zip(before, student.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+    student.get_layer("head").conv.kernel.assign_add(before[-2])  # so there is
+    assert min(taught(tmp_path / "other", student, teacher, noise, lr=0.01)) > 1e-3
+    assert not np.allclose(before[0], student.get_weights()[0], atol=1e-4)
+    for a, b in zip(before, teacher.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def small_student():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.AveragePooling2D(8),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def test_pieces_have_the_gradient_of_the_whole(noise, teacher, tmp_path):
+    weights = []
+    for pieces in (1, 2):
+        student = small_student()
+        taught(tmp_path / str(pieces), student, teacher, noise, micro_batches=pieces)
+        weights.append(student.get_weights())
+    assert np.abs(weights[0][1]).max() > 1e-3  # the bias, which was zero
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_an_interrupted_student_goes_on(noise, teacher, tmp_path):
+    undisturbed, cut, resumed = small_student(), small_student(), small_student()
+    taught(tmp_path / "whole", undisturbed, teacher, noise, steps=6)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        taught(
+            *(tmp_path / "run", cut, teacher, noise),
+            steps=6,
+            evaluate=interrupt,
+            evaluate_every=4,
+        )
+    taught(tmp_path / "run", resumed, teacher, noise, steps=6)
+    for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@keras.saving.register_keras_serializable("test_distillation")
+class Witness(keras.layers.Layer):
+    """Passes images on, and keeps them under its name."""
+
+    seen = {}  # noqa: RUF012 (of all witnesses)
+
+    def call(self, images):
+        def keep(images):
+            Witness.seen.setdefault(self.name, []).append(images.numpy())
+
+        tf.py_function(keep, [images], [])
+        return images
+
+
+def witness(name, num_classes):
+    """A linear model, 0 classes for none, that keeps the images it is shown."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D(name="pooled")(Witness(name=name)(images))
+    return bit_keras.resnet_v2.with_head(keras.Model(images, x, name=name), num_classes)
+
+
+def test_teacher_and_student_are_shown_the_same_mixed_crops(noise, tmp_path):
+    bit_keras.fine_tune(
+        *(witness("student", 0), noise),
+        workdir=tmp_path / "run",
+        rule=RULE.with_steps(2),
+        teacher=witness("teacher", 3),
+        batch_split=2,
+        export=False,
+        seed=3,
+    )
+    settings = {"batch": 8, "seed": 3, "mixup_alpha": 1.0, "crop": 32}
+    expected = data.training_batches(noise, resize=36, **settings)
+    seen = {name: np.concatenate(Witness.seen.pop(name)) for name in ("student", "teacher")}
+    np.testing.assert_array_equal(seen["student"], seen["teacher"])
+    np.testing.assert_array_equal(seen["student"], first_images(expected, 2))
+
+
+def first_images(batches, steps):
+    return np.concatenate([x for x, _ in itertools.islice(batches, steps)])
+
+
+def test_pretraining_mixes_for_both_and_learns_the_teacher(file, noise, tmp_path):
+    short = recipe("BiT-M").replace(epochs=1, decay_epochs=(), batch=8, crop=32, test_resize=36)
+    short = short.replace(warmup_steps=0, base_lr=1e-3, mixup_alpha=1.0)
+    bit_keras.pretrain(
+        *(file, noise),
+        workdir=tmp_path / "run",
+        recipe=short,
+        teacher=witness("upstream", 3),
+        temperature=3,
+        export=False,
+    )
+    seen = np.concatenate(Witness.seen.pop("upstream"))
+    expected = data.upstream_batches(noise, batch=8, seed=0, crop=32, mixup_alpha=1.0)
+    np.testing.assert_array_equal(seen, first_images(expected, 3))
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["teacher"]["model"] == "upstream"
+    assert config["recipe"]["mixup_alpha"] == 1
+    # The teacher's head is zero: each class at 1/2; the student's bias is -10.
+    q = scipy.special.expit(-10 / 3)
+    lines = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    expected = 9 * 3 * -0.5 * (np.log(2 * q) + np.log(2 * (1 - q)))
+    assert lines[0]["loss"] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_plan_counts_the_teacher(file, noise, teacher):
+    settings = {"recipe": recipe("BiT-S").replace(warmup_steps=0, batch=8, crop=32)}
+    alone = plan(file, noise, **settings)
+    both = plan(file, noise, teacher=teacher, **settings)
+    assert both.memory > alone.memory + 4 * teacher.count_params()
+    assert both.teacher_flops == bit_keras.training.forward_flops(teacher, (32, 32, 3))
+    assert alone.teacher_flops == 0
+    with pytest.raises(ValueError, match="fewer than the 50,000 of the warm-up"):  # stretched too
+        plan(file, noise, recipe="BiT-S", teacher=teacher)
+
+
+def test_the_default_rule_is_patient(noise):
+    plain = default_rule("BiT-XS-R26x0.25", noise)
+    assert default_rule("BiT-XS-R26x0.25", noise, distilled=True) == plain.distillation()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a finished run on digits."""
+    folder = tmp_path_factory.mktemp("runs") / "teacher"
+    rule = RULE.replace(steps=1, base_lr=0.01, mixup_alpha=0.0)
+    model = named_weights(bit_keras.ResNetV2(*TINY, 0, name="trained"))
+    train, _ = data.digits(5)
+    bit_keras.fine_tune(model, train, workdir=folder, rule=rule)
+    return folder
+
+
+def test_a_finished_run_teaches_by_command(file, finished, tmp_path):
+    done = finetune(
+        *(f"--model={file}", f"--teacher={finished}", "--temperature=2", "--steps=2"),
+        *("--batch=8", "--resize=36", "--crop=32", "--logdir=out", "--name=student"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"mixup 1.\nTeacher: {finished}.\nRun: " in done.stdout
+    config = json.loads((tmp_path / "out/student/config.json").read_text())
+    assert config["teacher"]["model"] == str(finished)
+    assert config["teacher"]["temperature"] == 2
+    assert config["loss"] == "softmax"
+    metrics = json.loads((tmp_path / "out/student/metrics.json").read_text())
+    assert metrics["num_test"] == 1697
+
+
+def test_the_classes_beside_a_teacher_must_be_those_of_the_images(finished):
+    digits, _ = data.digits(5)
+    opened = open_teacher(finished, 1.0, images=digits, crop=32)
+    assert opened.model.output_shape == (None, 10)
+    pixels, labels = np.zeros((10, 32, 32, 3), np.uint8), np.arange(10)
+    letters, _ = data.from_arrays(
+        pixels, labels, test=(pixels, labels), class_names=[*"abcdefghij"]
+    )
+    with pytest.raises(ValueError, match=r"got 10 classes that differ of .*; fine-tune it on"):
+        open_teacher(finished, 1.0, images=letters, crop=32)
+    (finished / "labels.txt").rename(finished / "hidden")  # config.json knows them too
+    with pytest.raises(ValueError, match="got 10 classes that differ"):
+        open_teacher(finished, 1.0, images=letters, crop=32)
+    (finished / "hidden").rename(finished / "labels.txt")
+
+
+def test_a_run_goes_on_with_its_own_teacher_only(noise, teacher, tmp_path, monkeypatch):
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    def student_of(teacher, temperature=1.0):
+        model = witness("small", 0)
+        return bit_keras.fine_tune(
+            *(model, noise),
+            workdir=tmp_path / "run",
+            rule=RULE,
+            teacher=teacher,
+            temperature=temperature,
+            export=False,
+        )
+
+    monkeypatch.setattr(bit_keras.runs, "write_report", die)
+    with pytest.raises(KeyboardInterrupt):
+        student_of(teacher)
+    monkeypatch.undo()
+    twin = keras.models.clone_model(teacher)
+    twin.set_weights([weight + 0.01 for weight in teacher.get_weights()])
+    with pytest.raises(ValueError, match=r"differs in teacher.fingerprint \("):
+        student_of(twin)
+    with pytest.raises(ValueError, match=r"differs in teacher.temperature \(1.0 there, 2 here\)"):
+        student_of(teacher, 2)
+    with pytest.raises(ValueError, match=r"teacher.model \('expert' there, 'unset' here\)"):
+        student_of(None)
+    assert student_of(teacher).metrics["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"teacher": "BiT-XS-R26x0.25"}, "BiT-XS-R26x0.25 has no head.*fine-tune it on"),
+        ({"teacher": "BiT-M-R50"}, "no model named 'BiT-M-R50'"),
+        ({"teacher": "expert", "temperature": 0}, "temperature must be above 0, got 0"),
+        ({"temperature": 2.0}, "temperature is for the answers of a teacher"),
+        ({"teacher": "expert", "trainable": "head"}, "a head alone is trained on their features"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_written(noise, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        bit_keras.fine_tune(
+            *(witness("small", 0), noise), workdir=tmp_path / "run", rule=RULE, **settings
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_teachers_of_other_classes_or_sizes_are_refused(noise, tiny):
+    with pytest.raises(ValueError, match=r"the 3 classes of .* got 5 classes of tiny; fine-tune"):
+        open_teacher(tiny, 1.0, images=noise, crop=32)
+    with pytest.raises(ValueError, match=r"images of 48 x 48 pixels, and .* takes only 32 x 32"):
+        open_teacher(small_student(), 1.0, images=noise, crop=48)
+
+
+MIRRORED = """
+import sys
+import numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import bit_keras
+from conftest import named_weights
+
+pixels = np.random.default_rng(0).integers(0, 256, (24, 40, 40, 3), dtype=np.uint8)
+labels = np.arange(24) % 3
+images, _ = bit_keras.data.from_arrays(pixels, labels, test=(pixels, labels))
+teacher = named_weights(bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 3, name="teacher"))
+rule = bit_keras.HyperRule(3, 8, 0.05, 0, (), 36, 32, 1.0)
+weights = []
+for strategy in ("single", "mirrored"):
+    student = named_weights(bit_keras.ResNetV2((1,), 0.25, 0, name="student"))
+    result = bit_keras.fine_tune(
+        student, images, workdir=f"{sys.argv[1]}/{strategy}", rule=rule, teacher=teacher,
+        strategy=strategy, export=False,
+    )
+    weights.append(result.model.get_weights())
+start = named_weights(bit_keras.ResNetV2((1,), 0.25, 3)).get_weights()
+assert max(np.abs(a - b).max() for a, b in zip(start, weights[0])) > 1e-3
+for a, b in zip(*weights):
+    assert np.abs(a - b).max() < 1e-4 * max(np.abs(a).max(), 1e-3)
+"""
+
+
+def test_two_replicas_learn_what_one_does(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", MIRRORED, tmp_path],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    configs = [(tmp_path / name / "config.json").read_text() for name in ("single", "mirrored")]
+    assert configs[0] == configs[1]
+
+
+def test_a_teacher_by_name_has_the_runs_precision(file, noise, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(
+        bit_keras.runs,
+        "open_teacher",
+        lambda *a, **k: opened.append(open_teacher(*a, **k)) or opened[0],
+    )
+    result = bit_keras.fine_tune(
+        *(file, noise),
+        workdir=tmp_path / "run",
+        rule=RULE.with_steps(2),
+        teacher=file,
+        precision="mixed_float16",
+        trainable="from:block4",
+        export=False,
+    )
+    assert result.metrics["steps"] == 2
+    assert opened[0].model.get_layer("block1").compute_dtype == "float16"
