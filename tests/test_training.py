@@ -1,5 +1,7 @@
 import json
+import os
 import resource
+import signal
 
 import keras
 import numpy as np
@@ -8,7 +10,7 @@ import tensorflow as tf
 
 import bit_keras
 from bit_keras import HyperRule
-from bit_keras.training import RunFolder, RunFolderError, TrainingError, train
+from bit_keras.training import Interrupted, RunFolder, RunFolderError, TrainingError, train
 
 
 def small_model():
@@ -144,6 +146,19 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path):
     for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert [line["step"] for line in lines(tmp_path / "run")] == [5, 10, 12]
+
+
+def test_a_signal_in_the_last_step_is_answered_too(tmp_path):
+    """Or a suite of many runs would go on with its next."""
+
+    def signalled(images, labels):
+        os.kill(os.getpid(), signal.SIGTERM)  # while the step is traced, and only then
+        return labels
+
+    with pytest.raises(Interrupted, match="step 1 of 1, which is saved"):
+        run(tmp_path / "run", steps=1, targets=signalled)
+    run(tmp_path / "run", steps=1)
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1]
 
 
 def lines(folder):
