@@ -184,6 +184,8 @@ def train(
                     f"another worker was lost between steps {done} and {until}; start all of them "
                     f"again: they go on from {run.last_checkpoint() or 'the first step'}."
                 ) from error
+            if not several_workers:  # who could only agree on what was asked before
+                stopping = bool(asked.by)
             elapsed = time.perf_counter() - start
             if elapsed < SECONDS_PER_CALL and len(new) == per_call and not several_workers:
                 per_call *= 2
