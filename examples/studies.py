@@ -27,8 +27,9 @@ def conduct(study, jobs, processes):
         jobs: `{name: (function, arguments)}`; `function(workdir, **arguments)` is a module's own
             (another process must find it), goes on where it was interrupted, and ends with a
             `metrics.json` in its workdir, as `fine_tune` does.
-        processes: Jobs at a time. A small model leaves most of a machine idle: on two cores, two
-            processes of one thread each get three times as much done as one of two.
+        processes: Jobs at a time. A small model and a small batch leave most of a machine idle: on
+            two cores, at batches of 32, two processes of one thread each get more done than one of
+            two.
     """
     found = {row["run"]: row for row in study.results()}
     missing = {name: job for name, job in jobs.items() if name not in found}
