@@ -1,9 +1,11 @@
 """What a classifier gets right on labelled images."""
 
+import contextlib
 import csv
 import dataclasses
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -11,13 +13,15 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from .checkpoints import DownloadError
 from .data import LabeledImages, accepted_classes
-from .predicting import all_logits, model_of_run, open_model
+from .hyperrule import HyperRule
+from .predicting import all_logits, open_model
 from .reporting import write_report
 from .resnet_v2 import copied
-from .training import RunFolder, is_chief, make_strategy
+from .training import RunFolder, is_chief, make_strategy, wait_for_all_workers
 from .wordnet import synsets
-from .zoo import load
+from .zoo import PUBLISHED
 
 CALIBRATION_BINS = 15  # of equal width, as Guo et al. 2017 (arXiv:1706.04599) have them
 
@@ -44,7 +48,7 @@ def evaluate(
         images: Read one batch at a time.
         size: Side of the square every image is resized to, in pixels. By default that of the run
             that the model comes from; for published models as they were tested by their authors:
-            upstream models by a centre crop, fine-tuned ones by HyperRule; else 224.
+            upstream models by a centre crop, fine-tuned ones by HyperRule's size; else 224.
         batch: Images at once, over all replicas; does not change the answers.
         strategy: A name that `make_strategy` knows, or what it returned. Formats other than Keras's
             own compute on one device.
@@ -59,8 +63,13 @@ def evaluate(
         ValueError: If the model cannot be opened, its classes cannot be matched with the images',
             an answer is not finite, or `workdir` holds another run.
     """
+    check_testable(images)
+    if size is None:
+        size = published_size(model, images)
     opened = open_model(model, labels=labels, size=size)
-    accepted = accepted_classes(images.class_names, known_names(opened), class_map)
+    if opened.multi_label and not images.multi_label:
+        images = with_several_labels(images)
+    accepted = matched_classes(images, opened, class_map)
     known = accepted.any(axis=1)
     left_out = tuple(np.array(images.class_names, object)[~known])
     if left_out:
@@ -68,14 +77,18 @@ def evaluate(
     if isinstance(strategy, str):
         strategy = make_strategy(strategy)
 
+    if images.multi_label:
+        check_one_to_one(images, accepted)
+
     def evaluation():
-        if strategy.num_replicas_in_sync == 1:
+        network = opened.classifier.network
+        if strategy.num_replicas_in_sync == 1 or network is None:
             logits = all_logits(opened, opened.prepare(images, batch=batch))
         else:
             with strategy.scope():
-                whole = isinstance(model, keras.Model)
-                network = copied(model) if whole else load(model_of_run(model))
+                network = copied(network)
             logits = predict(network, images, opened.prepare, batch=batch, strategy=strategy)
+        wait_for_all_workers(strategy)
         return Evaluation(images, logits, accepted, left_out)
 
     if workdir is None:
@@ -93,17 +106,65 @@ def evaluate(
             title, metrics = f"{opened.title} on {images.name}", found.metrics
             document(run, found, title=title, settings=config, metrics=metrics, command=command)
             run.finish(found.metrics)
+        wait_for_all_workers(strategy)
     return found
 
 
-def known_names(opened):
-    """The model's class names, each alone or with its synonyms; numbers if nobody knows them."""
+def check_testable(images: LabeledImages) -> None:
+    """Raises ValueError if nothing can be measured on labelled images."""
+    if images.multi_label and not images.labels.nnz:
+        raise ValueError(
+            f"no image of {images.name} has a class, and average precision needs some; add images "
+            "that have one."
+        )
+
+
+def published_size(model, images):
+    """Side of the images that a published model was tested on; None where other things tell it."""
+    name = model if isinstance(model, str) and model in PUBLISHED else ""
+    if distilled := re.fullmatch(r"distill/.*_(\d+)", name):
+        return int(distilled[1])
+    if re.fullmatch(r"vtab/.*|.*-ILSVRC2012", name):
+        return HyperRule.release(len(images), images.image_size).crop
+    return None
+
+
+def with_several_labels(images):
+    """The same labels, for a model that gives every class a probability of its own."""
+    import scipy.sparse
+
+    rows = np.arange(len(images))
+    shape = (len(images), images.num_classes)
+    one_hot = scipy.sparse.csr_array((np.ones(len(rows), bool), (rows, images.labels)), shape)
+    return dataclasses.replace(images, labels=one_hot)
+
+
+def matched_classes(images, opened, class_map):
+    """Which of the model's classes are right for which of the images', as `accepted_classes`."""
+    names = images.class_names
     if opened.class_names:
-        return opened.class_names
+        return accepted_classes(names, opened.class_names, class_map)
     number = opened.classifier.num_classes
-    if found := synsets(number):
-        return [synset.aliases for synset in found]
-    return [str(label) for label in range(number)]
+    known = []
+    with contextlib.suppress(DownloadError):  # numbers still name the classes
+        known = [synset.aliases for synset in synsets(number) or ()]
+    if known and (class_map or any(set(names) & set(aliases) for aliases in known)):
+        return accepted_classes(names, known, class_map)
+    if class_map is None and len(names) == number:  # nobody knows, so they must be the same
+        return np.eye(number, dtype=bool)
+    return accepted_classes(names, known or [str(label) for label in range(number)], class_map)
+
+
+def one_to_one(accepted):
+    return (accepted.sum(axis=1) == 1).all() and (accepted.sum(axis=0) <= 1).all()
+
+
+def check_one_to_one(images, accepted):
+    if not one_to_one(accepted):
+        raise ValueError(
+            f"{images.name} has several labels an image, so each of its classes must be one of the "
+            "model's, and no two the same; map each to one."
+        )
 
 
 def without_classes(images, unknown):
@@ -114,6 +175,10 @@ def without_classes(images, unknown):
             f"{images.name}, and images of several labels cannot be left out; map every class."
         )
     kept = np.flatnonzero(~unknown[images.labels])
+    if not kept.size:
+        raise ValueError(
+            f"no image of {images.name} is of a class that the model knows; map more classes."
+        )
     new_label = np.cumsum(~unknown) - 1
     rest = images.subset(kept)
     names = [name for name, gone in zip(images.class_names, unknown, strict=True) if not gone]
@@ -139,8 +204,7 @@ class Evaluation:
 
     def __post_init__(self):
         """Makes one-to-one maps identities, so that probabilities are over the images' classes."""
-        expected = self.images.num_classes
-        accepted = self.accepted
+        expected, accepted = self.images.num_classes, self.accepted
         if accepted is None:
             if self.logits.shape != (len(self.images), expected):
                 raise ValueError(
@@ -148,15 +212,14 @@ class Evaluation:
                     f"column a class, got {list(self.logits.shape)}."
                 )
             return
-        one_to_one = (accepted.sum(axis=1) == 1).all() and (accepted.sum(axis=0) <= 1).all()
-        if one_to_one and (self.images.multi_label or expected == accepted.shape[1]):
-            object.__setattr__(self, "logits", self.logits[:, accepted.argmax(axis=1)])
-            object.__setattr__(self, "accepted", None)
-        elif self.images.multi_label:
-            raise ValueError(
-                f"{self.images.name} has several labels an image, so each of its classes must be "
-                "one of the model's; map it to one."
-            )
+        if self.images.multi_label:
+            check_one_to_one(self.images, accepted)
+        elif expected < accepted.shape[1] or not one_to_one(accepted):
+            return  # some answers are none of the images' classes, or several are one
+        order = accepted.argmax(axis=1)
+        if not np.array_equal(order, np.arange(self.logits.shape[1])):
+            object.__setattr__(self, "logits", self.logits[:, order])
+        object.__setattr__(self, "accepted", None)
 
     @functools.cached_property
     def metrics(self) -> dict[str, float | int]:
@@ -204,8 +267,11 @@ class Evaluation:
             right, total, found = (truth & said).sum(0), truth.sum(0), said.sum(0)
             middle = {"average_precision": average_precisions(self.logits, truth)}
         else:
-            matrix = self.confusion_matrix
-            right, total, found = matrix.diagonal(), matrix.sum(1), matrix[:, :-1].sum(0)
+            labels, answers = self.images.labels, self.predictions
+            right, total, found = (  # the matrix itself may be as large as classes squared
+                np.bincount(classes, minlength=len(names))
+                for classes in (labels[labels == answers], labels, answers[answers >= 0])
+            )
             middle = {"correct": right.tolist()}
         (kind, values), *_ = middle.items()
         rows = zip(names, total.tolist(), values, right.tolist(), found.tolist(), strict=True)
@@ -247,7 +313,7 @@ def document(
         tested = {
             "labels": images.labels,
             "probabilities": evaluation.probabilities,
-            "predictions": None if evaluation.accepted is None else evaluation.predictions,
+            "predictions": None if images.multi_label else evaluation.predictions,
             "class_names": images.class_names,
             "read_image": lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
         }

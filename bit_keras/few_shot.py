@@ -22,8 +22,8 @@ from .fine_tuning import default_rule, fine_tune
 from .hyperrule import HyperRule
 from .probe import LinearProbe
 from .reporting import few_shot_picture, write_report
-from .runs import TEST_BATCH, check_classes
-from .training import RunFolder, is_chief, make_strategy
+from .runs import TEST_BATCH, check_classes, one_machine
+from .training import RunFolder
 from .zoo import check_source, load
 
 METHODS = ("probe", "fine-tuning")
@@ -68,7 +68,7 @@ def few_shot_curve(
         rule: The settings of all fine-tunings; by default each has the `default_rule` of its number
             of images. The probe sees images as large as the test images of `train`'s rule.
         precision: Of fine-tuning, as in `fine_tune`; features are float32.
-        strategy: As in `fine_tune`.
+        strategy: As in `fine_tune`, on one machine.
         command: The command line to show in the report.
 
     Returns:
@@ -84,8 +84,7 @@ def few_shot_curve(
     check_classes(train, test)
     parts = parts_of(train, shots, seeds, methods)
     check_source(model)
-    if isinstance(strategy, str):
-        strategy = make_strategy(strategy)
+    strategy = one_machine(strategy)
     crop = (rule or default_rule(model, train)).crop
     config = {
         "model": os.fspath(model),
@@ -97,7 +96,7 @@ def few_shot_curve(
         "test": test.description(),
         "class_names": train.class_names,
     }
-    with RunFolder(workdir, config, chief=is_chief(strategy), may_grow=True) as run:
+    with RunFolder(workdir, config, may_grow=True) as run:
 
         @functools.cache
         def features():
@@ -120,11 +119,10 @@ def few_shot_curve(
                 )
                 for images in (train, test)
             )
-            if run.chief:
-                temporary = file.with_name("features.npz.tmp")
-                with open(temporary, "wb") as opened:
-                    np.savez(opened, train=of_train, test=of_test, source=source)
-                os.replace(temporary, file)
+            temporary = file.with_name("features.npz.tmp")
+            with open(temporary, "wb") as opened:
+                np.savez(opened, train=of_train, test=of_test, source=source)
+            os.replace(temporary, file)
             return of_train, of_test
 
         def probed(indices):
@@ -133,8 +131,8 @@ def few_shot_curve(
             return float(np.mean(probe.predict(of_test).argmax(axis=1) == test.labels))
 
         def fine_tuned(indices, folder, seed):
-            if run.chief:  # it was cut off before its result was kept, and is tested once more
-                (folder / "metrics.json").unlink(missing_ok=True)
+            # it was cut off before its result was kept, and is tested once more
+            (folder / "metrics.json").unlink(missing_ok=True)
             return fine_tune(
                 model,
                 train.subset(indices),
@@ -165,23 +163,21 @@ def few_shot_curve(
                 accuracy=accuracy,
                 seconds=round(time.perf_counter() - start, 1),
             )
-            if run.chief:
-                if part["method"] == "fine-tuning":
-                    shutil.rmtree(folder / "checkpoints")  # up to gigabytes
-                print(f"{sentence(part)}: {accuracy:.2%}", file=sys.stderr, flush=True)
+            if part["method"] == "fine-tuning":
+                shutil.rmtree(folder / "checkpoints")  # up to gigabytes
+            print(f"{sentence(part)}: {accuracy:.2%}", file=sys.stderr, flush=True)
             gc.collect()  # a model and its graphs refer to each other
         rows = sorted(run.results(), key=place)
-        if run.chief:
-            metrics = {**medians(rows), "num_test": len(test)}
-            few_shot_picture(run.path / "few_shot.png", rows)
-            write_report(
-                run.path / "report.html",
-                title=f"{config['model']} on a few examples a class of {train.name}",
-                settings={"command": command, **config} if command else config,
-                metrics=metrics,
-                few_shot=rows,
-            )
-            run.finish(metrics)
+        metrics = {**medians(rows), "num_test": len(test)}
+        few_shot_picture(run.path / "few_shot.png", rows)
+        write_report(
+            run.path / "report.html",
+            title=f"{config['model']} on a few examples a class of {train.name}",
+            settings={"command": command, **config} if command else config,
+            metrics=metrics,
+            few_shot=rows,
+        )
+        run.finish(metrics)
     return rows
 
 

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .data import LabeledImages
 from .distillation import open_teacher
-from .evaluation import Evaluation, document, headline, predict, score
+from .evaluation import Evaluation, check_testable, document, headline, predict, score
 from .exporting import export as write_export
 from .training import (
     RunFolder,
@@ -256,7 +256,7 @@ def conduct(
 def hand_over(run, model, train_images, size):
     """Exports a trained model with its classes, unless an earlier try did."""
     labels = "".join(f"{name}\n" for name in train_images.class_names)
-    (run.path / "labels.txt").write_text(labels)
+    (run.path / "labels.txt").write_text(labels, encoding="utf-8", errors="replace")
     if not (run.path / "model").exists():
         write_export(
             model,
@@ -282,6 +282,23 @@ def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:
         )
     if test.multi_label != train.multi_label:
         raise ValueError("train and test must both have one label an image, or both several.")
+    check_testable(test)
+
+
+def one_machine(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
+    """Returns the strategy of that name for a suite of many runs.
+
+    Raises:
+        ValueError: If it has several workers, of whom only the first knows what was found already.
+    """
+    if isinstance(strategy, str):
+        strategy = make_strategy(strategy)
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "a suite of runs takes the devices of one machine; choose another strategy than "
+            "multiworker, or start one suite on each."
+        )
+    return strategy
 
 
 def check_every(evaluate_every: int | None) -> None:

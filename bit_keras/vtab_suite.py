@@ -19,7 +19,8 @@ from .data.vtab import vtab_task
 from .fine_tuning import fine_tune
 from .hyperrule import HyperRule
 from .reporting import write_report
-from .training import RunFolder, TrainingError, is_chief, make_strategy
+from .runs import one_machine
+from .training import RunFolder, TrainingError
 from .zoo import check_source
 
 GROUPS = {
@@ -65,7 +66,7 @@ def run_vtab(
         read: From a task's name, (train, test); `functools.partial(data.from_vtab, data_dir=...)`
             where TFDS keeps its data elsewhere.
         rule: The settings of every task; by default each has its own `default_rule`.
-        precision, strategy, seed, batch_split: Of every task, as in `fine_tune`.
+        precision, strategy, seed, batch_split: Of every task, as in `fine_tune`, on one machine.
         command: The command line to show in the report.
 
     Returns:
@@ -79,8 +80,7 @@ def run_vtab(
     """
     asked = {vtab_task(name).name for name in (VTAB if tasks is None else tasks)}
     check_source(model)
-    if isinstance(strategy, str):
-        strategy = make_strategy(strategy)
+    strategy = one_machine(strategy)
     config = {
         "model": os.fspath(model),
         "suite": "VTAB-1k",
@@ -89,27 +89,26 @@ def run_vtab(
         "seed": seed,
     }
     missing = []
-    with RunFolder(workdir, config, chief=is_chief(strategy), may_grow=True) as run:
+    with RunFolder(workdir, config, may_grow=True) as run:
 
         def results():
             return sorted(run.results() + missing, key=lambda row: list(VTAB).index(row["task"]))
 
         def report():
-            if run.chief:
-                write_report(
-                    run.path / "report.html",
-                    title=f"{config['model']} on VTAB-1k",
-                    settings={"command": command, **config} if command else config,
-                    metrics=scalars(results()),
-                    tables=tables(results()),
-                )
+            write_report(
+                run.path / "report.html",
+                title=f"{config['model']} on VTAB-1k",
+                settings={"command": command, **config} if command else config,
+                metrics=scalars(results()),
+                tables=tables(results()),
+            )
 
         left = asked - {row["task"] for row in run.results()}
         for name in (name for name in VTAB if name in left):
             row = {"task": name, "group": VTAB[name].group}
             folder = run.path / "tasks" / name
-            if run.chief:  # it was cut off before its result was kept, and is tested once more
-                (folder / "metrics.json").unlink(missing_ok=True)
+            # it was cut off before its result was kept, and is tested once more
+            (folder / "metrics.json").unlink(missing_ok=True)
             try:
                 metrics = fine_tune(
                     model,
@@ -123,18 +122,15 @@ def run_vtab(
                     export=False,
                 ).metrics
             except (DataError, TrainingError) as error:
-                if isinstance(error, TrainingError) and error.__cause__:
-                    raise  # another worker was lost, and would be to the next task
                 missing.append({**row, "missing": str(error)})
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
             else:
                 run.record(**row, **{k: metrics[k] for k in ("accuracy", "num_test", "seconds")})
-                if run.chief:
-                    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # up to gigabytes
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # up to gigabytes
                 print(f"{name}: accuracy {metrics['accuracy']:.2%}", file=sys.stderr, flush=True)
             report()
         report()
-        if run.chief and run.results():
+        if run.results():
             run.finish(scalars(results()))
         if missing:
             names = ", ".join(row["task"] for row in missing)

@@ -4,7 +4,7 @@
 
 The question of He et al., 2018 ("Rethinking ImageNet Pre-training", arXiv 1811.08883) on
 handwritten digits: pre-trained and one schedule of HyperRule, against a random start and several.
-All are tested on the same 360 digits; a seed picks the training digits and makes the batches.
+All are tested on the same 359 digits; a seed picks the training digits and makes the batches.
 About 14 minutes on two cores. Prints a Markdown table and draws it. Goes on where it was
 interrupted; more seeds, sizes and schedules can be added later.
 """

@@ -17,7 +17,14 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.data import LabeledImages
-from bit_keras.evaluation import Evaluation, calibration_error, score, sentence, worst_classes
+from bit_keras.evaluation import (
+    Evaluation,
+    calibration_error,
+    published_size,
+    score,
+    sentence,
+    worst_classes,
+)
 
 NAMES = [f"class {k}" for k in range(7)]
 
@@ -236,6 +243,51 @@ def test_images_of_classes_that_the_map_lacks_are_left_out(model, digits, found)
         s in ((3,), (8, 0))[int(t == 8)] for s, t in zip(said, digits.labels[kept], strict=True)
     ]
     assert some.metrics["accuracy"] == np.mean(right)
+
+
+def test_a_model_that_nobody_named_has_the_datas_order():
+    """Folders called 0 to 11 are sorted as text: 0, 1, 10, 11, 2."""
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, 12, name="twelve"))
+    images = some_images(np.arange(12), sorted(map(str, range(12))))
+    found = bit_keras.evaluate(model, images, size=32)
+    answers = model(np.zeros((1, 32, 32, 3)))
+    np.testing.assert_allclose(found.logits, np.repeat(answers, 12, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "size"),
+    [
+        ("BiT-M-R50x1-ILSVRC2012", 300, 480),
+        ("vtab/BiT-M-R50x1-run0-cifar100", 32, 128),
+        ("distill/R50x1_160", 300, 160),
+        ("BiT-M-R50x1", 300, None),  # by its upstream recipe, with a centre crop
+        ("runs/mine", 300, None),
+    ],
+)
+def test_published_models_are_tested_as_their_authors_did(name, height, size):
+    images = dataclasses.replace(some_images(np.arange(7)), image_size=(height, height))
+    assert published_size(name, images) == size
+
+
+def test_a_model_of_several_labels_is_tested_by_average_precision(digits, model, tmp_path):
+    few = digits.subset(range(20))
+    labels = np.eye(10, dtype=bool)[few.labels]
+    run = tmp_path / "run"
+    run.mkdir()
+    settings = {"loss": "sigmoid", "class_names": list(few.class_names), "rule": {"crop": 32}}
+    (run / "config.json").write_text(json.dumps(settings))
+    (run / "checkpoints").mkdir()
+    model.save(run / "checkpoints/best.keras")
+    found = bit_keras.evaluate(run / "checkpoints/best.keras", few)
+    expected = score(found.logits, scipy.sparse.csr_array(labels))
+    assert found.metrics == expected
+    nobody = dataclasses.replace(few, labels=np.zeros((20, 10), bool))
+    with pytest.raises(ValueError, match="has a class"):
+        bit_keras.evaluate(model, nobody, size=32)
+    several = dataclasses.replace(few, labels=labels)
+    class_map = dict.fromkeys(few.class_names, ("0",))
+    with pytest.raises(ValueError, match="map each to one"):
+        bit_keras.evaluate(model, several, size=32, class_map=class_map)
 
 
 def test_nan_logits_are_an_error(digits):

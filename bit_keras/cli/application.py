@@ -40,7 +40,9 @@ def run(main, *, positional: bool = False) -> None:
             print("interrupted; what came after the last checkpoint is lost", file=sys.stderr)
             sys.exit(130)
         except tf.errors.ResourceExhaustedError:
-            sys.exit(fail("a batch does not fit into memory; use a larger --batch_split"))
+            sys.exit(
+                fail("a batch does not fit into memory; split it (--batch_split) or shrink it")
+            )
         except (ValueError, OSError, TrainingError) as error:
             if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows where
                 raise

@@ -46,7 +46,7 @@ CLASS_MAP = flags.DEFINE_string(
     "classes are left out.",
 )
 SIZE = flags.DEFINE_integer(
-    "size", None, "Side of the squares that images are resized to; by default as bit-predict."
+    "size", None, "Side of the squares that images are resized to; by default the model's own."
 )
 BATCH = flags.DEFINE_integer(
     "batch", 64, "Images at once; does not change the answers.", lower_bound=1
@@ -66,7 +66,7 @@ INIT = flags.DEFINE_enum(
 )
 SUITE = flags.DEFINE_enum("suite", None, ["vtab-1k"], "Fine-tune and test on a suite of tasks.")
 TASKS = flags.DEFINE_list("tasks", None, "Those of the suite; by default all.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data, with --suite.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; not with --shots.")
 PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of fine-tuning.")
 STRATEGY = flags.DEFINE_enum(
     "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
@@ -100,8 +100,10 @@ def test():
             "name a model with a head: --model=runs/NAME, an export, or ...-ILSVRC2012."
         )
     strategy = training.make_strategy(STRATEGY.value)  # workers connect before all else
+    if not pathlib.Path(MODEL.value).exists():
+        zoo.check_source(MODEL.value)  # before a data set is read for nothing
     class_map = data.read_class_map(CLASS_MAP.value) if CLASS_MAP.value else None
-    images = data.evaluation_images(DATASET.value)
+    images = data.evaluation_images(DATASET.value, data_dir=DATA_DIR.value)
     workdir = folder(MODEL.value, images.name)
     print(
         f"{MODEL.value} on {images.name}: {len(images):,} images of {images.num_classes:,} classes."
@@ -117,6 +119,8 @@ def test():
         workdir=workdir,
         command=command(),
     )
+    if not training.is_chief(strategy):
+        return
     if found.left_out:
         print(
             f"{len(images) - len(found.images):,} images of {len(found.left_out):,} classes that "

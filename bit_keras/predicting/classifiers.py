@@ -28,12 +28,14 @@ class Classifier:
         num_classes: Of its head, or None if it has none.
         size: The one side of images it takes, in pixels, or None if it takes any.
         class_names: Those stored in it, if any.
+        network: The Keras model, if it is one.
     """
 
     logits: Callable[[np.ndarray], np.ndarray]
     num_classes: int | None
     size: int | None = None
     class_names: Sequence[str] | None = None
+    network: keras.Model | None = None
 
 
 def open_classifier(model: keras.Model | str | os.PathLike) -> Classifier:
@@ -85,6 +87,7 @@ def keras_classifier(model):
         lambda images: forward(tf.constant(images)),
         model.output_shape[-1] if has_head else None,
         model.input_shape[1],
+        network=model,
     )
 
 

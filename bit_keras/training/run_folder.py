@@ -206,8 +206,8 @@ class RunFolder:
                     "anew."
                 )
         done = int(tf.convert_to_tensor(step))
-        if self.chief and (history := self.history()):
-            kept = [json.dumps(line) + "\n" for line in history if line["step"] <= done]
+        if self.chief and (self.path / "metrics.jsonl").exists():
+            kept = [json.dumps(line) + "\n" for line in self.history() if line["step"] <= done]
             write_text(self.path / "metrics.jsonl", "".join(kept))
         return done
 
