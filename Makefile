@@ -18,7 +18,7 @@ demo: .venv/demo
 	$(BIN)/bit-finetune
 
 test: .venv/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 # PEERS_PYTHON names a Python that has torch, torchvision, timm and transformers already.
 test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
