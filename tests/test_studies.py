@@ -82,12 +82,12 @@ def test_from_scratch(study, small):
 
 def test_upstream_size(study, glyphs):
     (header, *rows), recorded = study(
-        *("upstream_size", glyphs, "--classes=3", "--widths=0.0625", "--steps=2"),
+        *("upstream_size", glyphs, "--classes=3", "--widths=0.0625", "--steps=2,1"),
         *("--batch=8", "--tuning_steps=1", "--tuning_batch=8"),
     )
-    assert header[2:] == ["R26x0.0625", "upstream"]
-    assert [row[:2] for row in rows] == [["3", "30"]]
-    assert len(recorded) == 2
+    assert header[3:] == ["R26x0.0625", "upstream"]
+    assert [row[:3] for row in rows] == [["1", "3", "30"], ["2", "3", "30"]]
+    assert len(recorded) == 4
     assert pathlib.Path("runs/upstream_size.png").stat().st_size > 10_000
 
 
