@@ -146,16 +146,25 @@ def few_shot_curve(
                 export=False,
             ).metrics["accuracy"]
 
-        done = {place(row) for row in run.results()}
+        def folder_of(part):
+            shot = "" if part["shots"] == "full" else "-shot"
+            return run.path / "runs" / f"{part['shots']}{shot}-seed{part['seed']}"
+
+        def drop_checkpoints(part):
+            if part["method"] == "fine-tuning":
+                shutil.rmtree(folder_of(part) / "checkpoints", ignore_errors=True)
+
+        done = {place(row): row for row in run.results()}
+        for row in done.values():
+            drop_checkpoints(row)  # left by a curve that was killed after its record
         for part in (part for part in parts if place(part) not in done):
             start = time.perf_counter()
             seed, full = part["seed"], part["shots"] == "full"
             indices = range(len(train)) if full else train.few_shot_indices(part["shots"], seed)
-            folder = run.path / "runs" / f"{part['shots']}{'' if full else '-shot'}-seed{seed}"
             if part["method"] == "probe":
                 accuracy = probed(indices)
             else:
-                accuracy = fine_tuned(indices, folder, seed)
+                accuracy = fine_tuned(indices, folder_of(part), seed)
             run.record(
                 **part,
                 examples=len(indices),
@@ -163,8 +172,7 @@ def few_shot_curve(
                 accuracy=accuracy,
                 seconds=round(time.perf_counter() - start, 1),
             )
-            if part["method"] == "fine-tuning":
-                shutil.rmtree(folder / "checkpoints")  # up to gigabytes
+            drop_checkpoints(part)  # up to gigabytes
             print(f"{sentence(part)}: {accuracy:.2%}", file=sys.stderr, flush=True)
             gc.collect()  # a model and its graphs refer to each other
         rows = sorted(run.results(), key=place)

@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from .data import LabeledImages
 from .distillation import open_teacher
-from .evaluation import Evaluation, check_testable, document, headline, predict, score
+from .evaluation import Evaluation, check_testable, document, predict
 from .exporting import export as write_export
+from .scoring import headline, score
 from .training import (
     RunFolder,
     fitting_split,

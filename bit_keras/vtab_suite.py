@@ -103,8 +103,13 @@ def run_vtab(
                 tables=tables(results()),
             )
 
-        left = asked - {row["task"] for row in run.results()}
-        for name in (name for name in VTAB if name in left):
+        def drop_checkpoints(name):
+            shutil.rmtree(run.path / "tasks" / name / "checkpoints", ignore_errors=True)
+
+        done = {row["task"] for row in run.results()}
+        for name in done:
+            drop_checkpoints(name)  # left by a suite that was killed after its record
+        for name in (name for name in VTAB if name in asked - done):
             row = {"task": name, "group": VTAB[name].group}
             folder = run.path / "tasks" / name
             # it was cut off before its result was kept, and is tested once more
@@ -126,7 +131,7 @@ def run_vtab(
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
             else:
                 run.record(**row, **{k: metrics[k] for k in ("accuracy", "num_test", "seconds")})
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # up to gigabytes
+                drop_checkpoints(name)  # up to gigabytes
                 print(f"{name}: accuracy {metrics['accuracy']:.2%}", file=sys.stderr, flush=True)
             report()
         report()

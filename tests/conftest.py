@@ -5,10 +5,12 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same numbers on every machine
 
+import warnings
 import zlib
 
 import numpy as np
 import pytest
+from pictures import picture
 
 import bit_keras
 
@@ -46,3 +48,75 @@ def tiny():
 @pytest.fixture
 def images():
     return np.random.default_rng(0).uniform(size=(4, 48, 40, 3)).astype("float32")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of ten PNGs each; image i of class c is picture(seed=10 * c + i)."""
+    root = tmp_path / "photos"
+    for c, name in enumerate(["cat", "dog"]):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            picture(seed=10 * c + i).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tfds_dir(tmp_path_factory):
+    """Data sets that TFDS itself has written: 40 and 10 PNGs of two sizes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import tensorflow_datasets as tfds
+
+    class TinyPictures(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=["even", "odd"]),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(40), "holdout": self._generate_examples(10)}
+
+        def _generate_examples(self, count):
+            for i in range(count):
+                image = np.asarray(picture(6, 10 if i % 4 else 30, seed=i))
+                yield i, {"image": image, "label": i % 2}
+
+    class TinyScenes(TinyPictures):
+        """Image i shows the divisors of i among 2, 3 and 5; the last two are of the class 7."""
+
+        def _info(self):
+            features = {
+                "labels": tfds.features.Sequence(tfds.features.ClassLabel(names=[*"2357"])),
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _generate_examples(self, count):
+            for i, example in super()._generate_examples(count):
+                shown = [c for c, n in enumerate([2, 3, 5]) if i % n == 0]
+                labels = shown + [3] * (i >= count - 2)
+                yield i, {"image": example["image"], "labels": labels}
+
+    class TinyTrain(TinyPictures):
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(40)}
+
+    class TinyValidation(TinyPictures):
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(40), "validation": self._generate_examples(8)}
+
+    directory = tmp_path_factory.mktemp("tfds")
+    three_files = tfds.download.DownloadConfig(num_shards=3)
+    TinyPictures(data_dir=directory).download_and_prepare(download_config=three_files)
+    for builder in (TinyScenes, TinyTrain, TinyValidation):
+        builder(data_dir=directory).download_and_prepare()
+    return directory

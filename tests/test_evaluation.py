@@ -17,14 +17,8 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.data import LabeledImages
-from bit_keras.evaluation import (
-    Evaluation,
-    calibration_error,
-    published_size,
-    score,
-    sentence,
-    worst_classes,
-)
+from bit_keras.evaluation import Evaluation, published_size, worst_classes
+from bit_keras.scoring import calibration_error, score, sentence
 
 NAMES = [f"class {k}" for k in range(7)]
 

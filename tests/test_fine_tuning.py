@@ -8,7 +8,9 @@ import tensorflow as tf
 
 import bit_keras
 from bit_keras import HyperRule, data
+from bit_keras.evaluation import may_have_been_trained_on
 from bit_keras.fine_tuning import default_rule
+from bit_keras.scoring import score
 
 QUICK = HyperRule(20, 16, 0.003, 2, (16,), 36, 32, 0.0)
 
@@ -41,6 +43,9 @@ def test_a_run_learns_and_leaves_its_whole_folder(few, tmp_path):
     assert "BiT-XS-R26x0.25 on digits" in (folder / "report.html").read_text()
     assert list(folder.glob("events.out.tfevents.*"))
     assert list(folder.glob("checkpoints/ckpt-20*"))
+    assert not may_have_been_trained_on(folder, test)
+    assert may_have_been_trained_on(folder, data.evaluation_images("digits"))
+    assert not may_have_been_trained_on("BiT-XS-R26x0.25", test)
     # The best of the tests is kept as a model of its own.
     best = max(line["test_accuracy"] for line in lines if "test_accuracy" in line)
     kept = bit_keras.load(folder / "checkpoints/best.keras")
@@ -118,8 +123,6 @@ def test_scores_against_hand_counts():
     logits = np.log(
         [[0.7, 0.1, 0.1, 0.04, 0.03, 0.02, 0.01], [0.01, 0.02, 0.03, 0.04, 0.1, 0.1, 0.7]]
     )
-    from bit_keras.evaluation import score
-
     scores = score(logits.astype("float32"), np.array([0, 1]))
     assert scores["accuracy"] == 0.5
     assert scores["top5_accuracy"] == 0.5  # class 1 of the second is its sixth answer

@@ -17,7 +17,7 @@ OPTIONAL = {
 # verbs may call verbs (ARCHITECTURE.md).
 FLOORS = {
     **dict.fromkeys(("layers", "hyperrule", "recipes", "checkpoints", "data", "training"), 0),
-    "probe": 0,
+    **dict.fromkeys(("files", "probe", "scoring"), 0),
     "resnet_v2": 1,
     "zoo": 2,
     "wordnet": 2,

@@ -103,10 +103,13 @@ def test_a_killed_suite_goes_on_and_ends_like_an_undisturbed_one(suite, model, t
         return {file: file.stat().st_mtime_ns for file in files}
 
     before, recorded = finished(), lines(tmp_path / "run")
+    left = tmp_path / "run/tasks" / FEW[0] / "checkpoints"
+    left.mkdir()  # as if killed before they were deleted
     assert len(recorded) < len(FEW)
     results = run_vtab(model, workdir=tmp_path / "run", tasks=FEW, read=made_up, **QUICK)
     assert lines(tmp_path / "run")[: len(recorded)] == recorded
     assert finished() == before
+    assert not left.exists()
     whole = scores(suite[0])
     assert scores(tmp_path / "run") == {name: whole[name] for name in FEW}
     assert [row["task"] for row in results] == list(FEW)

@@ -16,10 +16,11 @@ import sys
 from absl import flags
 
 from .. import data, few_shot, training, vtab_suite, zoo
-from ..evaluation import evaluate, sentence, worst_classes
+from ..evaluation import evaluate, may_have_been_trained_on, worst_classes
 from ..predicting import read_labels
 from ..reporting import write_comparison
 from ..runs import PRECISIONS
+from ..scoring import sentence
 from ..vtab_suite import MissingTasksError, run_vtab
 from . import application
 
@@ -127,6 +128,8 @@ def test():
             f"the model does not know are left out: {', '.join(found.left_out[:5])}"
             f"{', ...' if len(found.left_out) > 5 else ''}."
         )
+    if may_have_been_trained_on(MODEL.value, images):
+        print(f"Caution: {MODEL.value} was trained on images of this set, maybe on some of these.")
     print(
         f"{sentence(found.metrics)}.\n"
         f"Least found: {worst_classes(found)}\n"

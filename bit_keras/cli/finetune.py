@@ -13,10 +13,10 @@ import sys
 from absl import flags
 
 from .. import data, training, zoo
-from ..evaluation import sentence
 from ..fine_tuning import default_rule, fine_tune
 from ..predicting.predictions import model_of_run
 from ..runs import PRECISIONS
+from ..scoring import sentence
 from . import application
 
 MODEL = flags.DEFINE_string(

@@ -9,7 +9,8 @@ import json
 
 from absl import flags
 
-from ..predicting import as_table, predict_images, read_labels, replace_file, write_contact_sheet
+from ..files import replace_file
+from ..predicting import as_table, predict_images, read_labels, write_contact_sheet
 from . import application
 
 MODEL = flags.DEFINE_string(

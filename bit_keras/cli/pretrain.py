@@ -9,11 +9,11 @@ import sys
 from absl import flags
 
 from .. import data, training, zoo
-from ..evaluation import sentence
 from ..predicting.predictions import model_of_run
 from ..pretraining import plan, pretrain
 from ..recipes import RECIPES, recipe
 from ..runs import PRECISIONS
+from ..scoring import sentence
 from . import application
 
 MODEL = flags.DEFINE_string("model", None, "The architecture: a name of bit_keras.list_models().")

@@ -48,7 +48,8 @@ def from_tfds(
       name: a builder's name, "cifar10" or "sun397/tfds" for instance; it needs the features
         `image` and `label`, a class, or `labels`, a sequence of classes ("voc/2007").
       train_split: "train" if not given; the first 98 % of it for CIFAR, 99 % for imagenet2012.
-      test_split: "test" if not given; "validation" for imagenet2012.
+      test_split: if not given "test", or "validation" where there is none and for imagenet2012. A
+        data set that has "train" only is split by `LabeledImages.split` if no split is given.
       data_dir: where TFDS keeps its data, `~/tensorflow_datasets` if not given. A data set that
         is not there is downloaded and prepared.
 
@@ -60,9 +61,13 @@ def from_tfds(
         files in another format than TFDS's default, TFRECORD.
     """
     builder, key = _open_classes(name, data_dir)
-    default_train, default_test = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
-    splits = train_split or default_train, test_split or default_test
-    train, test = _read_classes(builder, key, splits)
+    default_train, default_test = _default_splits(builder)
+    if not (train_split or test_split or default_test):
+        (whole,) = _read_classes(builder, key, [default_train])
+        train, test = whole.split()
+    else:
+        splits = train_split or default_train, test_split or default_test or "test"
+        train, test = _read_classes(builder, key, splits)
     require_every_class(train, "choose a larger part of the data set as train_split")
     return train, test
 
@@ -74,13 +79,25 @@ def tfds_to_test(name: str, *, data_dir: str | os.PathLike | None = None) -> Lab
       DataError: as `from_tfds`.
     """
     builder, key = _open_classes(name, data_dir)
-    _, split = DEFAULT_SPLITS.get(builder.name, ("train", "test"))
+    _, split = _default_splits(builder)
+    if not split:
+        return from_tfds(name, data_dir=data_dir)[1]
     (test,) = _read_classes(builder, key, [split])
     return test
 
 
+def _default_splits(builder):
+    """The names of (train, test) of a builder that is prepared; no test if it has train only."""
+    if builder.name in DEFAULT_SPLITS:
+        return DEFAULT_SPLITS[builder.name]
+    known = {*builder.info.splits}  # none under tfds.testing.mock_data, which takes any split
+    if known == {"train"}:
+        return "train", None
+    return "train", "validation" if "validation" in known and "test" not in known else "test"
+
+
 def _open_classes(name, data_dir):
-    """(the builder, the feature with an image's class or classes)."""
+    """(the builder, prepared; the feature with an image's class or classes)."""
     import tensorflow_datasets as tfds
 
     builder = open_builder(name, data_dir)
@@ -93,11 +110,11 @@ def _open_classes(name, data_dir):
             f"{name} must have an `image` and a class `label`, or a sequence of classes `labels`, "
             f"to be learned, but its features are {', '.join(features)}"
         )
+    prepare(builder)
     return builder, keys[0]
 
 
 def _read_classes(builder, key, splits):
-    prepare(builder)
     names = builder.info.features[key].names
     return read_splits(builder, splits, {key: True}, operator.itemgetter(key), names)
 

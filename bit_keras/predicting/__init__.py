@@ -8,7 +8,6 @@ from .predictions import (
     open_model,
     predict_images,
     read_labels,
-    replace_file,
 )
 
 __all__ = [
@@ -18,6 +17,5 @@ __all__ = [
     "open_model",
     "predict_images",
     "read_labels",
-    "replace_file",
     "write_contact_sheet",
 ]

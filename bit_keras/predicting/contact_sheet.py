@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .predictions import as_labeled_images, printable, replace_file
+from ..files import replace_file
+from .predictions import as_labeled_images, printable
 
 MAX_IMAGES = 100  # nobody looks through more
 COLUMNS = 10

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
@@ -163,7 +162,7 @@ def all_logits(opened: OpenedModel, batches: tf.data.Dataset) -> np.ndarray:
     Raises:
         ValueError: If the runtime fails, or an answer is not finite.
     """
-    rows = []
+    rows, done = [], 0
     for images, _ in tqdm(batches, desc="predict", unit="batch", leave=False, delay=1):
         try:
             rows.append(np.asarray(opened.classifier.logits(images.numpy()), np.float32))
@@ -172,10 +171,13 @@ def all_logits(opened: OpenedModel, batches: tf.data.Dataset) -> np.ndarray:
                 f"{opened.title} fails on {len(images)} images of {opened.size} x {opened.size} "
                 f"({reason(error)}); try a smaller batch, or another size."
             ) from error
-        if not np.isfinite(rows[-1]).all():
+        finite = np.isfinite(rows[-1]).all(axis=1)
+        if not finite.all():
             raise ValueError(
-                f"{opened.title} answers with NaN or infinite logits; give a sound model."
+                f"{opened.title} answers with NaN or infinite logits, first image "
+                f"{done + int(finite.argmin()):,}; give a sound model."
             )
+        done += len(finite)
     return np.concatenate(rows)
 
 
@@ -289,24 +291,3 @@ def as_table(predictions: Sequence[dict]) -> str:
 def printable(text: str) -> str:
     """One line that any file can hold: names of files may be no text, and have line breaks."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
-
-
-def replace_file(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file that is there whole or not at all.
-
-    Raises:
-        ValueError: If it cannot be written.
-    """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write {path} ({reason(error)}); make room or choose another place."
-        ) from error

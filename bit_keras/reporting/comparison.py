@@ -49,7 +49,8 @@ def write_comparison(path: str | os.PathLike, runs: Sequence[str | os.PathLike])
             `results.jsonl` and `per_class.csv`.
 
     Raises:
-        ValueError: If there are fewer than two folders, one is no run's, or a file is damaged.
+        ValueError: If there are fewer than two folders, one is no run's, a file is damaged, or the
+            page cannot be written.
     """
     paths = list(dict.fromkeys(pathlib.Path(os.path.abspath(run)) for run in runs))
     if len(paths) < 2:

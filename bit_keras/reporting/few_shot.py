@@ -6,9 +6,10 @@ import os
 import statistics
 from collections.abc import Sequence
 
+from ..files import replace_file
 from .charts import Line, chart
 from .colours import COLOURS, DASHES
-from .page import SPACE, percent, plain_table, write_whole
+from .page import SPACE, percent, plain_table
 
 Curves = Sequence[dict] | dict[str, Sequence[dict]]
 
@@ -96,4 +97,4 @@ def few_shot_picture(path: str | os.PathLike, curves: Curves) -> None:
         text.set_parse_math(False)
     png = io.BytesIO()
     figure.savefig(png, format="png")
-    write_whole(path, png.getvalue())
+    replace_file(path, png.getvalue())

@@ -4,10 +4,10 @@ import math
 import os
 import pathlib
 import re
-import secrets
 from collections.abc import Container, Iterable, Sequence
 from html import escape
 
+from ..files import replace_file
 from .colours import colour_style
 
 DASH = "\N{EN DASH}"
@@ -42,18 +42,7 @@ def write_page(
     body = "".join(f"<section><h2>{escape(h)}</h2>{s}</section>\n" for h, s in sections if s)
     style = colour_style() + pathlib.Path(__file__).with_name("style.css").read_text("utf-8")
     page = PAGE.format(title=escape(title), style=style, lead=lead, body=body)
-    write_whole(path, page.encode(errors="replace"))  # folder names need not be Unicode
-
-
-def write_whole(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, page.encode(errors="replace"))  # folder names need not be Unicode
 
 
 def table(
