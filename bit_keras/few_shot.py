@@ -24,7 +24,7 @@ from .probe import LinearProbe
 from .reporting import few_shot_picture, write_report
 from .runs import TEST_BATCH, check_classes, one_machine
 from .training import RunFolder
-from .zoo import check_source, load
+from .zoo import check_source, load, weights_crc32
 
 METHODS = ("probe", "fine-tuning")
 
@@ -88,6 +88,7 @@ def few_shot_curve(
     crop = (rule or default_rule(model, train)).crop
     config = {
         "model": os.fspath(model),
+        "weights": weights_crc32(model),
         "init": init,
         "rule": rule and dataclasses.asdict(rule),
         "precision": precision,
@@ -96,38 +97,32 @@ def few_shot_curve(
         "test": test.description(),
         "class_names": train.class_names,
     }
+
+    def indices_of(part):
+        if part["shots"] == "full":
+            return np.arange(len(train))
+        return train.few_shot_indices(part["shots"], part["seed"])
+
+    probes = [part for part in parts if part["method"] == "probe"]
+    probed_images = np.unique(np.concatenate([[], *map(indices_of, probes)]).astype(int))
     with RunFolder(workdir, config, may_grow=True) as run:
 
-        @functools.cache
-        def features():
-            """Of train and test images, float32 [N, D]; from a file, whole or not there at all."""
-            file, source = run.path / "features.npz", json.dumps(config)
-            if file.exists():
-                with np.load(file) as found:
-                    if found["source"] == source:  # not of a run that was then begun anew
-                        return found["train"], found["test"]
+        def compute(images):
             keras.utils.set_random_seed(0)  # of random weights
             with strategy.scope():
                 body = load(model, num_classes=0, init=init)
-            of_train, of_test = (
-                predict(
-                    body,
-                    images,
-                    functools.partial(test_batches, size=crop),
-                    batch=TEST_BATCH,
-                    strategy=strategy,
-                )
-                for images in (train, test)
-            )
-            temporary = file.with_name("features.npz.tmp")
-            with open(temporary, "wb") as opened:
-                np.savez(opened, train=of_train, test=of_test, source=source)
-            os.replace(temporary, file)
-            return of_train, of_test
+            prepare = functools.partial(test_batches, size=crop)
+            return predict(body, images, prepare, batch=TEST_BATCH, strategy=strategy)
+
+        @functools.cache
+        def features():
+            file, source = run.path / "features.npz", json.dumps(config)
+            return features_from(file, source, train, test, probed_images, compute)
 
         def probed(indices):
-            of_train, of_test = features()
-            probe = LinearProbe(of_train[indices], train.labels[indices], train.num_classes)
+            known, of_train, of_test = features()
+            places = np.searchsorted(known, indices)
+            probe = LinearProbe(of_train[places], train.labels[indices], train.num_classes)
             return float(np.mean(probe.predict(of_test).argmax(axis=1) == test.labels))
 
         def fine_tuned(indices, folder, seed):
@@ -159,12 +154,12 @@ def few_shot_curve(
             drop_checkpoints(row)  # left by a curve that was killed after its record
         for part in (part for part in parts if place(part) not in done):
             start = time.perf_counter()
-            seed, full = part["seed"], part["shots"] == "full"
-            indices = range(len(train)) if full else train.few_shot_indices(part["shots"], seed)
+            indices = indices_of(part)
             if part["method"] == "probe":
                 accuracy = probed(indices)
             else:
-                accuracy = fine_tuned(indices, folder_of(part), seed)
+                features.cache_clear()  # which of many images are gigabytes
+                accuracy = fine_tuned(indices, folder_of(part), part["seed"])
             run.record(
                 **part,
                 examples=len(indices),
@@ -187,6 +182,37 @@ def few_shot_curve(
         )
         run.finish(metrics)
     return rows
+
+
+def features_from(file, source, train, test, wanted, compute):
+    """Features of training and of test images, those that the file lacks computed and kept in it.
+
+    Args:
+        file: Replaced if it lacks any, or is of another `source`, a text that tells runs apart.
+        wanted: Indices of the training images that are asked for.
+        compute: From labelled images to features, float32 [N, D].
+
+    Returns:
+        (indices, sorted; the features of those training images; of all test images).
+    """
+    known, of_train, of_test = np.array([], np.int64), None, None
+    if file.exists():
+        with np.load(file) as found:
+            if found["source"] == source:
+                known, of_train, of_test = (found[name] for name in ("indices", "train", "test"))
+    missing = np.setdiff1d(wanted, known)
+    if missing.size:
+        new = compute(train.subset(missing))
+        of_train = new if of_train is None else np.concatenate([of_train, new])
+        of_test = compute(test) if of_test is None else of_test
+        known = np.concatenate([known, missing])
+        order = np.argsort(known)
+        known, of_train = known[order], of_train[order]
+        temporary = file.with_name("features.npz.tmp")
+        with open(temporary, "wb") as opened:
+            np.savez(opened, indices=known, train=of_train, test=of_test, source=source)
+        os.replace(temporary, file)
+    return known, of_train, of_test
 
 
 def parts_of(train, shots, seeds, methods):

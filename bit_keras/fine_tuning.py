@@ -14,7 +14,7 @@ from .evaluation import predict
 from .hyperrule import HyperRule
 from .resnet_v2 import copied, freeze_before, with_head
 from .runs import TEST_BATCH, Devices, TrainedModel, check_classes, check_every, conduct
-from .zoo import load
+from .zoo import load, weights_crc32
 
 
 def fine_tune(
@@ -161,6 +161,7 @@ def fine_tune(
         workdir=workdir,
         settings={
             "model": name,
+            "weights": None if isinstance(model, keras.Model) else weights_crc32(model),
             "init": init,
             "trainable": trainable,
             "examples_per_class": examples_per_class,

@@ -14,7 +14,7 @@ from .recipes import UpstreamRecipe
 from .recipes import recipe as recipe_named
 from .runs import LOSSES, Devices, TrainedModel, check_classes, check_every, conduct
 from .training import forward_flops
-from .zoo import load
+from .zoo import load, weights_crc32
 
 
 def pretrain(
@@ -97,6 +97,7 @@ def pretrain(
         settings={
             "model": os.fspath(model),
             "init": os.fspath(init),
+            "weights": weights_crc32(init),
             "recipe": dataclasses.asdict(protocol),
             "augmentations": sorted(train.augmentations),
         },

@@ -23,6 +23,7 @@ from .exporting import export as write_export
 from .scoring import headline, score
 from .training import (
     RunFolder,
+    TrainingError,
     fitting_split,
     is_chief,
     make_strategy,
@@ -32,6 +33,10 @@ from .training import (
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TEST_BATCH = 64
+DIVERGED = (
+    "the model's answers to test images are not finite; start a new run with a lower learning rate "
+    "in another workdir."
+)
 PICTURES = 16  # augmented training images to look at, at most
 
 LOSSES = {
@@ -198,12 +203,15 @@ def conduct(
     }
 
     def answers(model, strategy=None):
-        return predict(model, test_images, test_batches, batch=TEST_BATCH, strategy=strategy)
+        try:
+            return predict(model, test_images, test_batches, batch=TEST_BATCH, strategy=strategy)
+        except ValueError as error:  # a loss can be finite on the images that were trained on
+            raise TrainingError(DIVERGED) from error
 
     with RunFolder(workdir, config, chief=is_chief(devices.strategy)) as run:
 
         def evaluate():
-            scores = score(answers(model, devices.strategy), test_images.labels)
+            scores = finite(score(answers(model, devices.strategy), test_images.labels))
             keep_if_best(run, model, scores)
             return prefixed(scores)
 
@@ -237,7 +245,7 @@ def conduct(
         if test_images and logits is None:
             logits = answers(model)
         tested = Evaluation(test_images, logits) if test_images else None
-        scores = tested.metrics if tested else {}
+        scores = finite(tested.metrics) if tested else {}
         metrics = {**scores, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
         if run.chief:
             if test_images and evaluate_every:
@@ -331,6 +339,12 @@ def square_of(images):
     side = math.isqrt(len(images))
     rows = images[: side * side].reshape(side, side, *images.shape[1:])
     return np.concatenate(np.concatenate(rows, axis=1), axis=1)
+
+
+def finite(scores):
+    if not all(map(math.isfinite, scores.values())):
+        raise TrainingError(DIVERGED)
+    return scores
 
 
 def prefixed(scores):

@@ -6,6 +6,7 @@ that leave the task's labels true (`VtabTask.augmentations`).
 """
 
 import dataclasses
+import gc
 import os
 import shutil
 import sys
@@ -21,7 +22,7 @@ from .hyperrule import HyperRule
 from .reporting import write_report
 from .runs import one_machine
 from .training import RunFolder, TrainingError
-from .zoo import check_source
+from .zoo import check_source, weights_crc32
 
 GROUPS = {
     group: tuple(name for name, task in VTAB.items() if task.group == group)
@@ -83,6 +84,7 @@ def run_vtab(
     strategy = one_machine(strategy)
     config = {
         "model": os.fspath(model),
+        "weights": weights_crc32(model),
         "suite": "VTAB-1k",
         "rule": rule and dataclasses.asdict(rule),
         "precision": precision,
@@ -134,6 +136,7 @@ def run_vtab(
                 drop_checkpoints(name)  # up to gigabytes
                 print(f"{name}: accuracy {metrics['accuracy']:.2%}", file=sys.stderr, flush=True)
             report()
+            gc.collect()  # a model and its graphs refer to each other
         report()
         if run.results():
             run.finish(scalars(results()))

@@ -6,6 +6,7 @@ import numbers
 import os
 import pathlib
 import re
+import zlib
 
 import keras
 
@@ -195,6 +196,23 @@ def check_source(source: str | os.PathLike) -> None:
         near = [by_lower_case[match] for match in near]
         hint = f"did you mean {', '.join(near)}?" if near else f"expected {SOURCES}."
         raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
+
+
+def weights_crc32(source: str | os.PathLike) -> int | None:
+    """Returns what tells the weights at a path from others that take their place.
+
+    None for names and URLs: their files are kept, and verified, in the cache.
+    """
+    path = pathlib.Path(source)
+    if not path.exists():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    crc = 0
+    for file in files:
+        with open(file, "rb") as opened:
+            while block := opened.read(2**24):
+                crc = zlib.crc32(block, crc)
+    return crc
 
 
 def open_checkpoint(path):

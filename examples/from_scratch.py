@@ -14,7 +14,7 @@ import studies
 from absl import flags
 
 import bit_keras
-from bit_keras import training
+from bit_keras import training, zoo
 from bit_keras.cli import application
 from bit_keras.fine_tuning import default_rule
 
@@ -62,7 +62,7 @@ def main():
         for init, times in reversed(starts)  # the longest first, so that all end together
         for shots in SHOTS.value
     }
-    config = {**common, "steps": STEPS.value}
+    config = {**common, "weights": zoo.weights_crc32(MODEL.value), "steps": STEPS.value}
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
         found = studies.conduct(study, jobs, PROCESSES.value)
     accuracy = {  # of each start, in the order of `starts`

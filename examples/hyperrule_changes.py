@@ -13,7 +13,7 @@ import studies
 from absl import flags
 
 import bit_keras
-from bit_keras import training
+from bit_keras import training, zoo
 from bit_keras.cli import application
 from bit_keras.fine_tuning import default_rule
 
@@ -68,7 +68,12 @@ def main():
         for name in names  # the longest first, so that all end together
         for seed in range(SEEDS.value)
     }
-    config = {**common, "steps": STEPS.value, "batch": BATCH.value}
+    config = {
+        **common,
+        "weights": zoo.weights_crc32(MODEL.value),
+        "steps": STEPS.value,
+        "batch": BATCH.value,
+    }
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
         found = studies.conduct(study, jobs, PROCESSES.value)
     accuracy = {

@@ -1,6 +1,7 @@
 """What the studies of this folder share: runs side by side, a table, and pre-training on glyphs."""
 
 import concurrent.futures
+import gc
 import json
 import multiprocessing
 import os
@@ -39,6 +40,7 @@ def conduct(study, jobs, processes):
         study.record(run=name, **metrics)
         found[name] = metrics
         progress.update()
+        gc.collect()  # a model and its graphs refer to each other
 
     with progress:
         if processes == 1 or len(missing) < 2:

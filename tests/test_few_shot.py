@@ -116,6 +116,10 @@ def test_more_seeds_and_all_images_add_to_a_finished_curve(model, digits, tmp_pa
     arguments = {"workdir": tmp_path / "curve", "methods": ["probe"], "rule": QUICK}
     few_shot_curve(model, train, test, shots=[1, 5], seeds=2, **arguments)
     before = lines(tmp_path / "curve")
+    with np.load(tmp_path / "curve/features.npz") as file:
+        some = dict(file)
+    asked = [train.few_shot_indices(shots, seed) for shots in (1, 5) for seed in (0, 1)]
+    assert some["indices"].tolist() == np.unique(np.concatenate(asked)).tolist() != [*range(60)]
     capfd.readouterr()
     rows = few_shot_curve(model, train, test, shots=[1, 5, "full"], seeds=3, **arguments)
     assert lines(tmp_path / "curve")[:4] == before
@@ -134,6 +138,17 @@ def test_more_seeds_and_all_images_add_to_a_finished_curve(model, digits, tmp_pa
     assert last == f"| full | probe | {share} | {share} | {share} | 1 |"
     assert as_table(rows).count("\n") == 5
 
+    with np.load(tmp_path / "curve/features.npz") as file:
+        assert file["indices"].tolist() == [*range(60)]
+        np.testing.assert_array_equal(file["train"][some["indices"]], some["train"])
+        np.testing.assert_allclose(file["train"], features(model, train), atol=1e-4)
+
+    other = tmp_path / model.name  # other weights of the same name
+    other.write_bytes(model.read_bytes())
+    few_shot_curve(other, train, test, **{**arguments, "workdir": tmp_path / "two"}, shots=[1])
+    named_weights(bit_keras.ResNetV2((1,), 0.25, 11, name="tiny")).save(other)
+    with pytest.raises(ValueError, match="holds another run, which differs in weights"):
+        few_shot_curve(other, train, test, **{**arguments, "workdir": tmp_path / "two"}, shots=[5])
     with pytest.raises(ValueError, match=r"holds another run, which differs in test.fingerprint"):
         few_shot_curve(model, train, test.subset(range(199, -1, -1)), **arguments, shots=[1])
 

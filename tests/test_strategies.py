@@ -60,7 +60,7 @@ def test_two_replicas_end_with_the_weights_of_one(undisturbed, tmp_path):
     assert largest_relative_difference(undisturbed, weights(tmp_path / "run")) < 1e-4
 
 
-def start_workers(workdir):
+def start_workers(workdir, second_workdir=None):
     with socket.socket() as a, socket.socket() as b:
         for s in (a, b):
             s.bind(("127.0.0.1", 0))
@@ -69,7 +69,8 @@ def start_workers(workdir):
     for index in range(2):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
-        workers.append(start(workdir, "multiworker", TF_CONFIG=config, WORKER=str(index)))
+        own = second_workdir if index and second_workdir else workdir
+        workers.append(start(own, "multiworker", TF_CONFIG=config, WORKER=str(index)))
     return workers
 
 
@@ -84,6 +85,10 @@ def test_two_workers_end_with_the_weights_of_one_whatever_happens(undisturbed, t
         for worker in workers
     ]
     assert stops[0][1] == stops[1][1]
+    step = re.search(r"at step (\d+)", stops[0][1])[1]
+
+    for worker in start_workers(workdir, second_workdir=tmp_path / "of its own"):
+        assert f"different steps ({step}, 0); give all of them" in worker.communicate()[1]
 
     workers = start_workers(workdir)
     wait_for_step(workers[0], workdir, 12)

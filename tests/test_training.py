@@ -239,6 +239,14 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         run(tmp_path / "run", steps=200, optimizer=keras.optimizers.SGD(1e38))
 
 
+def test_a_run_that_fails_leaves_tensorflow_as_it_was(tmp_path):
+    before = tf.config.optimizer.get_experimental_options()
+    with pytest.raises(TrainingError):
+        run(tmp_path / "run", optimizer=keras.optimizers.SGD(1e38), micro_batches=2)
+    after = tf.config.optimizer.get_experimental_options()
+    assert after.get("arithmetic_optimization", True) == before.get("arithmetic_optimization", True)
+
+
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     with pytest.raises(TrainingError, match="weights are not finite after step 1"):
         run(tmp_path / "run", steps=1, optimizer=keras.optimizers.SGD(float("inf")))
@@ -257,6 +265,17 @@ def test_a_folder_belongs_to_one_run(tmp_path):
         folder.finish({"accuracy": 1.0})
     with pytest.raises(RunFolderError, match="finished"):
         RunFolder(tmp_path / "run", {"steps": 12})
+    (tmp_path / "many").mkdir()
+    RunFolder(tmp_path / "many", {"names": [f"n{i:05}" for i in range(1000)]}).close()
+    with RunFolder(tmp_path / "many", {"names": []}, may_grow=True) as folder:
+        folder.finish({"accuracy": 1.0})
+        folder.record(part=1)
+        assert not (tmp_path / "many/metrics.json").exists()  # it is not finished any more
+        assert folder.results() == [{"part": 1}]
+    with pytest.raises(
+        RunFolderError, match=r"names \(\[\] there, \['n00000', .{,50} \.\.\. .*'n00999'\]"
+    ):
+        RunFolder(tmp_path / "many", {"names": [f"n{i:05}" for i in range(1000)]})
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.doc").write_text("x")
     with pytest.raises(RunFolderError, match="belong to no run"):

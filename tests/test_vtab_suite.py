@@ -1,5 +1,6 @@
 """VTAB-1k as a whole, on made-up images; as a program, a suite to be killed: WORKDIR MODEL."""
 
+import gc
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from conftest import named_weights
+from tensorflow.python.framework.func_graph import FuncGraph
 from test_vtab import SIZES, scenes
 
 import bit_keras
@@ -106,7 +108,14 @@ def test_a_killed_suite_goes_on_and_ends_like_an_undisturbed_one(suite, model, t
     left = tmp_path / "run/tasks" / FEW[0] / "checkpoints"
     left.mkdir()  # as if killed before they were deleted
     assert len(recorded) < len(FEW)
-    results = run_vtab(model, workdir=tmp_path / "run", tasks=FEW, read=made_up, **QUICK)
+    alive = []
+
+    def counted(name):
+        alive.append(sum(type(o) is FuncGraph and "run_steps" in o.name for o in gc.get_objects()))
+        return made_up(name)
+
+    results = run_vtab(model, workdir=tmp_path / "run", tasks=FEW, read=counted, **QUICK)
+    assert len(set(alive)) == 1  # or every task would keep its model in memory
     assert lines(tmp_path / "run")[: len(recorded)] == recorded
     assert finished() == before
     assert not left.exists()
@@ -159,8 +168,9 @@ def test_a_task_that_cannot_be_had_keeps_no_other_from_running(model, tmp_path, 
         run_vtab(model, workdir=tmp_path / "run", read=made_up, seed=1, **QUICK)
 
 
-def test_a_training_that_diverges_is_told(model, tmp_path):
-    settings = {**QUICK, "rule": QUICK["rule"].replace(base_lr=1e30)}
+@pytest.mark.parametrize(("steps", "lr"), [(2, 1e30), (1, 1e38)])  # the second at its test only
+def test_a_training_that_diverges_is_told(model, tmp_path, steps, lr):
+    settings = {**QUICK, "rule": QUICK["rule"].replace(base_lr=lr, steps=steps)}
     with pytest.raises(MissingTasksError, match=r"^1 of 1 tasks could not be run \(svhn\)") as told:
         run_vtab(model, workdir=tmp_path / "run", tasks=["svhn"], read=made_up, **settings)
     (row,) = told.value.results

@@ -164,8 +164,15 @@ def train(
         return slices if replicas == part[1] else slices.rebatch(batch // replicas)
 
     done = run.restore(model, optimizer)
-    iterator = iter(strategy.distribute_datasets_from_function(own_batches))
     several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if several_workers:  # or they would train from different weights without a word
+        steps_of_all = strategy.gather(strategy.run(lambda: tf.constant([done])), axis=0).numpy()
+        if len({*steps_of_all}) > 1:
+            raise TrainingError(
+                f"the workers would go on from different steps ({', '.join(map(str, steps_of_all))}"
+                "); give all of them the same workdir, on storage that they share."
+            )
+    iterator = iter(strategy.distribute_datasets_from_function(own_batches))
     events = [log_every, checkpoint_every, *([evaluate_every] if evaluate else [])]
     per_call = WORKERS_STEPS_PER_CALL if several_workers else 1
     losses, seconds = [], 0.0
@@ -221,8 +228,10 @@ def sums_left_alone():
     """
     before = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
-    yield
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **before})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **before})
 
 
 def stop(run, what, lr):

@@ -141,6 +141,7 @@ class RunFolder:
         if not self.chief:
             return
         file = self.path / "results.jsonl"
+        (self.path / "metrics.json").unlink(missing_ok=True)  # of fewer results; it is to grow
         whole = "".join(json.dumps(row) + "\n" for row in [*self.results(), result])
         with self._writing("a result"):
             write_text(file, whole)
@@ -242,10 +243,16 @@ def differences(before: dict, now: dict) -> list[str]:
     before, now = flattened(before), flattened(now)
     missing = object()
     return [
-        f"{name} ({before.get(name, 'unset')!r} there, {now.get(name, 'unset')!r} here)"
+        f"{name} ({short(before.get(name, 'unset'))} there, {short(now.get(name, 'unset'))} here)"
         for name in sorted(before.keys() | now.keys())
         if before.get(name, missing) != now.get(name, missing)
     ]
+
+
+def short(value) -> str:
+    """A list of thousands of classes is no help in a sentence."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:40]} ... {text[-35:]}"
 
 
 def flattened(settings: dict) -> dict:
@@ -275,7 +282,14 @@ def write_json(path: pathlib.Path, value) -> None:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is there whole or not at all."""
+    """Writes a file that is there whole or not at all, also after a loss of power."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
+    if hasattr(os, "O_DIRECTORY"):  # where folders can be opened
+        folder = os.open(path.parent, os.O_DIRECTORY)
+        os.fsync(folder)
+        os.close(folder)
