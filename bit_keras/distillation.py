@@ -17,7 +17,8 @@ import tensorflow as tf
 from .data import LabeledImages
 from .predicting.predictions import model_of_run, names_beside, settings_around
 from .resnet_v2 import copied
-from .zoo import load
+from .wordnet import synsets
+from .zoo import PUBLISHED, load
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,9 @@ def open_teacher(
 
     Raises:
         ValueError: If the teacher cannot be opened or has no head, or its classes, as far as they
-            are known, are not those of `images`; or if the temperature is not above 0.
+            are known, are not those of `images`, for a published model of ImageNet by WordNet id
+            or lemma; or if the temperature is not above 0.
+        DownloadError: If what names a published teacher's classes cannot be fetched.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature!r}.")
@@ -84,13 +87,13 @@ def open_teacher(
         if temperature != 1:
             raise ValueError("a temperature is for the answers of a teacher; name a teacher too.")
         return None
-    names = None
+    names, published = None, False
     if isinstance(teacher, keras.Model):
         name, model = teacher.name, copied(teacher)
     else:
         name, source = os.fspath(teacher), model_of_run(teacher)
         names = names_beside(source) or settings_around(source).get("class_names")
-        model = load(source)
+        model, published = load(source), os.fspath(source) in PUBLISHED
     if model.layers[-1].name == "pooled":
         raise ValueError(
             f"the teacher {name} has no head, so it gives features and no classes; fine-tune it on "
@@ -104,12 +107,26 @@ def open_teacher(
             f"order, got {classes} classes{' that differ' * differ} of {name}; fine-tune it on "
             "those first."
         )
+    if published:
+        check_synsets(name, images)
     if not {*model.input_shape[1:3]} <= {None, crop}:
         raise ValueError(
             f"the teacher must take the student's images of {crop} x {crop} pixels, and {name} "
             f"takes only {' x '.join(map(str, model.input_shape[1:3]))}; choose that crop."
         )
     return Teacher(name, model, temperature)
+
+
+def check_synsets(teacher, images):
+    """Its file has no names, but if it is of ImageNet its classes are WordNet's."""
+    for number, synset in enumerate(synsets(images.num_classes) or ()):
+        own = images.class_names[number]
+        if own not in synset.aliases:
+            raise ValueError(
+                f"class {number:,} of the teacher {teacher} is {' or '.join(synset.aliases[:2])}, "
+                f"and of {images.name} it is {own!r}; name the images' classes (their folders) by "
+                "WordNet id, in the teacher's order."
+            )
 
 
 def softmax_divergence(p, q):

@@ -189,7 +189,7 @@ def test_names_that_tfds_does_not_know_may_have_been_meant_as_folders(name, read
 @pytest.mark.parametrize("name", ["cifar10/small", "cifar10:9.9.9"])
 def test_names_that_tfds_knows_were_not_meant_as_folders(name):
     with pytest.raises(
-        data.DataError, match=rf"^{name} is not a data set of TFDS: .* not found|only"
+        data.DataError, match=rf"^{name} is not a data set of TFDS: .* (not found|only)"
     ):
         data.evaluation_images(name)
 

@@ -81,6 +81,34 @@ def test_what_is_no_table_is_refused(tmp_path):
 # Without a map
 
 
+def test_names_are_the_same_however_they_are_written():
+    composed, apart = "caf\u00e9", "cafe\u0301"  # as most systems, and as macOS has it in folders
+    model = ["tea", composed, "dog"]
+    np.testing.assert_array_equal(accepted_classes([" dog", apart, "tea "], model), np.eye(3)[::-1])
+    assert pairs(accepted_classes([composed], [("x", apart)])) == {0: [0]}
+    class_map = {"dog": (apart,), composed: (" tea",)}
+    assert pairs(accepted_classes([apart, " dog"], model, class_map)) == {0: [0], 1: [1]}
+
+
+def test_classes_that_are_written_alike_are_refused():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    message = (
+        r"^the classes 'caf\\xe9' and 'cafe\\u0301' of {} differ only in spaces .*; rename one"
+    )
+    with pytest.raises(DataError, match=message.format("the data")):
+        accepted_classes([composed, apart], [composed, "tea"])
+    with pytest.raises(DataError, match=message.format("the class map")):
+        accepted_classes(["tea"], ["tea"], {"tea": ("tea",), composed: (), apart: ("tea",)})
+    with pytest.raises(
+        DataError, match=r"^the classes 'dog' and ' dog' of the data differ only in"
+    ):
+        accepted_classes(["dog", " dog"], ["tea", "dog"], {"dog": ("dog",)})
+    with pytest.raises(DataError, match=r"may be any of 2 classes of the model; .* as '0', '1'$"):
+        accepted_classes([composed], [composed, apart])
+    same = np.eye(2)  # trained on, so the order tells them apart
+    np.testing.assert_array_equal(accepted_classes(["dog", " dog"], ["dog", " dog"]), same)
+
+
 def test_classes_of_the_same_name_are_the_same_in_any_order():
     order = np.random.default_rng(0).permutation(7)
     names = [*"abcdefg"]

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import scipy.special
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from conftest import named_weights
 from test_cli import finetune
 
 import bit_keras
 from bit_keras import HyperRule, data
+from bit_keras.checkpoints import save_npz
 from bit_keras.distillation import Teacher, open_teacher
 from bit_keras.fine_tuning import default_rule
 from bit_keras.pretraining import plan
@@ -240,8 +242,14 @@ def test_a_plan_counts_the_teacher(file, noise, teacher):
 
 
 def test_the_default_rule_is_patient(noise):
-    plain = default_rule("BiT-XS-R26x0.25", noise)
-    assert default_rule("BiT-XS-R26x0.25", noise, distilled=True) == plain.distillation()
+    """A small set's 500 steps (warm-up 100, decays 200, 300, 400) ten times, uniformly mixed."""
+    decays = (2_000, 3_000, 4_000)
+    assert default_rule("BiT-XS-R26x0.25", noise, distilled=True) == HyperRule(
+        5_000, 128, 0.003, 1_000, decays, resize=36, crop=32, mixup_alpha=1.0
+    )
+    assert default_rule("BiT-M-R50x1", noise, distilled=True) == HyperRule(
+        5_000, 512, 0.003, 1_000, decays, resize=160, crop=128, mixup_alpha=1.0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +293,46 @@ def test_the_classes_beside_a_teacher_must_be_those_of_the_images(finished):
     with pytest.raises(ValueError, match="got 10 classes that differ"):
         open_teacher(finished, 1.0, images=letters, crop=32)
     (finished / "hidden").rename(finished / "labels.txt")
+
+
+def test_a_published_teacher_has_the_classes_of_wordnet(tmp_path, monkeypatch):
+    """In the order of TFDS; its file, in the cache as if it was fetched, has no names."""
+    monkeypatch.setenv("BIT_KERAS_CACHE", str(tmp_path))
+    monkeypatch.setenv("BIT_KERAS_BASE_URL", "http://127.0.0.1:9/")  # where nobody listens
+    name, lemmas = "distill/R50x1_224", tmp_path / "ilsvrc2012_wordnet_lemmas.txt"
+    nouns = ["tench, Tinca_tinca", *(f"thing_{i}, res_{i}" for i in range(1, 1000))]
+    lemmas.write_text("\n".join(nouns) + "\n")
+    zeros = bit_keras.ResNetV2(50, 1, 1000, kernel_initializer="zeros")
+    file = tmp_path / f"{name}.npz"
+    file.parent.mkdir()
+    save_npz(file, {v.path: v.numpy() for v in zeros.variables}, compressed=True)
+
+    def opened(class_names, teacher=name):
+        pixels, labels = np.zeros((1000, 1, 1, 3), np.uint8), np.arange(1000)
+        test = pixels, labels
+        images, _ = data.from_arrays(pixels, labels, test=test, class_names=class_names)
+        return open_teacher(teacher, 1.0, images=images, crop=224)
+
+    ids = tfds.builder("imagenet2012").info.features["label"].names
+    spoken = ["tench", *(f"res {i}" for i in range(1, 1000))]
+    assert opened(ids).name == opened(spoken).name == opened(nouns).name == name
+    with pytest.raises(
+        ValueError, match=r"^class 0 of the .*_224 is n01440764 or tench, Tinca_tin"
+    ):
+        opened(sorted(spoken))
+    swapped = [*ids[:500], ids[501], ids[500], *ids[502:]]
+    with pytest.raises(ValueError, match=rf"class 500 .* it is '{ids[501]}'; name the images' cla"):
+        opened(swapped)
+    with pytest.raises(ValueError, match=r"of arrays/train it is '0'; name the images' classes"):
+        opened(None)
+    assert opened(sorted(spoken), file).name == str(file)  # the user's own has unknown classes
+
+    lemmas.unlink()
+    assert opened(ids).name == name
+    with pytest.raises(
+        ValueError, match=r"^class 0 of .* is n01440764, and .* it is 'tench'; name"
+    ):
+        opened(spoken)
 
 
 def test_a_run_goes_on_with_its_own_teacher_only(noise, teacher, tmp_path, monkeypatch):

@@ -1,7 +1,10 @@
 """The studies of examples/, each at the smallest size: its table, and that nothing is run twice."""
 
 import importlib
+import itertools
+import json
 import pathlib
+import statistics
 import subprocess
 import sys
 
@@ -18,28 +21,35 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 @pytest.fixture
 def study(tmp_path, monkeypatch, capsys):
-    """Runs a program's `main` in this process; returns (rows of its table, what it recorded)."""
+    """Runs a program's `main` in this process; returns (rows of its table, what it recorded).
+
+    With `results` it finds those recorded already, in place of its own.
+    """
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.chdir(tmp_path)
 
-    def run(name, *arguments):
+    def run(name, *arguments, results=None):
         module = importlib.import_module(name)
         if hasattr(module, "UNITS"):
             monkeypatch.setattr(module, "UNITS", (1, 1, 1, 1))
         flags.FLAGS([name, "--processes=1", "--seeds=1", "--logdir=runs", *arguments])
+        file = pathlib.Path(flags.FLAGS.logdir, "results.jsonl")
+        if results:
+            file.write_text("".join(json.dumps(row) + "\n" for row in results))
         tables = []
         for _ in range(2):
             module.main()
             tables.append(table_of(capsys.readouterr().out))
-            recorded = pathlib.Path("runs/results.jsonl").read_text().splitlines()
+            recorded = file.read_text().splitlines()
         assert tables[0] == tables[1]
+        assert not results or len(recorded) == len(results)
         return tables[0], recorded  # of the second call, which found all there
 
     before = set(flags.FLAGS)
     yield run
     for name in set(flags.FLAGS) - before:  # the programs have flags of the same names
         delattr(flags.FLAGS, name)
-    for name in ("from_scratch", "upstream_size", "normalization"):
+    for name in ("from_scratch", "upstream_size", "normalization", "hyperrule_changes"):
         sys.modules.pop(name, None)
 
 
@@ -48,6 +58,26 @@ def table_of(text):
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert len({len(row) for row in rows}) == 1
     return [rows[0], *rows[2:]]
+
+
+def made_up(*parts):
+    """Results of a run for every combination of the parts of a name: no two accuracies the same."""
+    runs = ["".join(map(str, name)) for name in itertools.product(*parts)]
+    accuracies = np.random.default_rng(len(runs)).permutation(999)[: len(runs)] / 999
+    return [
+        {"run": run, "accuracy": a, "glyphs": 10 * len(run)}
+        for run, a in zip(runs, accuracies.tolist(), strict=True)
+    ]
+
+
+def percent(results):
+    """{run: accuracy in %}"""
+    return {row["run"]: 100 * row["accuracy"] for row in results}
+
+
+def spread(values, sign=""):
+    mean, least, most = statistics.fmean(values), min(values), max(values)
+    return f"{mean:{sign}.1f} ({least:{sign}.1f} to {most:{sign}.1f})"
 
 
 @pytest.fixture
@@ -71,37 +101,79 @@ def glyphs(tmp_path):
 
 
 def test_from_scratch(study, small):
-    (header, *rows), recorded = study(
-        "from_scratch", small, "--shots=5", "--schedules=2", "--steps=1", "--batch=8"
-    )
+    settings = ("from_scratch", small, "--steps=1", "--batch=8")
+    (header, *rows), recorded = study(*settings, "--shots=5", "--schedules=2")
     assert header[1:3] == ["pre-trained, 1x", "random start, 2x"]
     assert [row[0] for row in rows] == ["5"]
     assert len(recorded) == 2
     assert pathlib.Path("runs/from_scratch.png").stat().st_size > 10_000
 
+    starts, seeds = ("pretrained-1x", "random-2x", "random-3x", "random-10x"), range(3)
+    results = made_up((5, "all"), ("-shot-",), starts, "-", seeds)
+    found = percent(results)
+    (header, *rows), _ = study(
+        *(*settings, "--shots=all,5", "--schedules=10,2,3", "--seeds=3"), results=results
+    )
+    assert header[1:-1] == ["pre-trained, 1x", *(f"random start, {n}x" for n in (2, 3, 10))]
+    for shots, row in zip(("all", "5"), rows, strict=True):
+        runs = [[found[f"{shots}-shot-{start}-{seed}"] for seed in seeds] for start in starts]
+        assert row[:-1] == [shots, *map(spread, runs)]
+        pretrained, *random = map(statistics.fmean, runs)
+        near = [n for n, mean in zip((2, 3, 10), random, strict=True) if mean >= pretrained - 1]
+        assert row[-1] == (f"{near[0]}x" if near else "more than 10x")
+
 
 def test_upstream_size(study, glyphs):
-    (header, *rows), recorded = study(
-        *("upstream_size", glyphs, "--classes=3", "--widths=0.0625", "--steps=2,1"),
-        *("--batch=8", "--tuning_steps=1", "--tuning_batch=8"),
-    )
+    settings = ("upstream_size", glyphs, "--batch=8", "--tuning_steps=1", "--tuning_batch=8")
+    (header, *rows), recorded = study(*(*settings, "--classes=3", "--widths=0.0625", "--steps=2,1"))
     assert header[3:] == ["R26x0.0625", "upstream"]
     assert [row[:3] for row in rows] == [["1", "3", "30"], ["2", "3", "30"]]
     assert len(recorded) == 4
     assert pathlib.Path("runs/upstream_size.png").stat().st_size > 10_000
 
+    widths, characters, seeds = ("0.125", "0.0625"), ("3", "all"), range(3)
+    ends = ("", *(f"-to-digits-{seed}" for seed in seeds))
+    results = made_up(("R26x",), widths, "-", characters, "-", (5, 40), ends)
+    found = percent(results)
+    (header, *rows), _ = study(
+        *(*settings, "--classes=3,all", "--widths=0.125,0.0625", "--steps=40,5", "--seeds=3"),
+        results=results,
+    )
+    assert header[3:] == ["R26x0.125", "upstream", "R26x0.0625", "upstream"]
+    for (steps, some), row in zip(itertools.product((5, 40), characters), rows, strict=True):
+        runs = [f"R26x{width}-{some}-{steps}" for width in widths]
+        assert row[:3] == [str(steps), some, str(10 * len(runs[0]))]
+        assert row[3::2] == [spread([found[run + end] for end in ends[1:]]) for run in runs]
+        assert row[4::2] == [f"{found[run]:.1f}" for run in runs]
+
 
 def test_normalization(study, glyphs, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module("normalization")
+    settings = ("normalization", glyphs, "--width=0.0625", "--steps=2", "--batch=8")
+    settings += ("--tuning_steps=1", "--tuning_batch=8")
     kind = ("batch", "plain")
-    monkeypatch.setattr(module, "PUBLISHED", {kind: module.PUBLISHED[kind]})
-    (_, *rows), recorded = study(
-        *("normalization", glyphs, "--width=0.0625", "--steps=2", "--batch=8"),
-        *("--tuning_steps=1", "--tuning_batch=8"),
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "PUBLISHED", {kind: module.PUBLISHED[kind]})
+        (_, *rows), recorded = study(*settings)
     assert rows[0][:2] + rows[0][-2:] == [*kind, "75.6", "67.72"]
     assert len(recorded) == 2
+
+    norms, convolutions = ("batch", "group"), ("plain", "standardized")
+    ends = ("", *(f"-to-digits-{seed}" for seed in range(3)))
+    results = made_up(norms, "-", convolutions, ends)
+    found = percent(results)
+    (header, *rows), _ = study(*settings, "--seeds=3", results=results)
+    assert header[2:4] == ["held-out glyphs", "digits"]
+    paper = {  # table 4
+        ("batch", "plain"): ["75.6", "67.72"],
+        ("batch", "standardized"): ["75.8", "66.78"],
+        ("group", "plain"): ["70.2", "68.77"],
+        ("group", "standardized"): ["76.0", "70.39"],
+    }
+    for (norm, conv), row in zip(itertools.product(norms, convolutions), rows, strict=True):
+        upstream, *digits = [found[f"{norm}-{conv}{end}"] for end in ends]
+        assert row == [norm, conv, f"{upstream:.1f}", spread(digits), *paper[norm, conv]]
 
     # Batch normalisation's moving statistics were updated, and are what it tests with.
     model = keras.saving.load_model("runs/batch-plain/model.keras", compile=False)
@@ -114,11 +186,12 @@ def test_normalization(study, glyphs, monkeypatch):
     assert np.abs(model(images, training=True)[:1] - alone).max() > 1e-3
 
 
-def test_hyperrule_changes_in_two_processes(small, tmp_path):
+def test_hyperrule_changes_in_two_processes(study, small, tmp_path):
+    settings = (small, "--steps=2", "--batch=8")
     done = subprocess.run(
         [
-            *(sys.executable, EXAMPLES / "hyperrule_changes.py", small, "--changes=head only"),
-            *("--seeds=1", "--steps=2", "--batch=8"),
+            *(sys.executable, EXAMPLES / "hyperrule_changes.py", *settings),
+            *("--changes=head only", "--seeds=1"),
         ],
         cwd=tmp_path,
         capture_output=True,
@@ -131,3 +204,20 @@ def test_hyperrule_changes_in_two_processes(small, tmp_path):
     assert {row[0] for row in rows} == {"HyperRule", "head only"}
     recorded = (tmp_path / "runs/hyperrule_changes/results.jsonl").read_text()
     assert len(recorded.splitlines()) == 2
+
+    changes, seeds = ("head only", "mixup 0.1", "no decay"), range(3)
+    results = made_up(("HyperRule", *changes), "-", seeds)
+    found = percent(results)
+    (_, *rows), _ = study(
+        *("hyperrule_changes", *settings, f"--changes={','.join(changes)}", "--seeds=3"),
+        "--logdir=runs/hyperrule_changes",
+        results=results,
+    )
+    rule = [found[f"HyperRule-{seed}"] for seed in seeds]
+    expected = {}
+    for name in changes:
+        runs = [found[f"{name}-{seed}"] for seed in seeds]
+        gains = [run - unchanged for run, unchanged in zip(runs, rule, strict=True)]
+        expected[statistics.fmean(runs)] = [name, spread(runs), spread(gains, "+")]
+    best_first = [expected[mean] for mean in sorted(expected, reverse=True)]
+    assert rows == [["HyperRule", spread(rule), ""], *best_first]

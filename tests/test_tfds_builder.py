@@ -153,6 +153,31 @@ def test_tfds_default_splits(name, splits, num_classes):
         assert part.image_size == ((32, 32) if name == "cifar10" else (28, 28))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("i_naturalist2017", "i_naturalist2018", "imagenet2012", "places365_small"),
+        "visual_domain_decathlon/svhn",
+    ],
+)
+def test_tfds_images_without_labels_are_not_tested_on(name):
+    """TFDS marks the test images of these sets -1, as its builders' sources say."""
+    black = tf.io.encode_png(np.zeros((8, 8, 3), np.uint8))
+
+    def one_a_class(builder, split, **options):
+        labels = tf.data.Dataset.range(builder.info.features["label"].num_classes)
+        unknown = "test" in split
+        return labels.map(lambda label: {"image": black, "label": -1 if unknown else label})
+
+    with tfds.testing.mock_data(as_dataset_fn=one_a_class):
+        tests = data.from_tfds(name)[1], data.evaluation_images(name)
+        with pytest.raises(data.DataError, match=r"^the split 'test' of .* without labels; pass f"):
+            data.from_tfds(name, test_split="test")
+    for test in tests:
+        assert test.name == f"{name.split('/')[0]}/validation"
+        assert test.labels.tolist() == [*range(test.num_classes)]
+
+
 def test_tfds_names_and_features_are_checked():
     import tensorflow_datasets as tfds
 

@@ -3,6 +3,7 @@
 import difflib
 import os
 import pathlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -57,6 +58,9 @@ def accepted_classes(
 ) -> np.ndarray:
     """Finds which of a model's answers are right for which class of a data set.
 
+    Names are the same if they differ in spaces around them alone, or in how Unicode writes their
+    accents: file systems and tables write the same name in several ways.
+
     Without a map, classes of the same name are the same, if the model knows all of the data's. If
     it does not, and nobody knows what its classes are (they are called "0", "1", ...), but they are
     as many as the data's, they are the same in the same order.
@@ -75,9 +79,12 @@ def accepted_classes(
 
     Raises:
       DataError: a class that the model does not have, or a name that several have; no map where
-        one is needed, or one without a class of the data.
+        one is needed, or one without a class of the data; two names of it or of the data that are
+        the same.
     """
-    aliases = [(name,) if isinstance(name, str) else tuple(name) for name in model_names]
+    classes = [*map(_plain, class_names)]
+    aliases = [(name,) if isinstance(name, str) else name for name in model_names]
+    aliases = [tuple(map(_plain, names)) for names in aliases]
     firsts = [names[0] for names in aliases]
     numbers = [str(label) for label in range(len(aliases))]
     labels_of = {}
@@ -86,21 +93,23 @@ def accepted_classes(
             labels_of.setdefault(name, []).append(label)
 
     if class_map is None:
-        unknown = [name for name in class_names if name not in labels_of]
-        unnamed = unknown and firsts == numbers and len(class_names) == len(numbers)
-        if unnamed or firsts == [*class_names]:
+        unknown = [name for name in classes if name not in labels_of]
+        unnamed = unknown and firsts == numbers and len(classes) == len(numbers)
+        if unnamed or firsts == classes:
             return np.eye(len(numbers), dtype=bool)
         if unknown:
             raise DataError(
-                f"{len(unknown)} of the {len(class_names)} classes of the data ({_some(unknown)}) "
+                f"{len(unknown)} of the {len(classes)} classes of the data ({_some(unknown)}) "
                 f"are not among the {len(aliases)} of the model ({_some(firsts)}); give a class "
                 "map, a CSV file with the columns class and model_class"
             )
-        wanted = [(name,) for name in class_names]
+        wanted = [(name,) for name in classes]
     else:
+        _check_distinct(class_map, "the class map")
+        class_map = {_plain(name): [*map(_plain, names)] for name, names in class_map.items()}
         # What is both a name and a number is the name.
         labels_of = {number: [label] for label, number in enumerate(numbers)} | labels_of
-        wanted = [class_map.get(name, ()) for name in class_names]
+        wanted = [class_map.get(name, ()) for name in classes]
         if not any(wanted):
             raise DataError(
                 "the class map has model classes for no class of the data; its column class must "
@@ -108,7 +117,8 @@ def accepted_classes(
             )
         _check_known(wanted, labels_of, firsts)
 
-    accepted = np.zeros([len(class_names), len(aliases)], bool)
+    _check_distinct(class_names, "the data")
+    accepted = np.zeros([len(classes), len(aliases)], bool)
     for row, names in zip(accepted, wanted, strict=True):
         for name in names:
             labels = labels_of[name]
@@ -119,6 +129,20 @@ def accepted_classes(
                 )
             row[labels[0]] = True
     return accepted
+
+
+def _plain(name):
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _check_distinct(names, whose):
+    spelled = {}
+    for name in names:
+        if (other := spelled.setdefault(_plain(name), name)) != name:
+            raise DataError(
+                f"the classes {other!a} and {name!a} of {whose} differ only in spaces around them "
+                "or in how Unicode writes them; rename one, or make them one"
+            )
 
 
 def _check_known(wanted, labels_of, firsts):

@@ -19,11 +19,15 @@ from .labeled_images import DataError, LabeledImages, require_every_class
 from .tfrecords import record_reader
 
 # Where (train, test) are not simply those splits: the reference code's choice (it keeps the last
-# 2 % and 1 % for validation), and the public labels of ILSVRC-2012.
+# 2 % and 1 % for validation), and sets whose labels of test images were never published.
 DEFAULT_SPLITS = {
     "cifar10": ("train[:98%]", "test"),
     "cifar100": ("train[:98%]", "test"),
+    "i_naturalist2017": ("train", "validation"),
+    "i_naturalist2018": ("train", "validation"),
     "imagenet2012": ("train[:99%]", "validation"),
+    "places365_small": ("train", "validation"),
+    "visual_domain_decathlon": ("train", "validation"),
 }
 MEMORY_LIMIT = 32 * 2**30  # bytes of encoded images
 
@@ -48,8 +52,9 @@ def from_tfds(
       name: a builder's name, "cifar10" or "sun397/tfds" for instance; it needs the features
         `image` and `label`, a class, or `labels`, a sequence of classes ("voc/2007").
       train_split: "train" if not given; the first 98 % of it for CIFAR, 99 % for imagenet2012.
-      test_split: if not given "test", or "validation" where there is none and for imagenet2012. A
-        data set that has "train" only is split by `LabeledImages.split` if no split is given.
+      test_split: if not given "test", or "validation" where there is none or its labels were never
+        published (imagenet2012, i_naturalist2018). A data set that has "train" only is split by
+        `LabeledImages.split` if no split is given.
       data_dir: where TFDS keeps its data, `~/tensorflow_datasets` if not given. A data set that
         is not there is downloaded and prepared.
 
@@ -57,8 +62,8 @@ def from_tfds(
       (train, test).
 
     Raises:
-      DataError: an unknown name or split, other features, a class without training images, or
-        files in another format than TFDS's default, TFRECORD.
+      DataError: an unknown name or split, one without labels, other features, a class without
+        training images, or files in another format than TFDS's default, TFRECORD.
     """
     builder, key = _open_classes(name, data_dir)
     default_train, default_test = _default_splits(builder)
@@ -260,6 +265,11 @@ def _read(builder, split, features, label, class_names, decode, in_memory):
         )
     else:
         labels = labels.numpy()
+        if np.all(labels == -1):  # as TFDS marks unknown ones
+            raise DataError(
+                f"the split {split!r} of {builder.name} has images without labels; pass from_tfds "
+                "another as train_split or test_split, 'validation' for instance"
+            )
     count = labels.shape[0]
     height, width, _ = builder.info.features["image"].shape
     if height is None or width is None:
