@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from .data import LabeledImages
-from .predicting.predictions import model_of_run, names_beside, settings_around
+from .predicting.predictions import model_of_run, names_beside
 from .resnet_v2 import copied
 from .wordnet import synsets
 from .zoo import PUBLISHED, load
@@ -92,7 +92,7 @@ def open_teacher(
         name, model = teacher.name, copied(teacher)
     else:
         name, source = os.fspath(teacher), model_of_run(teacher)
-        names = names_beside(source) or settings_around(source).get("class_names")
+        names = names_beside(source)
         model, published = load(source), os.fspath(source) in PUBLISHED
     if model.layers[-1].name == "pooled":
         raise ValueError(

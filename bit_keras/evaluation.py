@@ -1,6 +1,5 @@
 """What a classifier gets right on labelled images."""
 
-import contextlib
 import csv
 import dataclasses
 import functools
@@ -17,10 +16,10 @@ from .checkpoints import DownloadError
 from .data import LabeledImages, accepted_classes
 from .hyperrule import HyperRule
 from .predicting import all_logits, model_of_run, open_model
-from .predicting.predictions import settings_around
+from .predicting.predictions import printable, settings_around
 from .reporting import write_report
 from .resnet_v2 import copied
-from .scoring import average_precisions, score
+from .scoring import average_precisions, confidence, score, several_label_score
 from .training import RunFolder, is_chief, make_strategy, wait_for_all_workers
 from .wordnet import synsets
 from .zoo import PUBLISHED
@@ -39,6 +38,9 @@ def evaluate(
     command: str | None = None,
 ) -> "Evaluation":
     """Tests a model on labelled images.
+
+    Images of one label each are tested by accuracy, others by average precision, whichever way the
+    model was trained (`score`).
 
     Where the images' classes are not the model's, in the same order, they are matched by name: of
     the model's names (`labels`), or for models of ILSVRC-2012 and ImageNet-21k by WordNet id.
@@ -62,13 +64,12 @@ def evaluate(
     Raises:
         ValueError: If the model cannot be opened, its classes cannot be matched with the images',
             an answer is not finite, or `workdir` holds another run.
+        DownloadError: If the names of ImageNet-21k's classes are needed, and cannot be fetched.
     """
     check_testable(images)
     if size is None:
         size = published_size(model, images)
     opened = open_model(model, labels=labels, size=size)
-    if opened.multi_label and not images.multi_label:
-        images = with_several_labels(images)
     accepted = matched_classes(images, opened, class_map)
     known = accepted.any(axis=1)
     left_out = tuple(np.array(images.class_names, object)[~known])
@@ -83,13 +84,13 @@ def evaluate(
     def evaluation():
         network = opened.classifier.network
         if strategy.num_replicas_in_sync == 1 or network is None:
-            logits = all_logits(opened, opened.prepare(images, batch=batch))
+            logits = all_logits(opened, images, batch=batch)
         else:
             with strategy.scope():
                 network = copied(network)
             logits = predict(network, images, opened.prepare, batch=batch, strategy=strategy)
         wait_for_all_workers(strategy)
-        return Evaluation(images, logits, accepted, left_out)
+        return Evaluation(images, logits, accepted, left_out, sigmoid=opened.sigmoid)
 
     if workdir is None:
         return evaluation()
@@ -129,7 +130,8 @@ def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) ->
         return False
     same_set = run["train"]["name"].split("/")[0] == images.name.split("/")[0]
     return (
-        same_set and (run["test"] or {}).get("fingerprint") != images.description()["fingerprint"]
+        same_set
+        and (run.get("test") or {}).get("fingerprint") != images.description()["fingerprint"]
     )
 
 
@@ -143,28 +145,25 @@ def published_size(model, images):
     return None
 
 
-def with_several_labels(images):
-    """The same labels, for a model that gives every class a probability of its own."""
-    import scipy.sparse
-
-    rows = np.arange(len(images))
-    shape = (len(images), images.num_classes)
-    one_hot = scipy.sparse.csr_array((np.ones(len(rows), bool), (rows, images.labels)), shape)
-    return dataclasses.replace(images, labels=one_hot)
-
-
 def matched_classes(images, opened, class_map):
     """Which of the model's classes are right for which of the images', as `accepted_classes`."""
     names = images.class_names
     if opened.class_names:
         return accepted_classes(names, opened.class_names, class_map)
     number = opened.classifier.num_classes
-    known = []
-    with contextlib.suppress(DownloadError):  # numbers still name the classes
+    published = opened.title in PUBLISHED
+    alike = class_map is None and len(names) == number
+    try:
         known = [synset.aliases for synset in synsets(number) or ()]
-    if known and (class_map or any(set(names) & set(aliases) for aliases in known)):
-        return accepted_classes(names, known, class_map)
-    if class_map is None and len(names) == number:  # nobody knows, so they must be the same
+    except DownloadError:
+        in_numbers = class_map and all(
+            name.isdecimal() for right in class_map.values() for name in right
+        )
+        if not in_numbers and (published or not alike):
+            raise
+        known = []
+    of_imagenet = known and (published or any(set(names) & set(aliases) for aliases in known))
+    if alike and not of_imagenet:  # nobody knows the model's classes, so they must be the same
         return np.eye(number, dtype=bool)
     return accepted_classes(names, known or [str(label) for label in range(number)], class_map)
 
@@ -209,12 +208,15 @@ class Evaluation:
         accepted: bool `[number of the images' classes, number of the model's classes]`: which
             answers are right for which class; None where the classes are the same.
         left_out: Classes whose images were not asked about, as the model does not know them.
+        sigmoid: Whether the model gives every class a probability of its own. It changes the
+            probabilities that are shown, and no metric.
     """
 
     images: LabeledImages
     logits: np.ndarray
     accepted: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
+    sigmoid: bool = False
 
     def __post_init__(self):
         """Makes one-to-one maps identities, so that probabilities are over the images' classes."""
@@ -238,13 +240,24 @@ class Evaluation:
     @functools.cached_property
     def metrics(self) -> dict[str, float | int]:
         """Returns `score`'s."""
-        return score(self.logits, self.images.labels, self.accepted)
+        labels = self.images.labels
+        if self.images.multi_label:
+            return several_label_score(self.logits, labels, self.average_precisions)
+        return score(self.logits, labels, self.accepted)
+
+    @functools.cached_property
+    def average_precisions(self) -> list[float | None]:
+        """Returns one a class, None for one that no image has; of several labels an image only."""
+        return average_precisions(self.logits, self.images.labels)
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """Returns float32, shaped as the logits: their softmax, or sigmoids of several labels."""
-        activation = tf.sigmoid if self.images.multi_label else tf.nn.softmax
-        return activation(self.logits).numpy()
+        """Returns float32, shaped as the logits: sigmoids of several labels, else their softmax.
+
+        They are sigmoids too if the model is one of sigmoids.
+        """
+        sigmoids = self.sigmoid or self.images.multi_label
+        return (tf.sigmoid if sigmoids else tf.nn.softmax)(self.logits).numpy()
 
     @functools.cached_property
     def predictions(self) -> np.ndarray:
@@ -279,7 +292,7 @@ class Evaluation:
         if self.images.multi_label:
             truth, said = self.images.labels.toarray(), self.logits > 0
             right, total, found = (truth & said).sum(0), truth.sum(0), said.sum(0)
-            middle = {"average_precision": average_precisions(self.logits, truth)}
+            middle = {"average_precision": self.average_precisions}
         else:
             labels, answers = self.images.labels, self.predictions
             right, total, found = (  # the matrix itself may be as large as classes squared
@@ -326,11 +339,19 @@ def document(
             writer.writerows(rows)
         tested = {
             "labels": images.labels,
-            "probabilities": evaluation.probabilities,
-            "predictions": None if images.multi_label else evaluation.predictions,
             "class_names": images.class_names,
             "read_image": lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
         }
+        if images.multi_label:
+            tested["probabilities"] = evaluation.probabilities
+            tested["average_precisions"] = evaluation.average_precisions
+        else:  # of the answers alone, as those of all classes may be many
+            tested["predictions"] = evaluation.predictions
+            shown = confidence(evaluation.logits)
+            if evaluation.sigmoid:
+                tested["confidence"] = shown
+                shown = tf.sigmoid(evaluation.logits.max(axis=1)).numpy()
+            tested["probabilities"] = shown[:, None]
     write_report(
         run.path / "report.html",
         title=title,
@@ -383,14 +404,17 @@ def predict(
         batches = prepare(images, batch=batch)
     else:
         batches = strategy.distribute_datasets_from_function(own_batches)
-    progress = tqdm(batches, desc="test", unit="batch", leave=False, mininterval=1)
-    answers = np.concatenate([forward(x).numpy() for x, _ in progress])[: len(images)]
-    finite = np.isfinite(answers).reshape(len(answers), -1).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"{model.name} answers {images.name} with NaN or infinite numbers, first image "
-            f"{int(np.argmin(finite))}; give a model with sound weights."
-        )
+    answers, done = np.empty((len(images), *model.output_shape[1:]), np.float32), 0
+    for x, _ in tqdm(batches, desc="test", unit="batch", leave=False, mininterval=1):
+        some = forward(x).numpy()[: len(images) - done]
+        finite = np.isfinite(some).reshape(len(some), -1).all(axis=1)
+        if not finite.all():
+            raise ValueError(
+                f"{model.name} answers {images.name} with NaN or infinite numbers, first image "
+                f"{done + int(finite.argmin())}; give a model with sound weights."
+            )
+        answers[done : done + len(some)] = some
+        done += len(some)
     return answers
 
 
@@ -398,4 +422,6 @@ def worst_classes(evaluation: Evaluation, number: int = 5) -> str:
     """Returns the classes that are found least as one reads them: "8 (91.4% of 35), ..."."""
     rows = [row for row in evaluation.per_class if row["images"]]
     rows = sorted(rows, key=lambda row: row["recall"])[:number]
-    return ", ".join(f"{row['class']} ({row['recall']:.1%} of {row['images']:,})" for row in rows)
+    return ", ".join(
+        f"{printable(row['class'])} ({row['recall']:.1%} of {row['images']:,})" for row in rows
+    )

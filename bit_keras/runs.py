@@ -244,7 +244,7 @@ def conduct(
             model = final
         if test_images and logits is None:
             logits = answers(model)
-        tested = Evaluation(test_images, logits) if test_images else None
+        tested = Evaluation(test_images, logits, sigmoid=loss == "sigmoid") if test_images else None
         scores = finite(tested.metrics) if tested else {}
         metrics = {**scores, "steps": steps, "seconds": round(time.perf_counter() - start, 1)}
         if run.chief:
@@ -253,7 +253,7 @@ def conduct(
             if test_images and not any(name.startswith("test_") for name in run.history()[-1]):
                 run.log(steps, **prefixed(scores))
             if export:
-                hand_over(run, model, train_images, crop)
+                hand_over(run, model, train_images.class_names, loss, crop)
             title = f"{config['model']} on {train_images.name}"
             document(run, tested, title=title, settings=config, metrics=metrics, command=command)
             metrics["seconds"] = round(time.perf_counter() - start, 1)
@@ -262,16 +262,16 @@ def conduct(
     return TrainedModel(model, metrics, run.path)
 
 
-def hand_over(run, model, train_images, size):
+def hand_over(run, model, class_names, loss, size):
     """Exports a trained model with its classes, unless an earlier try did."""
-    labels = "".join(f"{name}\n" for name in train_images.class_names)
+    labels = "".join(f"{name}\n" for name in class_names)
     (run.path / "labels.txt").write_text(labels, encoding="utf-8", errors="replace")
     if not (run.path / "model").exists():
         write_export(
             model,
             run.path / "model",
-            labels=train_images.class_names,
-            multi_label=train_images.multi_label,
+            labels=class_names,
+            multi_label=loss == "sigmoid",
             size=size,
         )
 

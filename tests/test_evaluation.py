@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import PIL.Image
@@ -16,9 +17,12 @@ import tensorflow as tf
 from conftest import named_weights
 
 import bit_keras
+from bit_keras.checkpoints import DownloadError
 from bit_keras.data import LabeledImages
-from bit_keras.evaluation import Evaluation, published_size, worst_classes
+from bit_keras.evaluation import Evaluation, document, published_size, worst_classes
+from bit_keras.recipes import UpstreamRecipe
 from bit_keras.scoring import calibration_error, score, sentence
+from bit_keras.training import RunFolder
 
 NAMES = [f"class {k}" for k in range(7)]
 
@@ -37,9 +41,9 @@ def random():
 @pytest.fixture
 def answers(random):
     """Logits that are right more often than not; class 6 has no image, some logits are equal."""
-    labels = random.integers(0, 6, 200)
-    logits = random.normal(size=(200, 7)).astype("float32")
-    logits[np.arange(200), labels] += 1
+    labels = random.integers(0, 6, 600)
+    logits = random.normal(size=(600, 7)).astype("float32")
+    logits[np.arange(600), labels] += 1
     return logits.round(1), labels
 
 
@@ -58,7 +62,21 @@ def test_scores_are_scikit_learns(answers):
     assert found["mean_per_class_accuracy"] == pytest.approx(balanced, rel=1e-12)
     loss = sklearn.metrics.log_loss(labels, probabilities, labels=range(7))
     assert found["loss"] == pytest.approx(loss, rel=1e-5)
-    assert found["num_test"] == 200
+    assert found["num_test"] == 600
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_scores_need_little_memory_beside_the_logits(random, several):
+    logits = random.normal(size=(20_000, 100)).astype("float32")
+    labels = random.integers(0, 100, 20_000)
+    if several:
+        labels = scipy.sparse.csr_array((np.ones(20_000, bool), (np.arange(20_000), labels)))
+    score(logits[:300], labels[:300])  # imports what it needs
+    tracemalloc.start()
+    score(logits, labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < logits.nbytes / 2
 
 
 def test_calibration_error_of_hand_counted_answers():
@@ -111,7 +129,7 @@ def test_a_class_map_counts_any_answer_that_is_accepted():
 
 
 def test_several_labels(random):
-    truth = random.random((50, 7)) < 0.3
+    truth = random.random((600, 7)) < 0.3
     truth[:, 3] = False  # no image has it
     logits = random.normal(size=truth.shape).astype("float32") + truth
     found = Evaluation(some_images(scipy.sparse.csr_array(truth)), logits)
@@ -125,6 +143,38 @@ def test_several_labels(random):
     recall = sklearn.metrics.recall_score(truth[:, 0], logits[:, 0] > 0)
     assert found.per_class[0]["recall"] == pytest.approx(recall)
     assert sentence(found.metrics).startswith("Mean average precision")
+    losses = [
+        sklearn.metrics.log_loss(t, p, labels=[False, True])
+        for t, p in zip(truth.T, sigmoid(logits).T, strict=True)
+    ]
+    assert found.metrics["loss"] == pytest.approx(sum(losses), rel=1e-5)
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits.astype("float64")))
+
+
+def test_average_precisions_are_of_the_logits_and_computed_once(random, tmp_path, monkeypatch):
+    truth = random.random((50, 7)) < 0.3
+    logits = (30 + random.normal(size=truth.shape) + truth).astype(
+        "float32"
+    )  # all are 1 as float32
+    calls, compute = [], sklearn.metrics.average_precision_score
+    monkeypatch.setattr(
+        sklearn.metrics, "average_precision_score", lambda *x: calls.append(x) or compute(*x)
+    )
+    found = Evaluation(some_images(scipy.sparse.csr_array(truth)), logits)
+    with RunFolder(tmp_path / "run", {}) as run:
+        document(run, found, title="", settings={}, metrics=found.metrics, command=None)
+    assert len(calls) == 7
+    report = (tmp_path / "run/report.html").read_text()
+    with open(tmp_path / "run/per_class.csv", newline="") as file:
+        for row, (true, answers) in zip(
+            csv.DictReader(file), zip(truth.T, logits.T, strict=True), strict=True
+        ):
+            average = compute(true, answers)
+            assert float(row["average_precision"]) == pytest.approx(average)
+            assert f"{100 * average:.1f}\N{NO-BREAK SPACE}%</td>" in report
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +298,43 @@ def test_a_model_that_nobody_named_has_the_datas_order():
     np.testing.assert_allclose(found.logits, np.repeat(answers, 12, axis=0), atol=1e-4)
 
 
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("BIT_KERAS_BASE_URL", "http://127.0.0.1:9/")  # where nobody listens
+    monkeypatch.setenv("BIT_KERAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "error"),
+    [
+        ("BiT-M-R50x1-ILSVRC2012", 1000, "are not among the 1000 of the model .* give a class map"),
+        ("BiT-M-R50x1", 21_843, "cannot download .* check the network"),
+    ],
+)
+def test_a_published_model_is_not_taken_for_one_that_nobody_named(offline, name, classes, error):
+    """Folders called by their nouns are as many as the classes, and sorted otherwise."""
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, classes, name=name))
+    images = some_images(np.arange(3), sorted(f"thing {k}" for k in range(classes)))
+    with pytest.raises((ValueError, DownloadError), match=error) as caught:
+        bit_keras.evaluate(model, images, size=32)
+    assert "\n" not in str(caught.value)
+    by_number = {"thing 0": ("2",), "thing 1": ("0",), "thing 10": ("1",)}  # the first three
+    found = bit_keras.evaluate(model, images, size=32, class_map=by_number)
+    own = model(np.zeros((1, 32, 32, 3)))[0, :].numpy()
+    assert found.metrics["num_test"] == 3
+    assert found.metrics["accuracy"] == (1 / 3 if own.argmax() < 3 else 0)
+
+
+def test_a_users_own_thousand_classes_have_the_datas_order(offline):
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, 1000, name="mine"))
+    images = some_images(np.arange(3), sorted(f"thing {k}" for k in range(1000)))
+    found = bit_keras.evaluate(model, images, size=32)
+    answers = model(np.zeros((1, 32, 32, 3)))
+    np.testing.assert_allclose(found.logits, np.repeat(answers, 3, axis=0), atol=1e-4)
+    assert found.accepted is None
+
+
 @pytest.mark.parametrize(
     ("name", "height", "size"),
     [
@@ -263,22 +350,45 @@ def test_published_models_are_tested_as_their_authors_did(name, height, size):
     assert published_size(name, images) == size
 
 
-def test_a_model_of_several_labels_is_tested_by_average_precision(digits, model, tmp_path):
+def test_a_sigmoid_on_images_of_one_label_is_scored_alike_after_training_and_later(
+    model, digits, tmp_path
+):
+    bit_keras.export(model, tmp_path / "m.npz", format="npz")
+    recipe = UpstreamRecipe(1, (), "sigmoid", batch=50, warmup_steps=0, crop=32, test_resize=32)
+    few, run = digits.subset(range(50)), tmp_path / "run"
+    trained = bit_keras.pretrain(
+        tmp_path / "m.npz", few, few, workdir=run, recipe=recipe, evaluate_every=1, export=False
+    )
+    best = run / "checkpoints/best.keras"
+    found = bit_keras.evaluate(best, few, workdir=tmp_path / "test")
+    assert {"accuracy", "calibration_error"} < found.metrics.keys()
+    for name, value in found.metrics.items():
+        assert trained.metrics[name] == pytest.approx(value, rel=1e-4), name
+    logits = np.array(found.logits, "float64")
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss_of_labels = sklearn.metrics.log_loss(few.labels, softmax, labels=range(10))
+    assert found.metrics["loss"] == pytest.approx(loss_of_labels, rel=1e-5)
+    np.testing.assert_allclose(found.probabilities, sigmoid(logits), rtol=1e-5)
+    surest = found.probabilities.max(1)[found.predictions != few.labels].max()
+    report = (tmp_path / "test/report.html").read_text()
+    assert f"</b>, {100 * surest:.0f}\N{NO-BREAK SPACE}%</figcaption>" in report
+    mapped = bit_keras.evaluate(best, few, class_map={"3": ("3",), "8": ("8", "0")})
+    assert mapped.metrics["num_test"] == np.isin(few.labels, [3, 8]).sum()
+
+
+def test_images_of_several_labels_are_tested_by_average_precision(digits, model):
     few = digits.subset(range(20))
     labels = np.eye(10, dtype=bool)[few.labels]
-    run = tmp_path / "run"
-    run.mkdir()
-    settings = {"loss": "sigmoid", "class_names": list(few.class_names), "rule": {"crop": 32}}
-    (run / "config.json").write_text(json.dumps(settings))
-    (run / "checkpoints").mkdir()
-    model.save(run / "checkpoints/best.keras")
-    found = bit_keras.evaluate(run / "checkpoints/best.keras", few)
-    expected = score(found.logits, scipy.sparse.csr_array(labels))
-    assert found.metrics == expected
+    labels[::2, 3] = True
+    several = dataclasses.replace(few, labels=labels)
+    found = bit_keras.evaluate(model, several, size=32)
+    own = bit_keras.evaluate(model, few, size=32).logits
+    shown = labels.any(axis=0)
+    expected = sklearn.metrics.average_precision_score(labels[:, shown], own[:, shown])
+    assert found.metrics["mean_average_precision"] == pytest.approx(expected)
     nobody = dataclasses.replace(few, labels=np.zeros((20, 10), bool))
     with pytest.raises(ValueError, match="has a class"):
         bit_keras.evaluate(model, nobody, size=32)
-    several = dataclasses.replace(few, labels=labels)
     class_map = dict.fromkeys(few.class_names, ("0",))
     with pytest.raises(ValueError, match="map each to one"):
         bit_keras.evaluate(model, several, size=32, class_map=class_map)
@@ -291,14 +401,23 @@ def test_nan_logits_are_an_error(digits):
         bit_keras.evaluate(broken, digits, size=32)
 
 
+def test_a_name_that_is_no_text_can_be_printed():
+    images = some_images(np.array([0, 1]), ["caf\udce9\nau lait", "tea"])
+    found = Evaluation(images, np.eye(2, dtype="float32"))
+    assert worst_classes(found) == "caf? au lait (100.0% of 1), tea (100.0% of 1)"
+
+
 def typed(*arguments, cwd):
     command = [sys.executable, "-m", "bit_keras.cli.evaluate", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    console = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    return subprocess.run(
+        command, cwd=cwd, env=console, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_command_leaves_a_run(model, tmp_path):
     model.save(tmp_path / "m.keras")
-    for name in ("3", "8", "zebra"):
+    for name in ("3", "8", "zebra \N{CJK UNIFIED IDEOGRAPH-99AC}"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(3):
             picture = PIL.Image.new("RGB", (32, 32), (40 * i, 90, 200))
@@ -310,7 +429,9 @@ def test_the_command_leaves_a_run(model, tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "3 images of 1 classes that the model does not know are left out: zebra." in done.stdout
+    assert (
+        "3 images of 1 classes that the model does not know are left out: zebra ?." in done.stdout
+    )
     metrics = json.loads((tmp_path / "out/first/metrics.json").read_text())
     assert metrics["num_test"] == 6
     with open(tmp_path / "out/first/per_class.csv", newline="") as file:
@@ -322,13 +443,13 @@ MISTAKES = {
     "": "name a model with a head",
     "--model=BiT-XS-R26x0.25": "has no head",
     "--shots=5 --suite=vtab-1k": "--shots and --suite are answered one at a time",
-    "--compare": "two",
+    "--compare": "needs two run folders or more, got 0",
     "nowhere": "unexpected argument 'nowhere'",
-    "--shots=5,many": "many",
-    "--shots=5,9999": "9999",
-    "--suite=vtab-1k --tasks=cifar": "cifar100",
-    "--model=BiT-M-R50x1 --dataset=cifar11": "cifar10",
-    "--model=BiT-M-R50x1 --class_map=nowhere.csv": "nowhere.csv",
+    "--shots=5,many": 'shots must be numbers from 1, or "full"',
+    "--shots=5,9999": "shots must be at most 139",
+    "--suite=vtab-1k --tasks=cifar": "did you mean cifar100?",
+    "--model=BiT-M-R50x1 --dataset=cifar11": "did you mean cifar10",
+    "--model=BiT-M-R50x1 --class_map=nowhere.csv": "is not a file; give a CSV file",
 }
 SEVERAL = """
 import contextlib, io, json, sys

@@ -12,7 +12,7 @@ import tensorflow as tf
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.predicting import as_table, predict_images, write_contact_sheet
+from bit_keras.predicting import as_table, predict_images, read_labels, write_contact_sheet
 from bit_keras.predicting.predictions import find_images
 
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
@@ -144,6 +144,52 @@ def test_the_model_of_a_pretraining_sees_the_middle_of_images(artifacts, folder,
     got = predict_images(tmp_path / "m.keras", folder)
     logits = bit_keras.load(tmp_path / "m.keras")(pixels[:, 8:40, 8:40] / np.float32(255))
     np.testing.assert_allclose(probabilities(got, NAMES), softmax(logits), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [None, SIDE])
+@pytest.mark.parametrize(
+    ("name", "classes", "sigmoids"),
+    [
+        ("BiT-M-R50x1", 21_843, True),
+        ("BiT-M-R50x1", 5, False),  # fine-tuned, in the same session
+        ("BiT-S-R50x1", 1000, False),
+        ("BiT-M-R50x1-ILSVRC2012", 1000, False),
+    ],
+)
+def test_published_models_of_imagenet_21k_have_sigmoids(folder, name, classes, sigmoids, size):
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, classes, name=name))
+    names = [str(k) for k in range(classes)]
+    given = {"labels": names, "size": size, "top_k": classes}
+    [got] = predict_images(model, folder / "0.png", **given)
+    [expected] = predict_images(model, folder / "0.png", **given, multi_label=sigmoids)
+    assert got == expected
+    total = sum(one["probability"] for one in got["predictions"])
+    assert (abs(total - 1) > 0.1) == sigmoids
+
+
+def test_the_names_of_a_run_are_preferred_to_its_text_file(artifacts, folder, tmp_path):
+    names = ["caf\udce9", "two\u2028lines", "three\x85", "four\nlines", ""]
+    (tmp_path / "config.json").write_text(json.dumps({"loss": "softmax", "class_names": names}))
+    lines = "".join(f"{name}\n" for name in names)
+    (tmp_path / "labels.txt").write_text(lines, encoding="utf-8", errors="replace")
+    os.link(artifacts / "m.npz", tmp_path / "m.npz")
+    [got] = predict_images(tmp_path / "m.npz", folder / "0.png", size=SIDE)
+    assert {one["class"] for one in got["predictions"]} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("ant\nbee\n", ["ant", "bee"]),
+        ("\ufeffant\r\nbee", ["ant", "bee"]),
+        ("a\u2028b\x85c\x0cd\x1ee\rf\nbee\n", ["a\u2028b\x85c\x0cd\x1ee\rf", "bee"]),
+        ("ant\n\nbee\n\n", ["ant", "", "bee", ""]),
+        ("", []),
+    ],
+)
+def test_a_file_of_names_has_one_a_line(tmp_path, content, names):
+    (tmp_path / "names").write_bytes(content.encode())
+    assert read_labels(tmp_path / "names") == names
 
 
 def test_names_beside_a_model_are_taken_and_checked(artifacts, folder, tmp_path):

@@ -1,5 +1,6 @@
 """What every command shares: absl flags in, one call, and mistakes answered in one sentence."""
 
+import io
 import sys
 
 import tensorflow as tf
@@ -31,6 +32,9 @@ def run(main, *, positional: bool = False) -> None:
             # On a CPU the ops are deterministic, but not the order in which they add up. One at a
             # time, each on all cores, is a little slower and makes runs repeatable to the last bit.
             tf.config.threading.set_inter_op_parallelism_threads(1)
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # not every console has every letter of a name
         try:
             main(arguments[1:]) if positional else main()
         except Interrupted as stop:

@@ -18,6 +18,7 @@ from absl import flags
 from .. import data, few_shot, training, vtab_suite, zoo
 from ..evaluation import evaluate, may_have_been_trained_on, worst_classes
 from ..predicting import read_labels
+from ..predicting.predictions import printable
 from ..reporting import write_comparison
 from ..runs import PRECISIONS
 from ..scoring import sentence
@@ -125,7 +126,7 @@ def test():
     if found.left_out:
         print(
             f"{len(images) - len(found.images):,} images of {len(found.left_out):,} classes that "
-            f"the model does not know are left out: {', '.join(found.left_out[:5])}"
+            f"the model does not know are left out: {', '.join(map(printable, found.left_out[:5]))}"
             f"{', ...' if len(found.left_out) > 5 else ''}."
         )
     if may_have_been_trained_on(MODEL.value, images):

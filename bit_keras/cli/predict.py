@@ -21,8 +21,8 @@ MODEL = flags.DEFINE_string(
 LABELS = flags.DEFINE_string(
     "labels",
     None,
-    "A file of class names, one a line. By default labels.txt beside the model, the names of the "
-    "run it lies in, or those stored in a SavedModel.",
+    "A file of class names, one a line. By default those of the run that the model lies in, of "
+    "labels.txt beside it, or those stored in a SavedModel.",
 )
 SIZE = flags.DEFINE_integer(
     "size",
@@ -35,7 +35,8 @@ BATCH = flags.DEFINE_integer("batch", 16, "Images at once.", lower_bound=1)
 MULTI_LABEL = flags.DEFINE_bool(
     "multi_label",
     None,
-    "Whether an image may have several classes. By default as the run was trained, or else not.",
+    "Whether an image may have several classes. By default as the run or the published model was "
+    "trained, or else not.",
 )
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "How to write the answers.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write; by default standard output.")

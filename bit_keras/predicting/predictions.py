@@ -17,7 +17,7 @@ from tqdm import tqdm
 from .. import recipes
 from ..data import LabeledImages, centre_crop_batches, test_batches
 from ..data.image_files import READABLE, UNREADABLE, from_files
-from ..wordnet import class_names, synsets
+from ..wordnet import ILSVRC2012, IMAGENET21K, class_names, synsets
 from ..zoo import PUBLISHED
 from .classifiers import Classifier, open_classifier, reason
 
@@ -45,8 +45,8 @@ def predict_images(
             SavedModel, a LiteRT, ONNX or OpenVINO model is run, so know where it comes from.
         images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
             folders of any depth. An image that is met twice is answered once.
-        labels: The classes' names. By default those of a `labels.txt` beside the model, of the run
-            that it lies in, or stored in a SavedModel; WordNet's for the published models of
+        labels: The classes' names. By default those of the run that the model lies in, of a
+            `labels.txt` beside it, or stored in a SavedModel; WordNet's for the published models of
             ImageNet; or else their numbers.
         size: Side in pixels of the squares that images are resized to. By default the only one that
             the model takes, that of the run it lies in, or 224.
@@ -54,7 +54,7 @@ def predict_images(
         batch: Images at once; does not change the answers.
         multi_label: Whether an image may have several classes, so that probabilities are sigmoids
             of the logits and not their softmax. By default only if the model lies in a run that was
-            trained so.
+            trained so, or is a published one of ImageNet-21k, as "BiT-M-R50x1".
 
     Returns:
         For every image `{"image": path, "predictions": [{"class": name, "probability": p}, ...]}`,
@@ -69,11 +69,10 @@ def predict_images(
     files = find_images([images] if isinstance(images, str | os.PathLike) else images)
     opened = open_model(model, labels=labels, size=size)
     names = opened.class_names or default_names(opened)
-    batches = opened.prepare(as_labeled_images(files), batch=batch)
-    logits = tf.constant(all_logits(opened, batches))
+    logits = all_logits(opened, as_labeled_images(files), batch=batch)
     if multi_label is None:
-        multi_label = opened.multi_label
-    probabilities = (tf.sigmoid(logits) if multi_label else tf.nn.softmax(logits)).numpy()
+        multi_label = opened.sigmoid
+    probabilities = (tf.sigmoid if multi_label else tf.nn.softmax)(logits).numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     return [
         {
@@ -97,7 +96,7 @@ class OpenedModel:
         size: Side of its images in pixels.
         prepare: From labelled images and a keyword `batch`, one pass over them, prepared as the
             test images of its training were.
-        multi_label: Whether it was trained on images of several classes.
+        sigmoid: Whether it was trained to give every class a probability of its own.
     """
 
     title: str
@@ -105,7 +104,7 @@ class OpenedModel:
     class_names: tuple[str, ...] | None
     size: int
     prepare: Callable[..., tf.data.Dataset]
-    multi_label: bool
+    sigmoid: bool
 
 
 def open_model(
@@ -115,24 +114,28 @@ def open_model(
     size: int | None = None,
 ) -> OpenedModel:
     """Opens what `predict_images` takes as a model; arguments and errors as there."""
-    run, beside = {}, None
+    run, around = {}, None
     if isinstance(model, keras.Model):
         title = model.name
     else:
         title, model = os.fspath(model), model_of_run(model)
-        run, beside = settings_around(model), names_beside(model)
+        run, around = settings_around(model), names_beside(model)
     classifier = open_classifier(model)
     if labels is None:
-        labels = beside or run.get("class_names") or classifier.class_names
+        labels = around or classifier.class_names
     if labels is not None and len(labels) != classifier.num_classes:
+        file = "config.json around" if run.get("class_names") else "labels.txt beside"
         raise ValueError(
             f"labels must name the {classifier.num_classes} classes of {title}, got {len(labels)} "
-            f"names{' from labels.txt beside it' if labels is beside else ''}; give one a class."
+            f"names{f' from {file} it' if labels is around else ''}; give one a class."
         )
-    recipe = (run.get("recipe") or upstream_recipe(title)) if size is None else {}
+    recipe = run.get("recipe") or upstream_recipe(title, classifier.num_classes)
+    sigmoid = (run or recipe).get("loss") == "sigmoid"
     if size is None:
         protocol = recipe or run.get("rule", {})
         size = classifier.size or protocol.get("crop", DEFAULT_SIZE)
+    else:
+        recipe = {}
     if size != (classifier.size or size):
         raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
     if recipe and size == recipe["crop"]:  # as its own test images were prepared
@@ -140,7 +143,7 @@ def open_model(
     else:
         prepare = functools.partial(test_batches, size=size)
     names = None if labels is None else tuple(map(str, labels))
-    return OpenedModel(title, classifier, names, size, prepare, run.get("loss") == "sigmoid")
+    return OpenedModel(title, classifier, names, size, prepare, sigmoid)
 
 
 def default_names(opened):
@@ -150,35 +153,39 @@ def default_names(opened):
     return class_names(found) if found else [str(label) for label in range(number)]
 
 
-def upstream_recipe(name):
-    """Of the published models that were not fine-tuned."""
+def upstream_recipe(name, num_classes):
+    """Of the published models that were not fine-tuned; with another head they were."""
     known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
-    return dataclasses.asdict(recipes.recipe(f"BiT-{known[1]}")) if known else {}
+    if not known or num_classes != {"S": ILSVRC2012, "M": IMAGENET21K}[known[1]]:
+        return {}
+    return dataclasses.asdict(recipes.recipe(f"BiT-{known[1]}"))
 
 
-def all_logits(opened: OpenedModel, batches: tf.data.Dataset) -> np.ndarray:
-    """Returns logits float32 `[N, K]` of one pass of `(images, labels)`.
+def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:
+    """Returns the logits of every image, float32 `[N, K]`, `batch` images at once.
 
     Raises:
         ValueError: If the runtime fails, or an answer is not finite.
     """
-    rows, done = [], 0
-    for images, _ in tqdm(batches, desc="predict", unit="batch", leave=False, delay=1):
+    logits, done = np.empty((len(images), opened.classifier.num_classes), np.float32), 0
+    batches = opened.prepare(images, batch=batch)
+    for pixels, _ in tqdm(batches, desc="predict", unit="batch", leave=False, delay=1):
         try:
-            rows.append(np.asarray(opened.classifier.logits(images.numpy()), np.float32))
+            some = np.asarray(opened.classifier.logits(pixels.numpy()))
         except Exception as error:  # every runtime raises its own, where memory ends for instance
             raise ValueError(
-                f"{opened.title} fails on {len(images)} images of {opened.size} x {opened.size} "
+                f"{opened.title} fails on {len(pixels)} images of {opened.size} x {opened.size} "
                 f"({reason(error)}); try a smaller batch, or another size."
             ) from error
-        finite = np.isfinite(rows[-1]).all(axis=1)
+        finite = np.isfinite(some).all(axis=1)
         if not finite.all():
             raise ValueError(
                 f"{opened.title} answers with NaN or infinite logits, first image "
                 f"{done + int(finite.argmin()):,}; give a sound model."
             )
-        done += len(finite)
-    return np.concatenate(rows)
+        logits[done : done + len(some)] = some
+        done += len(some)
+    return logits
 
 
 def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
@@ -244,7 +251,7 @@ def settings_around(model):
 
 def run_settings(folder):
     try:
-        settings = json.loads((folder / "config.json").read_text())
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     # Files of that name lie about in folders of all kinds.
@@ -253,6 +260,9 @@ def run_settings(folder):
 
 
 def names_beside(model):
+    """The classes of the run that a model lies in, or of a labels.txt beside it, or None."""
+    if names := settings_around(model).get("class_names"):
+        return names
     path = folders_above(model)[0] / "labels.txt"
     return read_labels(path) if os.path.exists(model) and path.is_file() else None
 
@@ -268,12 +278,14 @@ def read_labels(path: str | os.PathLike) -> list[str]:
         ValueError: If it cannot be read.
     """
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = pathlib.Path(path).read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"cannot read class names from {path} ({reason(error)}); give a file in UTF-8 with one "
             "name a line."
         ) from error
+    names = [line.removesuffix("\r") for line in lines]  # names may hold all other line breaks
+    return names if names[-1] else names[:-1]
 
 
 def as_table(predictions: Sequence[dict]) -> str:

@@ -16,8 +16,12 @@ CLASS_ROWS = 1000
 THUMBNAIL = 128  # pixels, the longer side
 
 
-def one_label_sections(labels, predictions, confidence, names, read_image):
-    """Of images with one class each, int [N]; the prediction -1 is a class without a name."""
+def one_label_sections(labels, predictions, probabilities, confidence, names, read_image):
+    """Of images with one class each, int [N]; the prediction -1 is a class without a name.
+
+    Probabilities, [N], are the prediction's, as is confidence, given that one class is there; None
+    is the same.
+    """
     said = [*names, "another class"]  # which -1 finds
     right = labels == predictions
     confused = confusion_matrix if len(names) <= MATRIX_CLASSES else confused_pairs
@@ -26,16 +30,21 @@ def one_label_sections(labels, predictions, confidence, names, read_image):
     def caption(i):
         return names[labels[i]], said[predictions[i]]
 
-    shown = mistakes(count, ~right, confidence, caption, read_image)
+    note = ""
+    if confidence is None:
+        confidence = probabilities
+    else:
+        note = "<p>Confidence is the probability given that an image has just one class.</p>"
+    shown = mistakes(count, ~right, probabilities, caption, read_image)
     return [
         ("Confusions", confused(labels, predictions, said)),
-        ("Calibration", reliability(confidence, right)),
+        ("Calibration", note + reliability(confidence, right)),
         ("Most confident mistakes", shown),
         ("Classes, worst first", recall_table(labels, predictions, names)),
     ]
 
 
-def several_label_sections(labels, probabilities, names, read_image):
+def several_label_sections(labels, probabilities, averages, names, read_image):
     """Of images with any number of classes each, bool [N, K]."""
     false = np.where(labels, 0, probabilities)
     confidence, predictions = false.max(axis=1), false.argmax(axis=1)
@@ -49,7 +58,7 @@ def several_label_sections(labels, probabilities, names, read_image):
     shown = mistakes(count, wrong, confidence, caption, read_image)
     return [
         ("Most confident mistakes", shown),
-        ("Classes, worst first", precision_table(labels, probabilities, names)),
+        ("Classes, worst first", precision_table(labels, probabilities, averages, names)),
     ]
 
 
@@ -140,19 +149,14 @@ def recall_table(labels, predictions, names):
     return class_table(names, columns, "Recall")
 
 
-def precision_table(labels, probabilities, names):
-    from sklearn.metrics import average_precision_score
-
+def precision_table(labels, probabilities, averages, names):
     said = probabilities > 0.5
     right, images, found = (answers.sum(axis=0) for answers in (labels & said, labels, said))
     with np.errstate(invalid="ignore"):
         recall, precision = right / images, right / found
-    average = np.full(len(names), np.nan)  # that of classes without images
-    for k in np.flatnonzero(images):
-        average[k] = average_precision_score(labels[:, k], probabilities[:, k])
     columns = {
         "Images": images,
-        "Average precision": average,
+        "Average precision": np.array(averages, float),  # None is NaN
         "Recall at 0.5": recall,
         "Precision at 0.5": precision,
     }

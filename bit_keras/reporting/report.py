@@ -34,6 +34,8 @@ def write_report(
     labels: np.ndarray | scipy.sparse.csr_array | None = None,
     probabilities: np.ndarray | None = None,
     predictions: np.ndarray | None = None,
+    confidence: np.ndarray | None = None,
+    average_precisions: Sequence[float | None] | None = None,
     class_names: Sequence[str] = (),
     read_image: Callable[[int], np.ndarray] | None = None,
 ) -> None:
@@ -53,8 +55,13 @@ def write_report(
         tables: {heading: (header, rows)} of plain text, shown after the charts.
         labels: True classes of the test images, int [N], or bool [N, K] where they have several.
         probabilities: What the model said of them, float [N, K]: each class's probability.
-        predictions: int [N], if the model has other classes than the data: the data's class that
-            its answer stands for, or -1 for none. `probabilities` are then of the model's classes.
+        predictions: int [N]: the data's class that the model's answer stands for, or -1 for none,
+            where it is not the likeliest of the K. `probabilities` are then of any number of
+            classes, and an image's highest is that of the answer.
+        confidence: float [N], for one label an image where `probabilities` are sigmoids: the
+            answer's probability given that the image has just one class, to draw the calibration
+            of. By default it is the highest of `probabilities`.
+        average_precisions: K for several labels an image, None for a class that no image has.
         class_names: K names, of any characters.
         read_image: Test image i as uint8 [H, W, 3], or None for a report without pictures.
 
@@ -79,12 +86,17 @@ def write_report(
             )
         names = [escape(str(name)) for name in class_names]
         if labels.ndim == 2:
-            sections += several_label_sections(labels.toarray(), probabilities, names, read_image)
+            averages = [None] * len(names) if average_precisions is None else average_precisions
+            sections += several_label_sections(
+                labels.toarray(), probabilities, averages, names, read_image
+            )
         else:
             if predictions is None:
                 predictions = probabilities.argmax(axis=1)
-            confidence = probabilities.max(axis=1)
-            sections += one_label_sections(labels, predictions, confidence, names, read_image)
+            shown = probabilities.max(axis=1)
+            sections += one_label_sections(
+                labels, predictions, shown, confidence, names, read_image
+            )
     sections += [("Environment", plain_table((), environment().items(), "values"))]
     sections += [("Settings", settings_section(settings))]
     write_page(path, title, headline(metrics), sections)
