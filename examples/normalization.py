@@ -2,9 +2,9 @@
 
     python examples/normalization.py --seeds=3
 
-The ablation of Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370, table 4), at the scale of
-two cores: four models, each pre-trained for equally many steps on glyphs, then fine-tuned by
-HyperRule on a few handwritten digits. About 10 minutes. The glyphs are those of
+The ablation of Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370, tables 4 and 5), at the
+scale of two cores: four models, each pre-trained for equally many steps on glyphs, then fine-tuned
+by HyperRule on a few handwritten digits. About 10 minutes. The glyphs are those of
 `pretrain_glyphs.py`, rendered if there are none. Prints a Markdown table. Goes on where it was
 interrupted; more seeds can be added later.
 """
@@ -31,7 +31,7 @@ LOGDIR = flags.DEFINE_string("logdir", "runs/normalization", "Where the runs' fo
 UNITS = (2, 2, 2, 2)
 
 # ResNet-50 on ILSVRC-2012 with a batch of 4,096, and the same transferred to VTAB-1k: top-1 in %
-# (table 4 of the paper).
+# (tables 4 and 5 of the paper).
 PUBLISHED = {
     ("batch", "plain"): (75.6, 67.72),
     ("batch", "standardized"): (75.8, 66.78),

@@ -4,7 +4,7 @@
 
 The question of figure 5 in Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370), at the scale
 of two cores: models of two widths, each pre-trained for fewer and for more steps on the glyphs of
-few and of all characters, then fine-tuned by HyperRule on a few handwritten digits. About 45
+few and of all characters, then fine-tuned by HyperRule on a few handwritten digits. About 40
 minutes. The glyphs are those of `pretrain_glyphs.py`, rendered if there are none. Prints a Markdown
 table and draws it. Goes on where it was interrupted; more characters, widths, steps and seeds can
 be added later.
@@ -83,11 +83,11 @@ def main():
     }
     print(
         f"Accuracy in % on digits, {SHOTS.value} a class, mean (least to most) of {SEEDS.value} "
-        "seeds; behind it, on held-out glyphs of the characters upstream:\n"
+        "seeds, and on held-out glyphs of the characters upstream:\n"
     )
     header, rows, glyphs = ["steps", "characters", "glyphs"], [], {}
     for width in WIDTHS.value:
-        header += [f"R26x{width}", "upstream"]
+        header += [f"R26x{width}", "held-out glyphs"]
     for steps in lengths:
         for classes in CLASSES.value:
             before = [pretrained[names[width, steps, classes]] for width in WIDTHS.value]

@@ -126,7 +126,7 @@ def test_from_scratch(study, small):
 def test_upstream_size(study, glyphs):
     settings = ("upstream_size", glyphs, "--batch=8", "--tuning_steps=1", "--tuning_batch=8")
     (header, *rows), recorded = study(*(*settings, "--classes=3", "--widths=0.0625", "--steps=2,1"))
-    assert header[3:] == ["R26x0.0625", "upstream"]
+    assert header[3:] == ["R26x0.0625", "held-out glyphs"]
     assert [row[:3] for row in rows] == [["1", "3", "30"], ["2", "3", "30"]]
     assert len(recorded) == 4
     assert pathlib.Path("runs/upstream_size.png").stat().st_size > 10_000
@@ -139,7 +139,7 @@ def test_upstream_size(study, glyphs):
         *(*settings, "--classes=3,all", "--widths=0.125,0.0625", "--steps=40,5", "--seeds=3"),
         results=results,
     )
-    assert header[3:] == ["R26x0.125", "upstream", "R26x0.0625", "upstream"]
+    assert header[3:] == ["R26x0.125", "held-out glyphs", "R26x0.0625", "held-out glyphs"]
     for (steps, some), row in zip(itertools.product((5, 40), characters), rows, strict=True):
         runs = [f"R26x{width}-{some}-{steps}" for width in widths]
         assert row[:3] == [str(steps), some, str(10 * len(runs[0]))]
