@@ -1,10 +1,10 @@
 """Batch or group normalisation, plain or standardised convolutions: which, upstream and then?
 
-    python examples/normalization.py --seeds=3
+    python examples/normalization.py --steps=5000 --seeds=3
 
 The ablation of Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370, tables 4 and 5), at the
 scale of two cores: four models, each pre-trained for equally many steps on glyphs, then fine-tuned
-by HyperRule on a few handwritten digits. About 10 minutes. The glyphs are those of
+by HyperRule on a few handwritten digits. About 22 minutes. The glyphs are those of
 `pretrain_glyphs.py`, rendered if there are none. Prints a Markdown table. Goes on where it was
 interrupted; more seeds can be added later.
 """
@@ -20,7 +20,7 @@ from bit_keras.cli import application
 GLYPHS = flags.DEFINE_string("glyphs", "runs/glyphs-glyphs.npz", "The glyphs, rendered if missing.")
 FONTS = flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
 WIDTH = flags.DEFINE_float("width", 0.25, "Width of the models.")
-STEPS = flags.DEFINE_integer("steps", 2_000, "Steps of pre-training.", lower_bound=1)
+STEPS = flags.DEFINE_integer("steps", 5_000, "Steps of pre-training.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 64, "Images a step of pre-training.", lower_bound=1)
 SHOTS = flags.DEFINE_integer("shots", 10, "Digits a class to fine-tune on.", lower_bound=1)
 TUNING_STEPS = flags.DEFINE_integer("tuning_steps", 500, "Steps of fine-tuning.", lower_bound=1)
