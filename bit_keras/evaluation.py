@@ -362,6 +362,10 @@ def document(
     )
 
 
+class NotFiniteError(ValueError):
+    """A model answers with NaN or infinite numbers."""
+
+
 def predict(
     model: keras.Model,
     images: LabeledImages,
@@ -381,7 +385,7 @@ def predict(
         strategy: Shares each batch out; every worker gets all answers. None by default.
 
     Raises:
-        ValueError: If an answer is not finite.
+        NotFiniteError: If an answer is not finite.
     """
     strategy = strategy or tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -409,7 +413,7 @@ def predict(
         some = forward(x).numpy()[: len(images) - done]
         finite = np.isfinite(some).reshape(len(some), -1).all(axis=1)
         if not finite.all():
-            raise ValueError(
+            raise NotFiniteError(
                 f"{model.name} answers {images.name} with NaN or infinite numbers, first image "
                 f"{done + int(finite.argmin())}; give a model with sound weights."
             )

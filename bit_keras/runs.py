@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from .data import LabeledImages
 from .distillation import open_teacher
-from .evaluation import Evaluation, check_testable, document, predict
+from .evaluation import Evaluation, NotFiniteError, check_testable, document, predict
 from .exporting import export as write_export
 from .scoring import headline, score
 from .training import (
@@ -205,7 +205,7 @@ def conduct(
     def answers(model, strategy=None):
         try:
             return predict(model, test_images, test_batches, batch=TEST_BATCH, strategy=strategy)
-        except ValueError as error:  # a loss can be finite on the images that were trained on
+        except NotFiniteError as error:  # a loss can be finite on the images that were trained on
             raise TrainingError(DIVERGED) from error
 
     with RunFolder(workdir, config, chief=is_chief(devices.strategy)) as run:
