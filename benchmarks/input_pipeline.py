@@ -76,10 +76,10 @@ def main(_):
         print("| source | pipeline | pipeline alone, images/s | to the step | waiting, % |")
         print("| --- | --- | --- | --- | --- |")
         settings = {"batch": BATCH.value, "crop": CROP, "seed": 0}
-        for source, labelled in sources.items():
+        for source, labeled in sources.items():
             for name, batches in (
-                ("fine-tuning", data.training_batches(labelled, resize=RESIZE, **settings)),
-                ("pre-training", data.upstream_batches(labelled, **settings)),
+                ("fine-tuning", data.training_batches(labeled, resize=RESIZE, **settings)),
+                ("pre-training", data.upstream_batches(labeled, **settings)),
             ):
                 iterator = iter(batches)
                 next(iterator), next(iterator)  # threads are up, and the buffer is no gift

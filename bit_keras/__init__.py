@@ -1,19 +1,19 @@
 """Big Transfer (BiT) for Keras 3: load a published model, fine-tune it by rule, export it."""
 
 from . import data
-from .evaluation import Evaluation, evaluate
+from .classification.evaluation import Evaluation, evaluate
+from .classification.few_shot import few_shot_curve
+from .classification.fine_tuning import fine_tune
+from .classification.prediction import predict_images
+from .classification.pretraining import pretrain
+from .classification.run import TrainedModel
+from .classification.vtab import run_vtab
 from .exporting import export
-from .few_shot import few_shot_curve
-from .fine_tuning import fine_tune
-from .hyperrule import HyperRule
 from .layers import GroupNormalization, StdConv2D
-from .predicting import predict_images
-from .pretraining import pretrain
-from .resnet_v2 import ResNetV2
-from .runs import TrainedModel
+from .models.resnet_v2 import ResNetV2
+from .models.zoo import list_models, load
+from .recipes.hyperrule import HyperRule
 from .training import make_strategy
-from .vtab_suite import run_vtab
-from .zoo import list_models, load
 
 __all__ = [
     "Evaluation",

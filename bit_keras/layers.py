@@ -1,4 +1,4 @@
-"""The two layers that make a ResNet a BiT: standardised convolution and group normalisation."""
+"""The two layers that make a ResNet a BiT: standardized convolution and group normalization."""
 
 import numbers
 
@@ -8,7 +8,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("bit_keras")
 class StdConv2D(keras.layers.Conv2D):
-    """2-D convolution whose kernel is standardised per output filter on every call.
+    """2-D convolution whose kernel is standardized per output filter on every call.
 
     Each filter is used as `(w - mean(w)) / sqrt(var(w) + 1e-10)`, with mean and population
     variance over height, width and input channels; the variable itself stays as trained. The
@@ -32,7 +32,7 @@ class StdConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, *args, use_bias=use_bias, **kwargs)
 
     def add_weight(self, *args, name=None, **kwargs):
-        # A kernel rounded to bfloat16 before it is standardised would lose what makes filters
+        # A kernel rounded to bfloat16 before it is standardized would lose what makes filters
         # differ, so autocasting must not touch it.
         return super().add_weight(*args, name=name, autocast=name != "kernel", **kwargs)
 
@@ -50,9 +50,9 @@ def standardize(kernel):
 
 @keras.saving.register_keras_serializable("bit_keras")
 class GroupNormalization(keras.layers.Layer):
-    """Group normalisation over the last axis.
+    """Group normalization over the last axis.
 
-    Channels are cut into `groups` runs of neighbours; every example and group is normalised by its
+    Channels are cut into `groups` runs of neighbors; every example and group is normalized by its
     own mean and population variance, then scaled by `gamma` and shifted by `beta` per channel.
     Examples never see each other, so a batch can be cut into pieces without changing a result.
     Statistics are float32 under every dtype policy.

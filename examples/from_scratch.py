@@ -14,9 +14,10 @@ import studies
 from absl import flags
 
 import bit_keras
-from bit_keras import training, zoo
+from bit_keras import training
+from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.cli import application
-from bit_keras.fine_tuning import default_rule
+from bit_keras.models import zoo
 
 MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "What to start from.")
 SHOTS = flags.DEFINE_list("shots", ["5", "25", "all"], "Digits a class to train on, or all.")
@@ -101,9 +102,9 @@ def draw(accuracy, lengths, file):
     axes = figure.subplots()
     for number, (shots, runs) in enumerate(accuracy.items()):
         pretrained, *random = np.mean(runs, axis=1)
-        colour = f"C{number}"
-        axes.axhline(pretrained, color=colour, linestyle="--")
-        axes.plot(lengths, random, "o-", color=colour, label=f"digits a class: {shots}")
+        color = f"C{number}"
+        axes.axhline(pretrained, color=color, linestyle="--")
+        axes.plot(lengths, random, "o-", color=color, label=f"digits a class: {shots}")
     axes.set_xscale("log")
     axes.set_xticks(lengths, [f"{times}x" for times in lengths])
     axes.minorticks_off()

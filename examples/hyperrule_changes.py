@@ -13,9 +13,10 @@ import studies
 from absl import flags
 
 import bit_keras
-from bit_keras import training, zoo
+from bit_keras import training
+from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.cli import application
-from bit_keras.fine_tuning import default_rule
+from bit_keras.models import zoo
 
 MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "What to start from.")
 SHOTS = flags.DEFINE_integer("shots", 10, "Digits a class to train on.", lower_bound=1)

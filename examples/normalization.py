@@ -1,4 +1,4 @@
-"""Batch or group normalisation, plain or standardised convolutions: which, upstream and then?
+"""Batch or group normalization, plain or standardized convolutions: which, upstream and then?
 
     python examples/normalization.py --steps=5000 --seeds=3
 
@@ -88,7 +88,7 @@ def main():
         rows.append([norm, conv, glyphs, studies.spread(digits), *published])
     studies.print_table(
         [
-            *("normalisation", "convolutions", "held-out glyphs", "digits"),
+            *("normalization", "convolutions", "held-out glyphs", "digits"),
             *("paper: ILSVRC-2012", "paper: VTAB-1k"),
         ],
         rows,

@@ -9,6 +9,7 @@ About 20 minutes on two cores. A run that was interrupted goes on when it is sta
 
 import pathlib
 
+import glyphs
 import keras
 import numpy as np
 import studies
@@ -16,9 +17,9 @@ import tensorflow as tf
 from absl import flags
 
 import bit_keras
-from bit_keras import checkpoints, hyperrule, training
+from bit_keras import checkpoints, training
 from bit_keras.cli import application
-from bit_keras.data import glyphs
+from bit_keras.recipes import hyperrule
 
 FONTS = flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/glyphs", "The run's folder.")

@@ -8,14 +8,15 @@ import os
 import pathlib
 import threading
 
+import glyphs
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
 import bit_keras
-from bit_keras import hyperrule, training
-from bit_keras.data import glyphs
+from bit_keras import training
+from bit_keras.recipes import hyperrule
 
 VIEWS = 4_096  # augmented pictures of held-out glyphs to test on
 

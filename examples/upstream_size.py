@@ -105,7 +105,7 @@ def draw(accuracy, lengths, glyphs, file):
 
     figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
-    for colour, width in enumerate(WIDTHS.value):
+    for color, width in enumerate(WIDTHS.value):
         for number, steps in enumerate(lengths):
             runs = np.array([accuracy[width, steps, classes] for classes in glyphs])
             mean = runs.mean(axis=1)
@@ -115,7 +115,7 @@ def draw(accuracy, lengths, glyphs, file):
                 [*glyphs.values()],
                 mean,
                 error,
-                color=f"C{colour}",
+                color=f"C{color}",
                 alpha=(number + 1) / len(lengths),  # the longer the darker
                 marker="o",
                 capsize=3,

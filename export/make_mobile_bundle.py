@@ -20,8 +20,9 @@ import zipfile
 from absl import flags
 
 import bit_keras
-from bit_keras import data, zoo
+from bit_keras import data
 from bit_keras.cli import application
+from bit_keras.models import zoo
 
 MODEL = flags.DEFINE_string("model", None, "What bit_keras.load takes: a name, a file, a folder.")
 LABELS = flags.DEFINE_string("labels", None, "A file of class names, one a line.")

@@ -4,7 +4,7 @@
     python export/make_serving_model.py --model=runs/photos/model --output=served
 
 writes served/NAME/1/, or the next version if that is there: a SavedModel whose kernels were
-standardised once, which was read back and compared with the model, and in its assets.extra/ one
+standardized once, which was read back and compared with the model, and in its assets.extra/ one
 request for each signature, which the server answers before it takes others (its first answers are
 slow). Then
 
@@ -22,8 +22,8 @@ import tensorflow as tf
 from absl import flags
 
 import bit_keras
-from bit_keras import zoo
 from bit_keras.cli import application
+from bit_keras.models import zoo
 
 MODEL = flags.DEFINE_string("model", None, "What bit_keras.load takes: a name, a file, a folder.")
 NAME = flags.DEFINE_string("name", None, "The model's name in the server; by default its own.")

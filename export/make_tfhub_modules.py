@@ -22,9 +22,9 @@ from absl import flags
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import bit_keras
-from bit_keras import zoo
 from bit_keras.cli import application
-from bit_keras.resnet_v2 import with_head
+from bit_keras.models import zoo
+from bit_keras.models.resnet_v2 import with_head
 from bit_keras.training import forward_flops
 
 KINDS = ("feature_vector", "classification")
@@ -50,7 +50,7 @@ CARD = """\
 | parameters | {parameters:,} |
 | arithmetic | {flops:,} FLOPs, or {multiply_adds:,} multiply-adds, for an image of 224 x 224 |
 | weights | {source} |
-| licence | {licence} |
+| license | {license} |
 | proof | answers differ from the model's by at most {difference:.2g}, of {scale:.2g}, on {images} \
 images of {sizes} |
 | archive | `{archive}`, {megabytes:.1f} MB, SHA-256 `{sha256}` |
@@ -129,7 +129,7 @@ def sha256_of(path: pathlib.Path) -> str:
 
 
 def origin(source: str) -> tuple[str, str]:
-    """Where a model's weights are from, and their licence."""
+    """Where a model's weights are from, and their license."""
     if source in zoo.PUBLISHED:
         published = "https://github.com/google-research/big_transfer"
         return f"`{source}.npz`, published at {published}", "Apache-2.0, as published there"
@@ -152,7 +152,7 @@ def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
         pack(scratch / "module", archive)
         sha256 = sha256_of(archive)
         flops = forward_flops(model, (224, 224, 3))
-        weights, licence = origin(source)
+        weights, license = origin(source)
         card.write_text(
             CARD.format(
                 name=name,
@@ -164,7 +164,7 @@ def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
                 flops=flops,
                 multiply_adds=flops // 2,
                 source=weights,
-                licence=licence,
+                license=license,
                 difference=proof["largest_difference"],
                 scale=proof["scale"],
                 images=proof["images"],

@@ -47,9 +47,9 @@ def read_transformers(folder):
 
     pixels = BitImageProcessor.from_pretrained(folder)
     black_and_white = [np.full((8, 9, 3), value, "uint8") for value in (0, 255)]
-    normalised = pixels(black_and_white, return_tensors="np")["pixel_values"]
-    assert normalised.shape == (2, 3, 8, 9)
-    np.testing.assert_allclose(normalised[:, 0, 0, 0], [-1, 1], atol=1e-6)
+    normalized = pixels(black_and_white, return_tensors="np")["pixel_values"]
+    assert normalized.shape == (2, 3, 8, 9)
+    np.testing.assert_allclose(normalized[:, 0, 0, 0], [-1, 1], atol=1e-6)
     return BitForImageClassification.from_pretrained(folder)
 
 

@@ -1,4 +1,4 @@
-"""Images made up for tests, and what a set of labelled images holds."""
+"""Images made up for tests, and what a set of labeled images holds."""
 
 import numpy as np
 import PIL.Image
@@ -9,7 +9,7 @@ from bit_keras import data
 
 
 def picture(height=12, width=20, seed=0):
-    """Smooth random colours, which JPEG keeps well."""
+    """Smooth random colors, which JPEG keeps well."""
     random = np.random.default_rng(seed)
     small = PIL.Image.fromarray(random.integers(0, 256, (3, 4, 3), dtype=np.uint8))
     return small.resize((width, height), PIL.Image.Resampling.BICUBIC)

@@ -38,13 +38,13 @@ def order(images, steps, **settings):
 
 
 def resized(image, size):
-    """Bilinear with half-pixel centres, one output pixel after the other's formula."""
+    """Bilinear with half-pixel centers, one output pixel after the other's formula."""
     height, width, _ = image.shape
 
     def corners(n):
-        centre = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
-        low = np.floor(centre).astype(int)
-        return low, np.minimum(low + 1, n - 1), centre - low
+        center = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+        low = np.floor(center).astype(int)
+        return low, np.minimum(low + 1, n - 1), center - low
 
     top, bottom, down = corners(height)
     left, right, across = corners(width)
@@ -88,7 +88,7 @@ def test_every_epoch_covers_every_image_once(batch):
 
 
 def test_the_order_is_as_random_as_a_true_shuffle():
-    from bit_keras.data.batches import shuffled
+    from bit_keras.data.pipelines.fine_tuning import shuffled
 
     epochs, size = 1000, 10
     key = tf.constant(12345, tf.int64)
@@ -174,7 +174,7 @@ def test_test_batches_hold_every_image_once_in_order():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (33, 90), (200, 64)])
-def test_resizing_is_bilinear_with_half_pixel_centres(size):
+def test_resizing_is_bilinear_with_half_pixel_centers(size):
     pixels, images = noise(1, *size)
     x, _ = next(iter(data.test_batches(images, batch=1, size=64)))
     np.testing.assert_allclose(x[0], resized(pixels[0], 64), atol=1e-5)
@@ -239,7 +239,7 @@ def test_the_parts_of_all_workers_are_the_whole_batch(workers, mixup_alpha):
 
 
 def several_classes(count):
-    """(labels, images): sets of 5 classes, none for image 0; image i is of the grey level i."""
+    """(labels, images): sets of 5 classes, none for image 0; image i is of the gray level i."""
     labels = np.random.default_rng(0).random((count, 5)) < 0.5
     labels[0] = False
     pixels = np.tile(np.arange(count, dtype=np.uint8)[:, None, None, None], (1, 32, 32, 3))
@@ -253,7 +253,7 @@ def test_images_with_several_classes_keep_them():
         data.training_batches(images, resize=32, **settings).take(2),
         data.upstream_batches(images, **settings).take(2),
         data.test_batches(images, batch=7, size=32),
-        data.centre_crop_batches(images, batch=7, resize=32, crop=32),
+        data.center_crop_batches(images, batch=7, resize=32, crop=32),
     ):
         x, y = (np.concatenate(parts) for parts in zip(*dataset, strict=True))
         levels = np.rint(x[:, 0, 0, 0] * 255).astype(int)

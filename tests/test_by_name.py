@@ -116,7 +116,7 @@ def test_a_table_without_splits_is_evaluated_on_whole(folder):
 
 def test_tfds_names_are_evaluated_on_their_test_split_alone(tfds_dir, monkeypatch):
     monkeypatch.setitem(
-        data.tfds_builder.DEFAULT_SPLITS, "tiny_pictures", ("no such split", "holdout")
+        data.sources.tfds.DEFAULT_SPLITS, "tiny_pictures", ("no such split", "holdout")
     )
     images = data.evaluation_images("tiny_pictures", data_dir=tfds_dir)
     same(images, data.from_tfds("tiny_pictures", train_split="train", data_dir=tfds_dir)[1])

@@ -32,10 +32,10 @@ def typed(command, cwd):
 def photos(tmp_path):
     """Twelve small photos of two classes, red and blue."""
     rng = np.random.default_rng(0)
-    for name, colour in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
+    for name, color in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(6):
-            pixels = rng.normal(colour, 20, size=(40 + i, 50, 3)).clip(0, 255).astype("uint8")
+            pixels = rng.normal(color, 20, size=(40 + i, 50, 3)).clip(0, 255).astype("uint8")
             PIL.Image.fromarray(pixels).save(tmp_path / f"photos/{name}/{i}.jpg")
     return tmp_path / "photos"
 
@@ -66,7 +66,7 @@ def test_a_folder_of_photos(photos, tmp_path):
 def test_the_installed_command_helps(tmp_path):
     script = pathlib.Path(sys.executable).with_name("bit-finetune")
     done = typed([script, "--help"], tmp_path)
-    assert "fine-tunes a BiT on labelled images" in done.stdout
+    assert "fine-tunes a BiT on labeled images" in done.stdout
     for flag in ("--model", "--dataset", "--examples_per_class_seed", "--batch_split", "--logdir"):
         assert flag in done.stdout
     assert "Did you mean: batch_split" in typed([script, "--batch_splt=2"], tmp_path).stderr

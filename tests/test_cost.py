@@ -3,7 +3,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import bit_keras
-from bit_keras.training import cost
+from bit_keras.training import memory as cost
 
 
 def loss(labels, logits):

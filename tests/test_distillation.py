@@ -18,10 +18,10 @@ from test_cli import finetune
 import bit_keras
 from bit_keras import HyperRule, data
 from bit_keras.checkpoints import save_npz
-from bit_keras.distillation import Teacher, open_teacher
-from bit_keras.fine_tuning import default_rule
-from bit_keras.pretraining import plan
-from bit_keras.recipes import recipe
+from bit_keras.classification.distillation import Teacher, open_teacher
+from bit_keras.classification.fine_tuning import default_rule
+from bit_keras.classification.pretraining import plan
+from bit_keras.recipes.upstream import recipe
 from bit_keras.training import RunFolder, train
 
 TINY = ((1, 1, 1, 1), 0.25)
@@ -182,7 +182,7 @@ def witness(name, num_classes):
     """A linear model, 0 classes for none, that keeps the images it is shown."""
     images = keras.Input((None, None, 3))
     x = keras.layers.GlobalAveragePooling2D(name="pooled")(Witness(name=name)(images))
-    return bit_keras.resnet_v2.with_head(keras.Model(images, x, name=name), num_classes)
+    return bit_keras.models.resnet_v2.with_head(keras.Model(images, x, name=name), num_classes)
 
 
 def test_teacher_and_student_are_shown_the_same_mixed_crops(noise, tmp_path):
@@ -350,7 +350,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(noise, teacher, tmp_path, monke
             export=False,
         )
 
-    monkeypatch.setattr(bit_keras.runs, "document", die)
+    monkeypatch.setattr(bit_keras.classification.run, "document", die)
     with pytest.raises(KeyboardInterrupt):
         student_of(teacher)
     monkeypatch.undo()
@@ -434,7 +434,7 @@ def test_two_replicas_learn_what_one_does(tmp_path):
 def test_a_teacher_by_name_has_the_runs_precision(file, noise, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        bit_keras.runs,
+        bit_keras.classification.run,
         "open_teacher",
         lambda *a, **k: opened.append(open_teacher(*a, **k)) or opened[0],
     )

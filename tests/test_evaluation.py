@@ -18,10 +18,10 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.checkpoints import DownloadError
+from bit_keras.classification.evaluation import Evaluation, document, published_size, worst_classes
 from bit_keras.data import LabeledImages
-from bit_keras.evaluation import Evaluation, document, published_size, worst_classes
-from bit_keras.recipes import UpstreamRecipe
-from bit_keras.scoring import calibration_error, score, sentence
+from bit_keras.metrics.classification import calibration_error, score, sentence
+from bit_keras.recipes.upstream import UpstreamRecipe
 from bit_keras.training import RunFolder
 
 NAMES = [f"class {k}" for k in range(7)]
@@ -341,7 +341,7 @@ def test_a_users_own_thousand_classes_have_the_datas_order(offline):
         ("BiT-M-R50x1-ILSVRC2012", 300, 480),
         ("vtab/BiT-M-R50x1-run0-cifar100", 32, 128),
         ("distill/R50x1_160", 300, 160),
-        ("BiT-M-R50x1", 300, None),  # by its upstream recipe, with a centre crop
+        ("BiT-M-R50x1", 300, None),  # by its upstream recipe, with a center crop
         ("runs/mine", 300, None),
     ],
 )

@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 import bit_keras
-from bit_keras.resnet_v2 import with_head
+from bit_keras.models.resnet_v2 import with_head
 from bit_keras.training import forward_flops
 
 PROGRAMS = pathlib.Path(__file__).parents[1] / "export"
@@ -114,7 +114,7 @@ def test_archives_are_reproducible_and_have_cards(tiny, folder, archives):
     assert f"{flops:,} FLOPs, or {flops // 2:,} multiply-adds" in card
     assert f"| {model.count_params():,} |" in card
     assert float(re.search(r"differ from the model's by at most (\S+),", card)[1]) < 1e-4
-    for words in ("float32 RGB in [0, 1]", "| licence |", "@inproceedings{"):
+    for words in ("float32 RGB in [0, 1]", "| license |", "@inproceedings{"):
         assert words in card
 
 

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 import bit_keras
 from bit_keras.exporting import ExportError
-from bit_keras.resnet_v2 import with_head
+from bit_keras.models.resnet_v2 import with_head
 
 SIZES = ((64, 64), (77, 77), (101, 64))
 

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 import bit_keras
-from bit_keras.data.image_files import from_files
+from bit_keras.data.sources.image_files import from_files
 from bit_keras.exporting import ExportError
 
 LABELS = ["ant", "bee & wasp", "<b>cat</b>", "dög", "eel"]
@@ -93,7 +93,7 @@ def native(model, path):
         ("photo.jpg", (301, 177), 6, "RGB"),
         ("photo.png", (301, 177), 5, "RGB"),
         ("photo.webp", (64, 64), 1, "RGB"),
-        ("grey.jpg", (640, 427), 3, "L"),
+        ("gray.jpg", (640, 427), 3, "L"),
         ("palette.png", (65, 300), 1, "P"),
         ("tiny.png", (3, 1), 1, "RGB"),
     ],

@@ -62,7 +62,7 @@ def test_a_saved_model_takes_bytes_and_names_what_it_sees(small, tmp_path):
     assert module.signatures["serve_encoded"](encoded=jpeg[None])["logits"].shape == (1, 5)
 
 
-def test_a_frozen_saved_model_standardises_nothing(small, images, tmp_path):
+def test_a_frozen_saved_model_standardizes_nothing(small, images, tmp_path):
     bit_keras.export(small, tmp_path / "frozen", frozen=True, size=64)
     module = tf.saved_model.load(str(tmp_path / "frozen"))
     np.testing.assert_allclose(module(images), small(images), atol=1e-4)
@@ -244,7 +244,7 @@ def test_a_missing_package_is_named_with_what_installs_it(
         ("b", {"precision": "float64"}, "precision must be one of float32, float16, int8"),
         ("b", {"size": 31}, "size must be 32 pixels or more, got 31"),
         ("b", {"images": np.ones((2, 9, 9, 3)) * 255}, r"got float64 of shape .* in \[255, 255\]"),
-        ("b", {"images": "photos"}, "images must be labelled images of bit_keras.data"),
+        ("b", {"images": "photos"}, "images must be labeled images of bit_keras.data"),
         ("b", {"format": "timm"}, "timm has no BiT with units"),
     ],
 )
@@ -260,7 +260,7 @@ def test_mistakes_are_named_and_nothing_is_touched(tiny, tmp_path, name, argumen
     ("variant", "reason"),
     [
         ({"groups": 4}, "does not record the number of groups, 4"),
-        ({"norm": "batch"}, "cannot hold batch normalisation"),
+        ({"norm": "batch"}, "cannot hold batch normalization"),
         ({"conv": "plain"}, "cannot hold plain convolutions"),
     ],
 )

@@ -13,16 +13,16 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 import bit_keras
 from bit_keras import HyperRule, data
-from bit_keras.evaluation import predict
-from bit_keras.few_shot import as_table, few_shot_curve
-from bit_keras.probe import LinearProbe
+from bit_keras.classification.evaluation import predict
+from bit_keras.classification.few_shot import as_table, few_shot_curve
+from bit_keras.classification.linear_probe import LinearProbe
 
 QUICK = HyperRule(4, 16, 0.1, 0, (), 36, 32, 0.0)
 
 KILLED = """
 import sys
 from bit_keras import HyperRule, data
-from bit_keras.few_shot import few_shot_curve
+from bit_keras.classification.few_shot import few_shot_curve
 train, test = data.digits(6)
 few_shot_curve(
     sys.argv[1], train, test.subset(range(200)), workdir=sys.argv[2], shots=[5, 1], seeds=2,

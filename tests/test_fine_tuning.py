@@ -8,9 +8,9 @@ import tensorflow as tf
 
 import bit_keras
 from bit_keras import HyperRule, data
-from bit_keras.evaluation import may_have_been_trained_on
-from bit_keras.fine_tuning import default_rule
-from bit_keras.scoring import score
+from bit_keras.classification.evaluation import may_have_been_trained_on
+from bit_keras.classification.fine_tuning import default_rule
+from bit_keras.metrics.classification import score
 
 QUICK = HyperRule(20, 16, 0.003, 2, (16,), 36, 32, 0.0)
 
@@ -89,7 +89,7 @@ def test_images_of_several_classes_are_learned_by_sigmoids(tmp_path):
 
 
 def test_a_batch_that_does_not_fit_is_split(few, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(bit_keras.training.cost, "machine_memory", lambda: 50 * 2**20)
+    monkeypatch.setattr(bit_keras.training.memory, "machine_memory", lambda: 50 * 2**20)
     bit_keras.fine_tune(
         "BiT-XS-R26x0.25", few[0], workdir=tmp_path / "run", rule=QUICK.with_steps(2)
     )
@@ -106,7 +106,7 @@ def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bit_keras.runs, "document", die)
+    monkeypatch.setattr(bit_keras.classification.run, "document", die)
     with pytest.raises(KeyboardInterrupt):
         bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
     monkeypatch.undo()

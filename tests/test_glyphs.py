@@ -3,11 +3,12 @@
 import unicodedata
 from pathlib import Path
 
+import glyphs
 import matplotlib
 import numpy as np
 import pytest
 
-from bit_keras.data import DataError, glyphs
+from bit_keras.data import DataError
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_common_characters_of_a_script_come_first():
     assert glyphs.choose_characters(coverage, min_fonts=2, max_per_script=2) == ["b", "d"]
 
 
-def test_pictures_are_centred_and_fill_their_share(rendered):
+def test_pictures_are_centered_and_fill_their_share(rendered):
     images, labels, names = rendered
     assert images.dtype == np.uint8
     assert images.shape == (len(labels), 48, 48)

@@ -18,7 +18,6 @@ import tensorflow as tf
 from conftest import named_weights
 
 import bit_keras
-from bit_keras import zoo
 from bit_keras.checkpoints import (
     CheckpointError,
     DownloadError,
@@ -28,6 +27,7 @@ from bit_keras.checkpoints import (
     save_timm,
     save_transformers,
 )
+from bit_keras.models import zoo
 
 
 def weights(model):
@@ -159,7 +159,7 @@ def test_safetensors_of_another_architecture_list_the_differences(transformers_f
         bit_keras.load(transformers_file)
 
 
-def test_quantised_and_damaged_safetensors_are_refused(transformers_file):
+def test_quantized_and_damaged_safetensors_are_refused(transformers_file):
     whole = transformers_file.read_bytes()
     for length in (0, 4, 100, len(whole) - 1):
         transformers_file.write_bytes(whole[:length])

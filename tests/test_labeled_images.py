@@ -1,4 +1,4 @@
-"""Labelled images: the reference's samples, splits, labels of one class and of several."""
+"""Labeled images: the reference's samples, splits, labels of one class and of several."""
 
 import subprocess
 import sys

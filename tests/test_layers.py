@@ -12,7 +12,7 @@ def rng():
 
 
 @pytest.mark.parametrize(("strides", "padding"), [(1, "same"), (2, "valid")])
-def test_std_conv_is_a_convolution_with_a_standardised_kernel(rng, strides, padding):
+def test_std_conv_is_a_convolution_with_a_standardized_kernel(rng, strides, padding):
     x = rng.normal(size=(2, 9, 8, 4)).astype("float32")
     kernel = rng.normal(3, 2, size=(3, 3, 4, 6)).astype("float32")
     layer = StdConv2D(6, 3, strides=strides, padding=padding)
@@ -99,7 +99,7 @@ def test_statistics_and_kernels_stay_float32_under_mixed_precision(rng, policy):
 
 
 @pytest.mark.parametrize("layer", [StdConv2D(4, 3, strides=2, name="c"), GroupNormalization(3)])
-def test_layers_survive_serialisation(layer):
+def test_layers_survive_serialization(layer):
     twin = type(layer).from_config(layer.get_config())
     assert twin.get_config() == layer.get_config()
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

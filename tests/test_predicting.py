@@ -12,8 +12,8 @@ import tensorflow as tf
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.predicting import as_table, predict_images, read_labels, write_contact_sheet
-from bit_keras.predicting.predictions import find_images
+from bit_keras.classification import as_table, predict_images, read_labels, write_contact_sheet
+from bit_keras.classification.prediction import find_images
 
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 SIDE = 48
@@ -117,7 +117,7 @@ def run(tmp_path_factory):
     train, test = bit_keras.data.from_arrays(
         images, labels, class_names=["red", "green", "blue"], test_fraction=0.25
     )
-    workdir = tmp_path_factory.mktemp("runs") / "colours"
+    workdir = tmp_path_factory.mktemp("runs") / "colors"
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, 3))
     rule = bit_keras.HyperRule.release(12, (40, 40)).with_steps(2)
     rule = rule.replace(batch=4, resize=44, crop=40)
@@ -311,9 +311,9 @@ def test_a_table_is_aligned():
 
 def test_a_contact_sheet_shows_every_image_over_its_name(tmp_path):
     """In cells of 200 x 252 pixels: a picture of 176 x 176, a bar, two lines of text."""
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
-    for i, colour in enumerate(colours):
-        PIL.Image.new("RGB", (400, 200), colour).save(tmp_path / f"{i}.png")
+    colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]
+    for i, color in enumerate(colors):
+        PIL.Image.new("RGB", (400, 200), color).save(tmp_path / f"{i}.png")
     long = "a name that does not fit under the picture it belongs to"
     best = [("red", 1.0), (long, 0.5), ("blue", 0.0)]
     rows = [(tmp_path / f"{i}.png", one) for i, one in enumerate(best)]
@@ -322,9 +322,9 @@ def test_a_contact_sheet_shows_every_image_over_its_name(tmp_path):
         assert image.format == "PNG"
         sheet = np.array(image)
     assert sheet.shape == (24 + 252, 24 + 3 * 200, 3)
-    for i, (colour, (_, probability)) in enumerate(zip(colours, best, strict=True)):
+    for i, (color, (_, probability)) in enumerate(zip(colors, best, strict=True)):
         cell = sheet[24:276, 24 + 200 * i : 224 + 200 * i]
-        drawn = np.all(cell == colour, axis=2)
+        drawn = np.all(cell == color, axis=2)
         assert drawn[44:132, :176].all()  # twice as wide as high
         assert drawn.sum() == 88 * 176
         blue = np.all(cell[182] == (0x00, 0x62, 0xA0), axis=1)

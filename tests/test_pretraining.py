@@ -8,8 +8,8 @@ from test_cli import typed
 
 import bit_keras
 from bit_keras import data
-from bit_keras.pretraining import plan
-from bit_keras.recipes import RECIPES
+from bit_keras.classification.pretraining import plan
+from bit_keras.recipes.upstream import RECIPES
 from bit_keras.training import forward_flops
 
 

@@ -3,16 +3,16 @@ import pytest
 import scipy.sparse
 from sklearn.linear_model import Ridge
 
-from bit_keras import probe
-from bit_keras.probe import LinearProbe
+from bit_keras.classification import linear_probe as probe
+from bit_keras.classification.linear_probe import LinearProbe
 
 
 def examples(count, channels, num_classes, seed=0):
     """Non-negative features with a large mean, as pooled ReLUs are, a constant and a double."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % num_classes
-    centres = rng.normal(size=(num_classes, channels))
-    features = np.abs(3 + centres[labels] + rng.normal(size=(count, channels)))
+    centers = rng.normal(size=(num_classes, channels))
+    features = np.abs(3 + centers[labels] + rng.normal(size=(count, channels)))
     features[:, 1] = 0
     features[:, 3] = features[:, 2]
     return features.astype(np.float32), labels
@@ -21,7 +21,7 @@ def examples(count, channels, num_classes, seed=0):
 SHAPES = [
     (60, 12, 5),
     (12, 12, 3),
-    (13, 12, 2),  # as many centred examples as features
+    (13, 12, 2),  # as many centered examples as features
     (10, 40, 10),  # one example a class
     (2, 40, 2),
 ]
@@ -33,12 +33,12 @@ def test_scores_are_those_of_scikit_learn(shape, monkeypatch):
     features, labels = examples(*shape)
     unseen, _ = examples(*shape, seed=1)
     fitted = LinearProbe(features, labels, shape[2])
-    assert len(fitted.regularisers) == 10
-    for regulariser in fitted.regularisers:
-        ridge = Ridge(alpha=regulariser)
+    assert len(fitted.regularizers) == 10
+    for regularizer in fitted.regularizers:
+        ridge = Ridge(alpha=regularizer)
         ridge.fit(features.astype(np.float64), np.eye(shape[2])[labels])
         expected = ridge.predict(unseen.astype(np.float64)).reshape(len(unseen), -1)
-        scores = fitted.predict(unseen, regulariser)
+        scores = fitted.predict(unseen, regularizer)
         np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
@@ -48,29 +48,29 @@ def test_errors_are_those_of_literally_leaving_one_out(shape, monkeypatch):
     features, labels = examples(*shape)
     targets = np.eye(shape[2])[labels]
     fitted = LinearProbe(features, labels, shape[2])
-    for regulariser, error in zip(fitted.regularisers, fitted.errors, strict=True):
+    for regularizer, error in zip(fitted.regularizers, fitted.errors, strict=True):
         errors = []
         for i in range(len(features)):
-            ridge = Ridge(alpha=regulariser)
+            ridge = Ridge(alpha=regularizer)
             ridge.fit(np.delete(features, i, axis=0).astype(np.float64), np.delete(targets, i, 0))
             answer = ridge.predict(features[i : i + 1].astype(np.float64))
             errors.append(np.sum((answer - targets[i]) ** 2))
         assert error == pytest.approx(np.mean(errors), rel=1e-5)
-    assert fitted.regulariser == fitted.regularisers[np.argmin(fitted.errors)]
+    assert fitted.regularizer == fitted.regularizers[np.argmin(fitted.errors)]
 
 
 def test_the_choice_avoids_fitting_noise():
-    """Of 100 features one tells the classes apart; the least regularised fit learns the others."""
+    """Of 100 features one tells the classes apart; the least regularized fit learns the others."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 2120)
     features = rng.normal(size=(2120, 100)).astype(np.float32)
     features[:, 0] += 3 * labels
     fitted = LinearProbe(features[:120], labels[:120], 2)
 
-    def accuracy(regulariser):
-        return np.mean(fitted.predict(features[120:], regulariser).argmax(axis=1) == labels[120:])
+    def accuracy(regularizer):
+        return np.mean(fitted.predict(features[120:], regularizer).argmax(axis=1) == labels[120:])
 
-    assert accuracy(None) == accuracy(fitted.regulariser) > accuracy(fitted.regularisers[0]) + 0.05
+    assert accuracy(None) == accuracy(fitted.regularizer) > accuracy(fitted.regularizers[0]) + 0.05
 
 
 def test_several_classes_an_example():
@@ -88,7 +88,7 @@ def test_neither_scale_nor_the_other_convention_of_targets_changes_an_answer():
     features, labels = examples(40, 60, 4)
     fitted, scaled = (LinearProbe(factor * features, labels, 4) for factor in (1, 1000))
     np.testing.assert_allclose(scaled.predict(1000 * features), fitted.predict(features), atol=1e-5)
-    ridge = Ridge(alpha=fitted.regulariser).fit(
+    ridge = Ridge(alpha=fitted.regularizer).fit(
         features.astype(np.float64), 2 * np.eye(4)[labels] - 1
     )
     np.testing.assert_allclose(
@@ -124,8 +124,8 @@ def test_mistakes_are_one_sentence(features, labels, message):
         LinearProbe(features, labels, 3)
 
 
-def test_wrong_regularisers_and_unseen_features():
-    with pytest.raises(ValueError, match=r"regularisers must be above 0, got \[1, 0\]"):
+def test_wrong_regularizers_and_unseen_features():
+    with pytest.raises(ValueError, match=r"regularizers must be above 0, got \[1, 0\]"):
         LinearProbe(GOOD, [0, 1, 0, 1], 3, [1, 0])
     with pytest.raises(ValueError, match="fitted to 3 features, got 2"):
         LinearProbe(GOOD, [0, 1, 0, 1], 3).predict(GOOD[:, :2])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from bit_keras.recipes import RECIPES, recipe
+from bit_keras.recipes.upstream import RECIPES, recipe
 
 # name, images, first steps at a tenth of the rate before, steps; by hand: epochs * images / 4096,
 # as 30 * 1,281,167 / 4096 = 9383.5, so that step 9384 is the first without an image of epoch 30.

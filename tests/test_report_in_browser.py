@@ -26,11 +26,11 @@ const background = (element) => {
   const own = number(getComputedStyle(element).backgroundColor);
   return own[3] === undefined ? own : over(own, background(element.parentElement));
 };
-const luminance = (colour) => colour
+const luminance = (color) => color
   .map((x) => (x / 255 <= 0.04045 ? x / 255 / 12.92 : ((x / 255 + 0.055) / 1.055) ** 2.4))
   .reduce((sum, x, i) => sum + x * [0.2126, 0.7152, 0.0722][i], 0);
-const contrast = (...colours) => {
-  const [a, b] = colours.map(luminance).sort((a, b) => b - a);
+const contrast = (...colors) => {
+  const [a, b] = colors.map(luminance).sort((a, b) => b - a);
   return (a + 0.05) / (b + 0.05);
 };
 const described = (element) => `${element.tagName} ${element.className.baseVal ??
@@ -49,8 +49,8 @@ return {
   ).map((element) => {
     const style = getComputedStyle(element);
     const scale = element.tagName === "text" ? element.getScreenCTM().a : 1;
-    const colour = number(element.tagName === "text" ? style.fill : style.color);
-    return [scale * parseFloat(style.fontSize), contrast(colour.slice(0, 3), background(element)),
+    const color = number(element.tagName === "text" ? style.fill : style.color);
+    return [scale * parseFloat(style.fontSize), contrast(color.slice(0, 3), background(element)),
       described(element)];
   }),
   collisions: [...document.querySelectorAll("svg")].flatMap((svg) => {
@@ -150,7 +150,7 @@ def pages(tmp_path_factory):
             + few_shot_rows(k + 5, method="probe")
             + [
                 {"task": task, "group": group, "accuracy": 0.5 + 0.03 * k}
-                for task, group in (("cifar100", "natural"), ("eurosat", "specialised"))
+                for task, group in (("cifar100", "natural"), ("eurosat", "specialized"))
             ],
             per_class={name: 0.5 + 0.05 * k * i for i, name in enumerate(NAMES)},
         )

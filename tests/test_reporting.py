@@ -91,7 +91,7 @@ def outcome(num_classes, count, seed=0):
 
 
 def gray(i):
-    """A test image whose colour tells its number."""
+    """A test image whose color tells its number."""
     return np.full((8, 8, 3), i % 251, np.uint8)
 
 
@@ -423,8 +423,8 @@ def test_few_shot_picture(tmp_path):
     reporting.few_shot_picture(file, {"$_{a run": rows})
     with Image.open(file) as image:
         assert image.size == (1400, 900)
-        colours = {colour for count, colour in image.convert("RGB").getcolors(1 << 20)}
-    assert {(0x00, 0x62, 0xA0)} < colours
+        colors = {color for count, color in image.convert("RGB").getcolors(1 << 20)}
+    assert {(0x00, 0x62, 0xA0)} < colors
     before = file.read_bytes()
     with pytest.raises(ValueError, match="one result or more, got none"):
         reporting.few_shot_picture(file, [])
@@ -594,7 +594,7 @@ def test_comparison_of_metrics_and_settings(tmp_path):
 
 
 def test_comparison_of_curves_tasks_and_classes(tmp_path):
-    group = {"cifar100": "natural", "dtd": "natural", "eurosat": "specialised"}
+    group = {"cifar100": "natural", "dtd": "natural", "eurosat": "specialized"}
     accuracies = [{"cifar100": 0.5, "dtd": 0.7, "eurosat": 0.9}, {"cifar100": 0.6, "eurosat": 0.8}]
     recalls = [{"a": 0.5, "b": 0.5, "<c>": 1.0}, {"<c>": 0.9, "b": 0.5, "a": 0.9}, {"a": 0.1}]
     runs = [
@@ -627,7 +627,7 @@ def test_comparison_of_curves_tasks_and_classes(tmp_path):
         ["Natural, mean of 2", "60.00 %", dash, dash],
         ["cifar100", f"50.00 % {minus}10.00", "60.00 %", dash],
         ["dtd", "70.00 %", dash, dash],
-        ["Specialised, mean of 1", "90.00 %", f"80.00 % {minus}10.00", dash],
+        ["Specialized, mean of 1", "90.00 %", f"80.00 % {minus}10.00", dash],
         ["eurosat", "90.00 %", f"80.00 % {minus}10.00", dash],
     ]
     assert page.body_rows("Recall by class, largest differences first") == [
@@ -686,12 +686,12 @@ def test_what_cannot_be_compared(tmp_path):
     assert os.listdir(tmp_path) == ["run"]
 
 
-def linear(colour):
+def linear(color):
     """sRGB in [0, 1] to linear light (IEC 61966-2-1)."""
-    return np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
 
 
-# Colour visions as linear RGB is seen with them (Machado et al. 2009, severity 1).
+# Color visions as linear RGB is seen with them (Machado et al. 2009, severity 1).
 VISIONS = {
     "common": np.eye(3),
     "protanopia": [
@@ -714,12 +714,12 @@ VISIONS = {
 
 @pytest.mark.parametrize("vision", VISIONS)
 @pytest.mark.parametrize("paper", ["light", "dark"])
-def test_lines_are_told_apart_by_every_colour_vision(tmp_path, vision, paper):
+def test_lines_are_told_apart_by_every_color_vision(tmp_path, vision, paper):
     (style,) = report(tmp_path).texts("style")
     triplets = re.findall(r"--c(\d): (\d+ \d+ \d+)", style)
     assert [name for name, _ in triplets] == [*"01234567"] * 2
-    all_colours = np.array([text.split() for _, text in triplets], float) / 255
-    light = linear(all_colours[:8] if paper == "light" else all_colours[8:])
+    all_colors = np.array([text.split() for _, text in triplets], float) / 255
+    light = linear(all_colors[:8] if paper == "light" else all_colors[8:])
     card = {"light": [0xF5, 0xF7, 0xF9], "dark": [0x1B, 0x20, 0x26]}[paper]
     luminance, ground = (
         x @ [0.2126, 0.7152, 0.0722] for x in (light, linear(np.array(card) / 255))

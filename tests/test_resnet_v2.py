@@ -6,7 +6,7 @@ import pytest
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.resnet_v2 import with_head
+from bit_keras.models.resnet_v2 import with_head
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 STAGES = ("root_block", "block1", "block2", "block3", "block4")

@@ -175,7 +175,7 @@ def test_normalization(study, glyphs, monkeypatch):
         upstream, *digits = [found[f"{norm}-{conv}{end}"] for end in ends]
         assert row == [norm, conv, f"{upstream:.1f}", spread(digits), *paper[norm, conv]]
 
-    # Batch normalisation's moving statistics were updated, and are what it tests with.
+    # Batch normalization's moving statistics were updated, and are what it tests with.
     model = keras.saving.load_model("runs/batch-plain/model.keras", compile=False)
     moving = [v for v in model.variables if v.name == "moving_variance"]
     assert len(moving) == 13

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from pictures import picture, read_all, same
 
 from bit_keras import data
-from bit_keras.data.tfrecords import record_reader
+from bit_keras.data.sources.tfrecords import record_reader
 
 
 def test_tfds_images_are_read_in_order(tfds_dir):
@@ -100,7 +100,7 @@ def test_tfds_files_of_another_format_are_refused(tfds_dir, tmp_path):
 def test_tfds_images_above_the_limit_stay_on_disk(name, tfds_dir, monkeypatch):
     options = {"train_split": "train[10%:]", "test_split": "holdout", "data_dir": tfds_dir}
     in_memory = data.from_tfds(name, **options)
-    monkeypatch.setattr("bit_keras.data.tfds_builder.MEMORY_LIMIT", 10)
+    monkeypatch.setattr("bit_keras.data.sources.tfds.MEMORY_LIMIT", 10)
     on_disk = data.from_tfds(name, **options)
     for expected, part in zip(in_memory, on_disk, strict=True):
         assert (part.image_size, part.fingerprint) == (expected.image_size, expected.fingerprint)

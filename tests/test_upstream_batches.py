@@ -37,18 +37,18 @@ def take(images, steps, **settings):
 
 
 def resized(image, height, width):
-    """Bilinear with half-pixel centres, by matrices: [H, W, 3] uint8 -> [height, width, 3]."""
+    """Bilinear with half-pixel centers, by matrices: [H, W, 3] uint8 -> [height, width, 3]."""
 
     def matrix(n, size):
-        centre = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
-        return np.maximum(0, 1 - np.abs(centre[:, None] - np.arange(n)))
+        center = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
+        return np.maximum(0, 1 - np.abs(center[:, None] - np.arange(n)))
 
     down, across = matrix(image.shape[0], height), matrix(image.shape[1], width)
     return np.einsum("ij,jkc,lk->ilc", down, image, across) / 255
 
 
 def windows(batches):
-    """(left, width, top, height) of the windows, read off the colours; width < 0 if mirrored."""
+    """(left, width, top, height) of the windows, read off the colors; width < 0 if mirrored."""
     images = np.concatenate([x for x, _ in batches]).astype(np.float64) * 255
     crop = images.shape[1]
     columns, rows = images[..., 0], images[..., 1]
@@ -162,17 +162,17 @@ def test_images_too_narrow_for_a_window_are_taken_whole(size):
     ("size", "sides"),
     [((30, 41), (40, 55)), ((41, 30), (55, 40)), ((25, 25), (40, 40)), ((100, 253), (40, 101))],
 )
-def test_centre_crops_are_windows_of_the_resized_image(size, sides):
+def test_center_crops_are_windows_of_the_resized_image(size, sides):
     pixels, images = one_image(*size)
     whole = resized(pixels, *sides)
     top, left = (sides[0] - 33) // 2, (sides[1] - 33) // 2
-    x, y = next(iter(data.centre_crop_batches(images, batch=1, resize=40, crop=33)))
+    x, y = next(iter(data.center_crop_batches(images, batch=1, resize=40, crop=33)))
     np.testing.assert_allclose(x[0], whole[top : top + 33, left : left + 33], atol=1e-5)
     np.testing.assert_array_equal(y, [[1]])
 
 
 @pytest.mark.parametrize("size", [(30, 41), (41, 30)])
-def test_enlarged_centre_crops_are_pillows(size):  # which smooths first where it shrinks
+def test_enlarged_center_crops_are_pillows(size):  # which smooths first where it shrinks
     pixels, images = one_image(*size)
     sides = [side * 64 // 30 for side in size]  # 41 * 64 / 30 = 87.5, almost
     channels = [
@@ -181,13 +181,13 @@ def test_enlarged_centre_crops_are_pillows(size):  # which smooths first where i
     ]
     whole = np.stack([np.asarray(channel) for channel in channels], 2) / 255
     top, left = (sides[0] - 50) // 2, (sides[1] - 50) // 2
-    x, _ = next(iter(data.centre_crop_batches(images, batch=1, resize=64, crop=50)))
+    x, _ = next(iter(data.center_crop_batches(images, batch=1, resize=64, crop=50)))
     np.testing.assert_allclose(x[0], whole[top : top + 50, left : left + 50], atol=1e-5)
 
 
-def test_centre_crops_hold_every_image_once_in_order():
+def test_center_crops_hold_every_image_once_in_order():
     images = noise(10)
-    batches = list(data.centre_crop_batches(images, batch=4, resize=40, crop=32))
+    batches = list(data.center_crop_batches(images, batch=4, resize=40, crop=32))
     assert [x.shape for x, _ in batches] == [(n, 32, 32, 3) for n in (4, 4, 2)]
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), np.eye(10))
 
@@ -207,8 +207,8 @@ def test_impossible_settings_are_refused(settings, message):
         take(noise(2), 1, **settings)
 
 
-def test_impossible_centre_crops_are_refused():
+def test_impossible_center_crops_are_refused():
     with pytest.raises(data.DataError, match="crop must not exceed resize, got crop=40 and"):
-        data.centre_crop_batches(noise(2), batch=1, resize=32, crop=40)
+        data.center_crop_batches(noise(2), batch=1, resize=32, crop=40)
     with pytest.raises(data.DataError, match=r"sizes below 32 pixels .* crop=16"):
-        data.centre_crop_batches(noise(2), batch=1, resize=32, crop=16)
+        data.center_crop_batches(noise(2), batch=1, resize=32, crop=16)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bit_keras import data, zoo
+from bit_keras import data
+from bit_keras.models import zoo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -55,7 +56,7 @@ def indices(split, counts):
 def test_the_tasks_are_those_of_the_published_checkpoints():
     assert tuple(data.VTAB) == tuple(SIZES) == zoo.VTAB_TASKS
     groups = [task.group for task in data.VTAB.values()]
-    assert groups == ["natural"] * 7 + ["specialised"] * 4 + ["structured"] * 8
+    assert groups == ["natural"] * 7 + ["specialized"] * 4 + ["structured"] * 8
 
 
 CROP, FLIP = {"crop"}, {"flip"}
@@ -312,7 +313,7 @@ def test_prepared_data_are_read_as_tfds_reads_them(name, splits, label, prepared
 
 def test_prepared_images_above_the_limit_stay_on_disk(prepared, monkeypatch):
     in_memory, _ = data.from_vtab("dsprites-xpos", data_dir=prepared)
-    monkeypatch.setattr("bit_keras.data.tfds_builder.MEMORY_LIMIT", 10)
+    monkeypatch.setattr("bit_keras.data.sources.tfds.MEMORY_LIMIT", 10)
     on_disk, _ = data.from_vtab("dsprites-xpos", data_dir=prepared)
     np.testing.assert_array_equal(on_disk.labels, in_memory.labels)
     for i in (0, 799, 800, len(in_memory) - 1):
@@ -356,7 +357,7 @@ def test_a_task_names_the_files_that_its_builder_wants_by_hand(name):
 
 
 def test_published_means_are_those_of_their_groups_and_tasks():
-    sizes = dict.fromkeys(("natural", "specialised", "structured"), 0)
+    sizes = dict.fromkeys(("natural", "specialized", "structured"), 0)
     for task in data.VTAB.values():
         sizes[task.group] += 1
     complete = [result for result in data.VTAB_PUBLISHED if result.natural is not None]

@@ -19,8 +19,8 @@ from test_vtab import SIZES, scenes
 
 import bit_keras
 from bit_keras import HyperRule, data
+from bit_keras.classification.vtab import MissingTasksError, as_table, run_vtab, scalars, tables
 from bit_keras.training import RunFolder
-from bit_keras.vtab_suite import MissingTasksError, as_table, run_vtab, scalars, tables
 
 QUICK = {"rule": HyperRule(2, 4, 0.01, 0, (), 36, 32, 0.0), "batch_split": 1}
 FEW = ("cifar100", "svhn", "eurosat", "clevr-count")
@@ -208,13 +208,13 @@ def test_means_are_of_whole_groups():
     found = scalars(made_up_results(data.VTAB))
     # 1..7, 8..11, 12..19
     assert found["natural"] == pytest.approx(0.04)
-    assert found["specialised"] == pytest.approx(0.095)
+    assert found["specialized"] == pytest.approx(0.095)
     assert found["structured"] == pytest.approx(0.155)
     assert found["vtab_mean"] == pytest.approx(0.10)
     assert found["smallnorb-elevation"] == 0.19
     assert len(found) == 23
     part = ("cifar100", *list(data.VTAB)[7:11])
-    assert scalars(made_up_results(part)).keys() == {"specialised", *part}
+    assert scalars(made_up_results(part)).keys() == {"specialized", *part}
 
 
 def test_the_table_shows_published_results_and_what_is_partial():
@@ -224,7 +224,7 @@ def test_the_table_shows_published_results_and_what_is_partial():
     assert header[5:7] == ("ResNet-50, ILSVRC-2012", "ResNet-50, from scratch")
     assert rows[0] == ("caltech101", "natural", "1.00", "1,000", "7", "90.95", "38.24", "")
     assert rows[2] == ("svhn", "natural", "missing", "", "", "87.32", "66.07", "no | network")
-    assert means_header == ("model", "all 19", "natural", "specialised", "structured", "source")
+    assert means_header == ("model", "all 19", "natural", "specialized", "structured", "source")
     assert means[0] == ("this model", "-", "2.00 (2 of 7)", "-", "-", "")
     assert means[1][:3] == ("BiT-L-R152x4", "76.29", "-")
     assert means[4][:5] == ("BiT-M-R152x4", "73.51", "80.77", "85.67", "61.08")

@@ -8,9 +8,9 @@ import warnings
 
 import pytest
 
-from bit_keras import wordnet
 from bit_keras.checkpoints import DownloadError
 from bit_keras.data import accepted_classes
+from bit_keras.models import imagenet_classes as wordnet
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -105,8 +105,8 @@ def test_published_files_with_numbered_scopes_load(tiny, images, tmp_path):
 def test_the_embedded_model_is_small_and_sees(images):
     model = bit_keras.load("BiT-XS-R26x0.25")
     assert model(images).shape == (4, 512)
-    assert bit_keras.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.npz").stat().st_size <= 2e6
-    assert bit_keras.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.md").is_file()
+    assert bit_keras.models.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.npz").stat().st_size <= 2e6
+    assert bit_keras.models.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.md").is_file()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from .download import DownloadError, base_url, cache_dir, fetch
 from .hubs import fetch_hugging_face, fetch_tf_hub
 from .matching import CheckpointError, architecture, check_names_and_shapes
 from .npz import open_npz, save_npz
-from .peers import open_safetensors, save_timm, save_transformers
 from .saved_model import open_saved_model
+from .timm_transformers import open_safetensors, save_timm, save_transformers
 
 __all__ = [
     "Checkpoint",

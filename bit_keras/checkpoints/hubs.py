@@ -4,7 +4,7 @@ import pathlib
 
 from .checkpoint import require_interop
 from .download import DownloadError
-from .peers import FILE
+from .timm_transformers import FILE
 
 
 def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.Path:

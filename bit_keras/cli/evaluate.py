@@ -15,14 +15,16 @@ import sys
 
 from absl import flags
 
-from .. import data, few_shot, training, vtab_suite, zoo
-from ..evaluation import evaluate, may_have_been_trained_on, worst_classes
-from ..predicting import read_labels
-from ..predicting.predictions import printable
+from .. import data, training
+from ..classification import few_shot, read_labels
+from ..classification import vtab as vtab_suite
+from ..classification.evaluation import evaluate, may_have_been_trained_on, worst_classes
+from ..classification.prediction import printable
+from ..classification.run import PRECISIONS
+from ..classification.vtab import MissingTasksError, run_vtab
+from ..metrics.classification import sentence
+from ..models import zoo
 from ..reporting import write_comparison
-from ..runs import PRECISIONS
-from ..scoring import sentence
-from ..vtab_suite import MissingTasksError, run_vtab
 from . import application
 
 MODEL = flags.DEFINE_string(

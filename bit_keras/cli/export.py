@@ -7,9 +7,10 @@ The export is read back by its own runtime and compared on real images before it
 
 from absl import flags
 
-from .. import data, zoo
+from .. import data
+from ..classification import read_labels
 from ..exporting import FORMATS, PRECISIONS, export
-from ..predicting import read_labels
+from ..models import zoo
 from . import application
 
 MODEL = flags.DEFINE_string(
@@ -19,7 +20,7 @@ FORMAT = flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write."
 OUTPUT = flags.DEFINE_string("output", None, "The file or folder to write.")
 PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of a litert file.")
 FROZEN = flags.DEFINE_bool(
-    "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardised."
+    "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardized."
 )
 LABELS = flags.DEFINE_string(
     "labels", None, "A file of class names, one a line; of a saved_model or web."

@@ -1,4 +1,4 @@
-"""bit-finetune: fine-tunes a BiT on labelled images by HyperRule.
+"""bit-finetune: fine-tunes a BiT on labeled images by HyperRule.
 
 With no flags it learns ten handwritten digits a class with the embedded model, in about a minute.
 Flags that the reference code has too keep its names and meaning.
@@ -12,11 +12,12 @@ import sys
 
 from absl import flags
 
-from .. import data, training, zoo
-from ..fine_tuning import default_rule, fine_tune
-from ..predicting.predictions import model_of_run
-from ..runs import PRECISIONS
-from ..scoring import sentence
+from .. import data, training
+from ..classification.fine_tuning import default_rule, fine_tune
+from ..classification.prediction import model_of_run
+from ..classification.run import PRECISIONS
+from ..metrics.classification import sentence
+from ..models import zoo
 from . import application
 
 MODEL = flags.DEFINE_string(

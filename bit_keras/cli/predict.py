@@ -9,8 +9,8 @@ import json
 
 from absl import flags
 
+from ..classification import as_table, predict_images, read_labels, write_contact_sheet
 from ..files import replace_file
-from ..predicting import as_table, predict_images, read_labels, write_contact_sheet
 from . import application
 
 MODEL = flags.DEFINE_string(

@@ -1,4 +1,4 @@
-"""bit-pretrain: pre-trains a BiT on labelled images by the paper's upstream protocols."""
+"""bit-pretrain: pre-trains a BiT on labeled images by the paper's upstream protocols."""
 
 import datetime
 import pathlib
@@ -8,12 +8,13 @@ import sys
 
 from absl import flags
 
-from .. import data, training, zoo
-from ..predicting.predictions import model_of_run
-from ..pretraining import plan, pretrain
-from ..recipes import RECIPES, recipe
-from ..runs import PRECISIONS
-from ..scoring import sentence
+from .. import data, training
+from ..classification.prediction import model_of_run
+from ..classification.pretraining import plan, pretrain
+from ..classification.run import PRECISIONS
+from ..metrics.classification import sentence
+from ..models import zoo
+from ..recipes.upstream import RECIPES, recipe
 from . import application
 
 MODEL = flags.DEFINE_string("model", None, "The architecture: a name of bit_keras.list_models().")

@@ -1,15 +1,15 @@
-"""Labelled images from many sources, and the batches to train and test on."""
+"""Labeled images from many sources, and the batches to train and test on."""
 
-from .arrays import digits, from_arrays
-from .batches import feature_batches, test_batches, training_batches
-from .by_name import evaluation_images, from_name
 from .class_map import accepted_classes, read_class_map
-from .directory import from_directory
 from .labeled_images import DataError, LabeledImages
-from .table import from_csv
-from .tfds_builder import from_tfds
-from .upstream_batches import centre_crop_batches, upstream_batches
-from .vtab import VTAB, VTAB_PUBLISHED, VtabResult, VtabTask, from_vtab
+from .pipelines.fine_tuning import feature_batches, test_batches, training_batches
+from .pipelines.upstream import center_crop_batches, upstream_batches
+from .sources.arrays import digits, from_arrays
+from .sources.by_name import evaluation_images, from_name
+from .sources.csv_file import from_csv
+from .sources.directory import from_directory
+from .sources.tfds import from_tfds
+from .sources.vtab import VTAB, VTAB_PUBLISHED, VtabResult, VtabTask, from_vtab
 
 __all__ = [
     "VTAB",
@@ -19,7 +19,7 @@ __all__ = [
     "VtabResult",
     "VtabTask",
     "accepted_classes",
-    "centre_crop_batches",
+    "center_crop_batches",
     "digits",
     "evaluation_images",
     "feature_batches",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .labeled_images import DataError
-from .table import SEPARATOR, read_rows
+from .sources.csv_file import SEPARATOR, read_rows
 
 
 def read_class_map(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:

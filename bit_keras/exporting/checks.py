@@ -69,7 +69,7 @@ def check_images(images):
                     return
                 described += f" in [{images.min():g}, {images.max():g}]"
     raise ExportError(
-        "images must be labelled images of bit_keras.data, or uint8 or floats in [0, 1] of shape "
+        "images must be labeled images of bit_keras.data, or uint8 or floats in [0, 1] of shape "
         f"[N, height, width, 3], got {described}."
     )
 

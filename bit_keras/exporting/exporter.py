@@ -68,15 +68,15 @@ def export(
             browser, by ONNX Runtime, which is downloaded at first (33 MB, into the cache).
             All but "keras" and a SavedModel that is not frozen hold the model in float32.
         precision: Of a LiteRT file. "float16" halves it; "int8" quarters it, by convolutions of
-            eight bits that are calibrated on `images`, between float32 normalisations.
-        frozen: A SavedModel whose kernels were standardised once: a little faster, but it cannot
+            eight bits that are calibrated on `images`, between float32 normalizations.
+        frozen: A SavedModel whose kernels were standardized once: a little faster, but it cannot
             be trained.
         labels: The classes' names, for a SavedModel and for "web"; by default their numbers.
         multi_label: The probabilities of a SavedModel are each class's own, by a sigmoid, and not a
             softmax over all.
         size: Side in pixels of a LiteRT file's input, of the images that "serve_encoded" and the
             page make, and of those to compare on; None is 224 for all but the first.
-        images: What to calibrate and to compare on, at most 100 of them: labelled images, or
+        images: What to calibrate and to compare on, at most 100 of them: labeled images, or
             uint8 or [0, 1] `[N, height, width, 3]`. By default 16 pieces of two photos. "int8" is
             calibrated on every other image, and compared on the rest.
         overwrite: Replace an older export at `path`, once the new one was compared.

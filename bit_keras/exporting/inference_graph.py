@@ -6,11 +6,11 @@ import keras
 from keras import ops
 
 from ..layers import standardize
-from ..resnet_v2 import Block, Root
+from ..models.resnet_v2 import Block, Root
 
 
 def inference_graph(model: keras.Model) -> keras.Model:
-    """Returns a float32 copy of a model whose kernels are standardised once and for all."""
+    """Returns a float32 copy of a model whose kernels are standardized once and for all."""
     with float32_policy():
         graph = keras.models.clone_model(model, clone_function=inference_layer)
     for target, source in zip(graph.variables, model.variables, strict=True):

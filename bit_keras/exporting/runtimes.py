@@ -16,7 +16,7 @@ from .inference_graph import inference_graph
 # Where a processor has bfloat16, OpenVINO computes in it; a file cannot forbid that.
 OPENVINO_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32"}
 
-# What stays float32 in an int8 file: normalisation and the shortcuts. (All of it in int8 makes a
+# What stays float32 in an int8 file: normalization and the shortcuts. (All of it in int8 makes a
 # file at which LiteRT 2.3 aborts, and eight bits cannot hold 1 / sqrt(variance).)
 FLOAT_OPS = ("MEAN", "SQUARED_DIFFERENCE", "RSQRT", "RESHAPE", "MUL", "SUB", "ADD")
 
@@ -64,7 +64,7 @@ def write_onnx(model, path, *, answer):
         array = np.ascontiguousarray(variable.numpy().transpose(axes))
         return onnx.numpy_helper.from_array(array, name)
 
-    # As protobuf would serialise the whole, but one tensor at a time: a field is its number and
+    # As protobuf would serialize the whole, but one tensor at a time: a field is its number and
     # type in one byte, its size, and its bytes.
     lengths = {name: tensor(name).ByteSize() for name in constants}
     graph_bytes = written.graph.SerializeToString()
@@ -125,7 +125,7 @@ def write_litert(model, path, *, answer, fixed_size, precision, calibration):
             converter.representative_dataset = lambda: (
                 [image[None] / np.float32(255)] for image in calibration
             )
-            # The only door to a choice of which ops are quantised.
+            # The only door to a choice of which ops are quantized.
             options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=[*FLOAT_OPS])
             debugger = tf.lite.experimental.QuantizationDebugger(
                 converter=converter,

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.decoding import decode_rgb
-from ..resnet_v2 import default_groups
+from ..data.sources.decoding import decode_rgb
+from ..models.resnet_v2 import default_groups
 from .inference_graph import inference_graph
 
 
@@ -29,7 +29,7 @@ def write_saved_model(
     `hub.KerasLayer` refuses.
     """
     network = inference_graph(model) if frozen else model
-    # With group normalisation training is the same function, which is then traced and kept once.
+    # With group normalization training is the same function, which is then traced and kept once.
     two_faced = not frozen and any("batch_norm" in variable.path for variable in model.variables)
 
     @tf.function
@@ -84,7 +84,7 @@ def write_saved_model(
 
 
 def unusual_groups(model):
-    """The number of groups of a model's normalisation, if it is not what its width implies."""
+    """The number of groups of a model's normalization, if it is not what its width implies."""
     if "group_norm" not in {layer.name for layer in model.layers}:
         return None
     groups = model.get_layer("group_norm").groups

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ..checkpoints import architecture, save_npz, save_timm, save_transformers
-from ..resnet_v2 import default_groups
-from ..zoo import load
+from ..models.resnet_v2 import default_groups
+from ..models.zoo import load
 from .errors import ExportError
 from .inference_graph import float32_policy
 
@@ -31,7 +31,7 @@ def arrays(model, holder):
     weights = {variable.path: variable.numpy() for variable in model.variables}
     paths = " ".join(weights)
     for found, reason in (
-        ("batch_norm/" in paths, "batch normalisation"),
+        ("batch_norm/" in paths, "batch normalization"),
         ("/conv2d/" in paths.replace("head/conv2d/", ""), "plain convolutions"),
     ):
         if found:

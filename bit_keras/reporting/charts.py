@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .colours import colour_class, key
+from .colors import color_class, key
 from .page import SPACE, is_share, number, percent, title_of
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 338, 12, 170
@@ -20,7 +20,7 @@ class Line(NamedTuple):
     """Points by x: (x, y), or (x, y, low, high) of a line in a band."""
 
     name: str
-    colour: int
+    color: int
     points: list[tuple[float, ...]]
 
 
@@ -35,18 +35,18 @@ def scalars(history: Sequence[dict]) -> dict[str, dict[int, float]]:
 
 
 def curves(charts: dict[str, list[tuple[str, int, dict[int, float]]]]) -> str:
-    """A chart for each {title: [(name, colour, {step: value})]} in which something is a line."""
+    """A chart for each {title: [(name, color, {step: value})]} in which something is a line."""
     drawn = []
     for title, series in charts.items():
         if all(len(values) < 2 for *_, values in series):
             continue
         scale, unit = (100, f"{SPACE}%") if is_share(title) else (1, "")
         lines = []
-        for name, colour, values in series:
+        for name, color, values in series:
             points = [(step, scale * y) for step, y in sorted(values.items(), reverse=True)]
             label = f"{name} {number(points[0][1])}{unit}"
             thinned = points[:: math.ceil(len(points) / CURVE_POINTS)]  # which keeps the last
-            lines.append(Line(label, colour, thinned[::-1]))
+            lines.append(Line(label, color, thinned[::-1]))
         last = max(line.points[-1][0] for line in lines)
         ticks = {tick: number(tick) for tick in nice_ticks([0, last]) if tick <= last}
         drawn.append(chart(title_of(title), "step", lines, (0, last), ticks, unit))
@@ -65,7 +65,7 @@ def chart(
     y_ticks = nice_ticks([y for line in lines for _, *ys in line.points for y in ys], unit)
     at, shapes = grid(x_name, x_range, x_ticks, {y: f"{number(y)}{unit}" for y in y_ticks})
     for line in lines:
-        kind = f'class="{colour_class(line.colour)}"'
+        kind = f'class="{color_class(line.color)}"'
         band = [p for p in line.points if len(p) == 4]
         if band:
             edge = [(x, low) for x, _, low, _ in band] + [(x, high) for x, *_, high in band[::-1]]
@@ -74,7 +74,7 @@ def chart(
         shapes.append(f'<polyline {kind} points="{listed(places)}"/>')
         if len(places) <= 20:
             shapes += [f'<circle {kind} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in places]
-    return figure(title, x_name, shapes, "".join(key(line.name, line.colour) for line in lines))
+    return figure(title, x_name, shapes, "".join(key(line.name, line.color) for line in lines))
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray) -> str:

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 from ..training.run_folder import flattened
 from .charts import curves, scalars
-from .colours import key
+from .colors import key
 from .few_shot import few_shot_section
 from .page import DASH, FIGURES, is_share, number, percent, table, title_of, write_page
 
 CLASS_ROWS = 100
 LIST_ITEMS = 5
 MINUS = "\N{MINUS SIGN}"
-GROUPS = ("natural", "specialised", "structured")  # VTAB's, in its order
+GROUPS = ("natural", "specialized", "structured")  # VTAB's, in its order
 
 
 class Run(NamedTuple):
@@ -159,8 +159,8 @@ def state(run):
 
 
 def header(runs, shown):
-    colours = {name: colour for colour, name in enumerate(runs)}
-    return ["", *(key(name, colours[name]) for name in shown)]
+    colors = {name: color for color, name in enumerate(runs)}
+    return ["", *(key(name, colors[name]) for name in shown)]
 
 
 def compared(name, values):
@@ -232,9 +232,9 @@ def task_table(runs):
 
 def histories(runs):
     charts = {"loss": [], "test_loss": [], "test_accuracy": []}  # these first, then any other
-    for colour, (name, run) in enumerate(runs.items()):
+    for color, (name, run) in enumerate(runs.items()):
         for title, values in run.history.items():
-            charts.setdefault(title, []).append((name, colour, values))
+            charts.setdefault(title, []).append((name, color, values))
     return curves(charts)
 
 

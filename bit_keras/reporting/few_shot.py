@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..files import replace_file
 from .charts import Line, chart
-from .colours import COLOURS, DASHES
+from .colors import COLORS, DASHES
 from .page import SPACE, percent, plain_table
 
 Curves = Sequence[dict] | dict[str, Sequence[dict]]
@@ -47,7 +47,7 @@ def few_shot_lines(curves):
         # All images are further right than any number of them, also where they are hardly more.
         place["full"] = math.log(max(*full, 2 * max(numbers, default=0)))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    stride = 1 if len(series) == 1 else len(COLOURS) * -(-len(series) // len(COLOURS))
+    stride = 1 if len(series) == 1 else len(COLORS) * -(-len(series) // len(COLORS))
     lines = []
     for m, method in enumerate(methods):
         for s, (name, own) in enumerate(series.items()):
@@ -59,7 +59,7 @@ def few_shot_lines(curves):
                 (x, statistics.median(values), min(values), max(values), len(values))
                 for x, values in sorted(found.items())
             ]
-            if points:  # a colour for each series, and dashes for its other methods
+            if points:  # a color for each series, and dashes for its other methods
                 label = f"{name}, {method}" if name else method
                 lines.append(Line(label, m * stride + s, points))
     return lines, {x: str(shots) for shots, x in place.items()}
@@ -84,11 +84,11 @@ def few_shot_picture(path: str | os.PathLike, curves: Curves) -> None:
     figure = Figure(figsize=(7, 4.5), dpi=200, layout="constrained")
     axes = figure.subplots()
     for line in lines:
-        colour = COLOURS[line.colour % len(COLOURS)][0]
+        color = COLORS[line.color % len(COLORS)][0]
         x, median, low, high, _ = zip(*line.points, strict=True)
-        dashes = DASHES[line.colour // len(COLOURS) % len(DASHES)]
-        axes.plot(x, median, "o", ls=(0, dashes), color=colour, label=line.name)
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        dashes = DASHES[line.color // len(COLORS) % len(DASHES)]
+        axes.plot(x, median, "o", ls=(0, dashes), color=color, label=line.name)
+        axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set(xlabel="Examples a class", ylabel="Accuracy in %")
     axes.grid(axis="y", alpha=0.3)

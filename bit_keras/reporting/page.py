@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from html import escape
 
 from ..files import replace_file
-from .colours import colour_style
+from .colors import color_style
 
 DASH = "\N{EN DASH}"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -40,7 +40,7 @@ def write_page(
 ) -> None:
     """Writes (heading, HTML) under each other; those without HTML are left out."""
     body = "".join(f"<section><h2>{escape(h)}</h2>{s}</section>\n" for h, s in sections if s)
-    style = colour_style() + pathlib.Path(__file__).with_name("style.css").read_text("utf-8")
+    style = color_style() + pathlib.Path(__file__).with_name("style.css").read_text("utf-8")
     page = PAGE.format(title=escape(title), style=style, lead=lead, body=body)
     replace_file(path, page.encode(errors="replace"))  # folder names need not be Unicode
 

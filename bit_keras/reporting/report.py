@@ -15,8 +15,8 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from ..classification.report import one_label_sections, several_label_sections
 from ..training.run_folder import flattened
-from .answers import one_label_sections, several_label_sections
 from .charts import curves, scalars
 from .few_shot import Curves, few_shot_section
 from .page import FIGURES, percent, plain_table, write_page
@@ -118,10 +118,10 @@ def headline(metrics):
 def wilson_interval(accuracy: float, count: int) -> tuple[float, float]:
     """The 95 % confidence interval of a proportion (Wilson, 1927)."""
     z = 1.959964
-    centre = accuracy + z**2 / (2 * count)
+    center = accuracy + z**2 / (2 * count)
     margin = z * math.sqrt(accuracy * (1 - accuracy) / count + (z / (2 * count)) ** 2)
     scale = 1 + z**2 / count
-    return max(0.0, (centre - margin) / scale), min(1.0, (centre + margin) / scale)
+    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)
 
 
 def training(history):

@@ -1,7 +1,7 @@
 """Training: the loop, and the folder a run lives in. Knows nothing of BiT."""
 
-from .cost import fitting_split, forward_flops
 from .loop import Interrupted, TrainingError, train
+from .memory import fitting_split, forward_flops
 from .run_folder import RunFolder, RunFolderError
 from .strategies import STRATEGIES, StrategyError, is_chief, make_strategy, wait_for_all_workers
 

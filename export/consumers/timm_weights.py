@@ -29,7 +29,7 @@ def read_labels(path):
 
 
 def read_image(path, size, mean, std):
-    """Image file -> float32 RGB [1, 3, size, size], normalised."""
+    """Image file -> float32 RGB [1, 3, size, size], normalized."""
     try:
         image = PIL.Image.open(path).convert("RGB")
     except OSError:

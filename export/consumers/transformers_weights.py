@@ -66,7 +66,7 @@ def main():
     model = BitForImageClassification.from_pretrained(args.model).eval()
     if model.config.num_labels == 0:
         fail(f"{args.model} answers with features; expected a model with a head.")
-    processor = BitImageProcessor.from_pretrained(args.model)  # normalises, and leaves the size
+    processor = BitImageProcessor.from_pretrained(args.model)  # normalizes, and leaves the size
     for path in args.images:
         inputs = processor(read_image(path, args.size), return_tensors="pt")
         with torch.inference_mode():

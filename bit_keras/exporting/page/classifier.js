@@ -36,7 +36,7 @@ async function load() {
 }
 
 /** Where pixels of a side resized to `size` lie between two of its `length` ones. */
-function neighbours(length, size) {
+function neighbors(length, size) {
   return Array.from({ length: size }, (_, i) => {
     const at = Math.min(Math.max(((i + 0.5) * length) / size - 0.5, 0), length - 1);
     const first = Math.floor(at);
@@ -47,10 +47,10 @@ function neighbours(length, size) {
 /** As models were trained: bilinear, not antialiased as canvases do it; RGB in [0, 1]. */
 function resized(bitmap, size) {
   const { width, height } = bitmap;
-  const rows = neighbours(height, size);
-  const columns = neighbours(width, size);
+  const rows = neighbors(height, size);
+  const columns = neighbors(width, size);
   // Two rows of the picture for each of the result are enough, and fit the canvas of any phone.
-  // (A canvas forgets the colour of what is fully transparent: such pixels are black here.)
+  // (A canvas forgets the color of what is fully transparent: such pixels are black here.)
   const canvas = new OffscreenCanvas(width, 2 * size);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   rows.forEach(({ first, second }, y) => {

@@ -1,0 +1,6 @@
+"""Image classification, from labeled images to named answers."""
+
+from .contact_sheet import write_contact_sheet
+from .prediction import as_table, predict_images, read_labels
+
+__all__ = ["as_table", "predict_images", "read_labels", "write_contact_sheet"]

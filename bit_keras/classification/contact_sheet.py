@@ -1,0 +1,79 @@
+"""Images and what a model says of them, as one picture."""
+
+import io
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..files import replace_file
+from .prediction import as_labeled_images, printable
+
+MAX_IMAGES = 100  # nobody looks through more
+COLUMNS = 10
+SIDE, GAP, CAPTION = 176, 24, 52  # pixels
+PAPER, INK, SOFT, CARD, BLUE = "#ffffff", "#1b1f24", "#5a6470", "#f0f2f5", "#0062a0"
+
+
+def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) -> None:
+    """Draws each image with its likeliest class and that one's probability, whole or not at all.
+
+    Args:
+        path: The PNG to write, which is replaced if it exists.
+        predictions: What `predict_images` returned; the first 100 are drawn.
+
+    Raises:
+        ValueError: If an image cannot be read any more, or the file not be written.
+    """
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+    shown = predictions[:MAX_IMAGES]
+    images = as_labeled_images([one["image"] for one in shown])
+    columns = min(len(shown), COLUMNS, math.ceil(math.sqrt(1.5 * len(shown))))
+    rows = math.ceil(len(shown) / columns)
+    omitted = len(predictions) - len(shown)
+    width = GAP + columns * (SIDE + GAP)
+    height = GAP + rows * (SIDE + CAPTION + GAP) + (GAP if omitted else 0)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    # Matplotlib's, for Pillow's own has few letters beyond ASCII.
+    folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
+    bold = ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", 14)
+    plain = ImageFont.truetype(folder / "DejaVuSans.ttf", 12)
+    for i, one in enumerate(shown):
+        left = GAP + i % columns * (SIDE + GAP)
+        top = GAP + i // columns * (SIDE + CAPTION + GAP)
+        picture = Image.fromarray(images.read(np.int64(i)).numpy())
+        few = max(picture.size) <= SIDE // 2  # pixels, so that one wants to see each
+        method = Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS
+        picture = ImageOps.contain(picture, (SIDE, SIDE), method)
+        draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), CARD)
+        margins = (SIDE - picture.width) // 2, (SIDE - picture.height) // 2
+        sheet.paste(picture, (left + margins[0], top + margins[1]))
+        best = one["predictions"][0]
+        bar = top + SIDE + 4
+        draw.rectangle((left, bar, left + SIDE - 1, bar + 3), CARD)
+        if filled := round(best["probability"] * SIDE):
+            draw.rectangle((left, bar, left + filled - 1, bar + 3), BLUE)
+        draw.text((left, bar + 10), shortened(best["class"], bold), INK, bold)
+        detail = f"{best['probability']:.1%} · {pathlib.Path(one['image']).name}"
+        draw.text((left, bar + 30), shortened(detail, plain), SOFT, plain)
+    if omitted:
+        text = f"The first {len(shown)} of {len(predictions):,} images"
+        draw.text((GAP, height - GAP - 8), text, SOFT, plain)
+    png = io.BytesIO()
+    sheet.save(png, "png", optimize=True)
+    replace_file(path, png.getvalue())
+
+
+def shortened(text, font):
+    """As much of a text as fits under an image."""
+    text = printable(text)
+    if font.getlength(text) <= SIDE:
+        return text
+    while text and font.getlength(f"{text}…") > SIDE:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

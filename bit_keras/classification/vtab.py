@@ -1,0 +1,214 @@
+"""VTAB-1k as a whole: one model fine-tuned on each of the 19 tasks, and the mean of what it gets.
+
+The protocol is the BiT paper's: HyperRule's settings for small data sets, one run a task, trained
+on 1,000 images and tested on all the task's test images, with only those of the flips and crops
+that leave the task's labels true (`VtabTask.augmentations`).
+"""
+
+import dataclasses
+import gc
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+
+import tensorflow as tf
+
+from ..data import VTAB, VTAB_PUBLISHED, DataError, LabeledImages, from_vtab
+from ..data.sources.vtab import vtab_task
+from ..models.zoo import check_source, weights_crc32
+from ..recipes.hyperrule import HyperRule
+from ..reporting import write_report
+from ..training import RunFolder, TrainingError
+from .fine_tuning import fine_tune
+from .run import one_machine
+
+GROUPS = {
+    group: tuple(name for name, task in VTAB.items() if task.group == group)
+    for group in ("natural", "specialized", "structured")
+}
+
+
+class MissingTasksError(ValueError):
+    """Some tasks have no result; `results` has those of the others, and the reasons."""
+
+    def __init__(self, message: str, results: list[dict]):
+        super().__init__(message)
+        self.results = results
+
+
+def run_vtab(
+    model: str | os.PathLike,
+    *,
+    workdir: str | os.PathLike,
+    tasks: Iterable[str] | None = None,
+    read: Callable[[str], tuple[LabeledImages, LabeledImages]] = from_vtab,
+    rule: HyperRule | None = None,
+    precision: str = "float32",
+    strategy: str | tf.distribute.Strategy = "auto",
+    seed: int = 0,
+    batch_split: int | str = "auto",
+    command: str | None = None,
+) -> list[dict]:
+    """Fine-tunes a model on the tasks of VTAB-1k, one after the other, and tests it on each.
+
+    A suite that was interrupted goes on when it is called again with the same arguments, inside the
+    task it was at; other `tasks` add to what the folder has. A task that cannot be read, or whose
+    training diverges, does not keep the others from being run.
+
+    Args:
+        model: What `bit_keras.load` takes.
+        workdir: The suite's folder: `config.json`, `results.jsonl` with a line for each task,
+            `report.html`, rewritten after every task, and last `metrics.json`: an accuracy a task,
+            and the means of the groups and of all 19 (`vtab_mean`) that are complete. `tasks/NAME`
+            is the folder of a task's run, whose checkpoints are deleted once its result is kept.
+        tasks: Names of `data.VTAB`; by default all. They are run in its order.
+        read: From a task's name, (train, test); `functools.partial(data.from_vtab, data_dir=...)`
+            where TFDS keeps its data elsewhere.
+        rule: The settings of every task; by default each has its own `default_rule`.
+        precision, strategy, seed, batch_split: Of every task, as in `fine_tune`, on one machine.
+        command: The command line to show in the report.
+
+    Returns:
+        A row for each task that the folder has, in the order of `data.VTAB`: `task`, `group`,
+        `accuracy` in [0, 1], `num_test`, `seconds`.
+
+    Raises:
+        ValueError: If an argument is wrong, or `workdir` holds another run.
+        MissingTasksError: If a task cannot be read or trained, after all others were. Its rows in
+            `results` have `missing`, the reason, instead of an accuracy.
+    """
+    asked = {vtab_task(name).name for name in (VTAB if tasks is None else tasks)}
+    check_source(model)
+    strategy = one_machine(strategy)
+    config = {
+        "model": os.fspath(model),
+        "weights": weights_crc32(model),
+        "suite": "VTAB-1k",
+        "rule": rule and dataclasses.asdict(rule),
+        "precision": precision,
+        "seed": seed,
+    }
+    missing = []
+    with RunFolder(workdir, config, may_grow=True) as run:
+
+        def results():
+            return sorted(run.results() + missing, key=lambda row: list(VTAB).index(row["task"]))
+
+        def report():
+            write_report(
+                run.path / "report.html",
+                title=f"{config['model']} on VTAB-1k",
+                settings={"command": command, **config} if command else config,
+                metrics=scalars(results()),
+                tables=tables(results()),
+            )
+
+        def drop_checkpoints(name):
+            shutil.rmtree(run.path / "tasks" / name / "checkpoints", ignore_errors=True)
+
+        done = {row["task"] for row in run.results()}
+        for name in done:
+            drop_checkpoints(name)  # left by a suite that was killed after its record
+        for name in (name for name in VTAB if name in asked - done):
+            row = {"task": name, "group": VTAB[name].group}
+            folder = run.path / "tasks" / name
+            # it was cut off before its result was kept, and is tested once more
+            (folder / "metrics.json").unlink(missing_ok=True)
+            try:
+                metrics = fine_tune(
+                    model,
+                    *read(name),
+                    workdir=folder,
+                    rule=rule,
+                    precision=precision,
+                    strategy=strategy,
+                    seed=seed,
+                    batch_split=batch_split,
+                    export=False,
+                ).metrics
+            except (DataError, TrainingError) as error:
+                missing.append({**row, "missing": str(error)})
+                print(f"{name}: {error}", file=sys.stderr, flush=True)
+            else:
+                run.record(**row, **{k: metrics[k] for k in ("accuracy", "num_test", "seconds")})
+                drop_checkpoints(name)  # up to gigabytes
+                print(f"{name}: accuracy {metrics['accuracy']:.2%}", file=sys.stderr, flush=True)
+            report()
+            gc.collect()  # a model and its graphs refer to each other
+        report()
+        if run.results():
+            run.finish(scalars(results()))
+        if missing:
+            names = ", ".join(row["task"] for row in missing)
+            raise MissingTasksError(
+                f"{len(missing)} of {len(asked)} tasks could not be run ({names}); the same "
+                "command tries them again.",
+                results(),
+            )
+        return results()
+
+
+def scalars(results: Sequence[dict]) -> dict[str, float]:
+    """Returns the accuracy of each task, and the means of complete groups and of all 19."""
+    accuracy = {row["task"]: row["accuracy"] for row in results if "accuracy" in row}
+    means = {
+        name: fmean(accuracy[task] for task in tasks)
+        for name, tasks in {"vtab_mean": tuple(VTAB), **GROUPS}.items()
+        if accuracy.keys() >= set(tasks)
+    }
+    return {**means, **accuracy}
+
+
+def tables(results: Sequence[dict]) -> dict[str, tuple[Sequence[str], list[Sequence[str]]]]:
+    """Returns results beside published ones as {heading: (header, rows)}, accuracies in %."""
+    by_task = [published for published in VTAB_PUBLISHED if published.tasks]
+    tasks = [
+        (
+            row["task"],
+            row["group"],
+            *(
+                (f"{100 * row['accuracy']:.2f}", f"{row['num_test']:,}", f"{row['seconds']:.0f}")
+                if "accuracy" in row
+                else ("missing", "", "")
+            ),
+            *(f"{published.tasks[row['task']]:.2f}" for published in by_task),
+            row.get("missing", ""),
+        )
+        for row in results
+    ]
+    accuracy = scalars(results)
+    whole = f"{100 * accuracy['vtab_mean']:.2f}" if "vtab_mean" in accuracy else "-"
+    groups = []
+    for names in GROUPS.values():
+        found = [accuracy[name] for name in names if name in accuracy]
+        part = "" if len(found) == len(names) else f" ({len(found)} of {len(names)})"
+        groups.append(f"{100 * fmean(found):.2f}{part}" if found else "-")
+    means = [("this model", whole, *groups, "")] + [
+        (
+            published.model,
+            *("-" if mean is None else f"{mean:.2f}" for mean in published[2:6]),
+            published.source,
+        )
+        for published in VTAB_PUBLISHED
+    ]
+    names = (published.model for published in by_task)
+    header = ("task", "group", "accuracy", "test images", "seconds", *names, "remark")
+    return {
+        "VTAB-1k": (header, tasks),
+        "VTAB-1k, means": (("model", "all 19", *GROUPS, "source"), means),
+    }
+
+
+def as_table(results: Sequence[dict]) -> str:
+    """Returns results beside published ones as two Markdown tables."""
+    return "\n".join(markdown(header, rows) for header, rows in tables(results).values())
+
+
+def markdown(header, rows):
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
+    *widths, _ = (max(3, *map(len, column)) for column in zip(*lines, strict=True))
+    widths.append(3)  # of the last column, which has sentences
+    lines.insert(1, ["-" * width for width in widths])
+    return "".join(f"| {' | '.join(map(str.ljust, line, widths))} |\n" for line in lines)

@@ -1,0 +1,1 @@
+"""Labeled images from arrays, folders, CSV files and TensorFlow Datasets: a module for each."""

@@ -1,0 +1,124 @@
+"""Labeled images from arrays in memory, and scikit-learn's handwritten digits."""
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ..labeled_images import DataError, LabeledImages, require_every_class
+
+
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    test: tuple[np.ndarray, np.ndarray] | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    class_names: Sequence[str] | None = None,
+) -> tuple[LabeledImages, LabeledImages]:
+    """Takes arrays as they come from `keras.datasets`, say.
+
+    Args:
+      images: [N, height, width, 3], or gray as [N, height, width] or [N, height, width, 1]; uint8
+        in 0 .. 255, or floats in [0, 1], which are rounded to uint8.
+      labels: integers [N] or [N, 1], in 0 .. num_classes - 1; or, where images have several classes
+        or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse. Of
+        one-hot labels, pass `labels.argmax(1)`.
+      test: (images, labels) to test on; without it, `LabeledImages.split` parts every class.
+      test_fraction: part of each class that becomes test images, where `test` is not given.
+      seed: of that split.
+      class_names: one name a class; "0", "1", ... if not given.
+
+    Returns:
+      (train, test).
+
+    Raises:
+      DataError: arrays of other shapes, dtypes or ranges, or a class without training images.
+    """
+    labels = _single_or_multi_hot(labels)
+    if class_names is None:
+        num_classes = labels.shape[1] if labels.ndim == 2 else len(np.unique(labels))
+        class_names = [str(label) for label in range(num_classes)]
+    name = "arrays" if test is None else "arrays/train"
+    train = _from_array(name, images, labels, class_names)
+    require_every_class(train, "give each an image, or leave it out and number the others on")
+    if test is None:
+        return train.split(test_fraction, seed)
+    test = _from_array("arrays/test", test[0], _single_or_multi_hot(test[1]), class_names)
+    if test.multi_label != train.multi_label:
+        raise DataError(
+            "the labels to train on and to test on must both be [N] or both [N, num_classes], got "
+            f"{list(train.labels.shape)} and {list(test.labels.shape)}"
+        )
+    return train, test
+
+
+def digits(
+    examples_per_class: int | None = None, *, seed: int = 0
+) -> tuple[LabeledImages, LabeledImages]:
+    """scikit-learn's 1,797 handwritten digits: 8x8, gray, 10 classes; comes with its install.
+
+    Returns:
+      (train, test): a stratified split of 80 and 20 %; with `examples_per_class`, that many
+      images of each class to train on (`LabeledImages.few_shot`) and ALL the others to test on.
+    """
+    import sklearn.datasets
+
+    bunch = sklearn.datasets.load_digits()
+    names = [str(name) for name in bunch.target_names]
+    everything = dataclasses.replace(
+        _from_array("digits", bunch.images / 16, bunch.target, names),
+        augmentations=frozenset({"crop"}),  # no digit but 0 and 8 has a mirror image that is one
+    )
+    if examples_per_class is None:
+        return everything.split(seed=seed)
+    return everything.split_few_shot(examples_per_class, seed)
+
+
+def _single_or_multi_hot(labels):
+    if hasattr(labels, "tocsr"):  # scipy.sparse
+        return labels
+    labels = np.asarray(labels)
+    return labels[:, 0] if labels.shape[1:] == (1,) else labels  # as keras.datasets.cifar10 has it
+
+
+def _from_array(name, images, labels, class_names):
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise DataError(
+            f"the images of {name} must have the shape [N, height, width, 3] or, gray, "
+            f"[N, height, width], got {list(images.shape)}"
+        )
+    if images.dtype.kind == "f" and images.size:
+        if not (images.min() >= 0 and images.max() <= 1):
+            raise DataError(
+                f"the images of {name} must be floats in [0, 1] or uint8 in 0 .. 255, got floats "
+                f"in [{images.min():g}, {images.max():g}]; scale or convert them"
+            )
+        images = np.rint(images * 255).astype(np.uint8)
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"the images of {name} must be uint8 in 0 .. 255 or floats in [0, 1], got "
+            f"{images.dtype}; convert them with images.astype('uint8')"
+        )
+    if images.shape[:1] != labels.shape[:1]:
+        raise DataError(
+            f"{name} must have one label an image, got images of shape {list(images.shape)} and "
+            f"labels of shape {list(labels.shape)}"
+        )
+    with tf.device("CPU:0"):
+        pixels = tf.constant(images)
+    height, width = images.shape[1:3]
+
+    def read(index):
+        return tf.broadcast_to(tf.gather(pixels, index), [height, width, 3])
+
+    fingerprint = zlib.crc32(np.ascontiguousarray(images))
+    return LabeledImages(
+        name, labels, class_names, (height, width), read, fingerprint, num_bytes=images.nbytes
+    )

@@ -1,0 +1,23 @@
+"""Image files -> upright RGB, with TensorFlow ops that run inside `tf.data`."""
+
+import tensorflow as tf
+
+
+def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
+    """JPEG, PNG, BMP, WebP or the first frame of a GIF (scalar string) -> uint8 [h, w, 3].
+
+    Gray is repeated, transparency is dropped, 16 bits become 8.
+    """
+    # channels=3 is refused for a WebP with an alpha channel, so take what the file has.
+    image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
+    height, width, channels = tf.unstack(tf.shape(image))
+    image = image[:, :, : tf.where(channels < 3, 1, 3)]
+    return tf.ensure_shape(tf.broadcast_to(image, [height, width, 3]), [None, None, 3])
+
+
+def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Undoes an EXIF orientation, 1 .. 8 (EXIF 2.32, tag 0x0112), of an image [h, w, c]."""
+    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
+    down = tf.where(tf.reduce_any(orientation == [3, 4, 7, 8]), -1, 1)
+    right = tf.where(tf.reduce_any(orientation == [2, 3, 6, 7]), -1, 1)
+    return image[::down, ::right]

@@ -1,0 +1,295 @@
+"""Labeled images from TensorFlow Datasets."""
+
+import difflib
+import functools
+import io
+import operator
+import os
+import pathlib
+import re
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import PIL.Image
+import tensorflow as tf
+
+from ..labeled_images import DataError, LabeledImages, require_every_class
+from .decoding import decode_rgb
+from .tfrecords import record_reader
+
+# Where (train, test) are not simply those splits: the reference code's choice (it keeps the last
+# 2 % and 1 % for validation), and sets whose labels of test images were never published.
+DEFAULT_SPLITS = {
+    "cifar10": ("train[:98%]", "test"),
+    "cifar100": ("train[:98%]", "test"),
+    "i_naturalist2017": ("train", "validation"),
+    "i_naturalist2018": ("train", "validation"),
+    "imagenet2012": ("train[:99%]", "validation"),
+    "places365_small": ("train", "validation"),
+    "visual_domain_decathlon": ("train", "validation"),
+}
+MEMORY_LIMIT = 32 * 2**30  # bytes of encoded images
+
+
+class UnknownNameError(DataError):
+    """TensorFlow Datasets has no builder of that name."""
+
+
+def from_tfds(
+    name: str,
+    *,
+    train_split: str | None = None,
+    test_split: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+) -> tuple[LabeledImages, LabeledImages]:
+    """Loads an image classification data set of TensorFlow Datasets, in its fixed order.
+
+    The encoded images (JPEG, PNG) stay in memory, as many bytes as the splits take on disk, and
+    are decoded when they are read. Above 32 GiB they stay on disk.
+
+    Args:
+      name: a builder's name, "cifar10" or "sun397/tfds" for instance; it needs the features
+        `image` and `label`, a class, or `labels`, a sequence of classes ("voc/2007").
+      train_split: "train" if not given; the first 98 % of it for CIFAR, 99 % for imagenet2012.
+      test_split: if not given "test", or "validation" where there is none or its labels were never
+        published (imagenet2012, i_naturalist2018). A data set that has "train" only is split by
+        `LabeledImages.split` if no split is given.
+      data_dir: where TFDS keeps its data, `~/tensorflow_datasets` if not given. A data set that
+        is not there is downloaded and prepared.
+
+    Returns:
+      (train, test).
+
+    Raises:
+      DataError: an unknown name or split, one without labels, other features, a class without
+        training images, or files in another format than TFDS's default, TFRECORD.
+    """
+    builder, key = _open_classes(name, data_dir)
+    default_train, default_test = _default_splits(builder)
+    if not (train_split or test_split or default_test):
+        (whole,) = _read_classes(builder, key, [default_train])
+        train, test = whole.split()
+    else:
+        splits = train_split or default_train, test_split or default_test or "test"
+        train, test = _read_classes(builder, key, splits)
+    require_every_class(train, "choose a larger part of the data set as train_split")
+    return train, test
+
+
+def tfds_to_test(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
+    """Loads the images that `from_tfds` would test on, and no others; arguments as there.
+
+    Raises:
+      DataError: as `from_tfds`.
+    """
+    builder, key = _open_classes(name, data_dir)
+    _, split = _default_splits(builder)
+    if not split:
+        return from_tfds(name, data_dir=data_dir)[1]
+    (test,) = _read_classes(builder, key, [split])
+    return test
+
+
+def _default_splits(builder):
+    """The names of (train, test) of a builder that is prepared; no test if it has train only."""
+    if builder.name in DEFAULT_SPLITS:
+        return DEFAULT_SPLITS[builder.name]
+    known = {*builder.info.splits}  # none under tfds.testing.mock_data, which takes any split
+    if known == {"train"}:
+        return "train", None
+    return "train", "validation" if "validation" in known and "test" not in known else "test"
+
+
+def _open_classes(name, data_dir):
+    """(the builder, prepared; the feature with an image's class or classes)."""
+    import tensorflow_datasets as tfds
+
+    builder = open_builder(name, data_dir)
+    features = dict(builder.info.features.items())
+    label, labels = features.get("label"), features.get("labels")
+    kinds = {"label": label, "labels": getattr(labels, "feature", None)}  # of a sequence
+    keys = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.ClassLabel)]
+    if not keys or not isinstance(features.get("image"), tfds.features.Image):
+        raise DataError(
+            f"{name} must have an `image` and a class `label`, or a sequence of classes `labels`, "
+            f"to be learned, but its features are {', '.join(features)}"
+        )
+    prepare(builder)
+    return builder, keys[0]
+
+
+def _read_classes(builder, key, splits):
+    names = builder.info.features[key].names
+    return read_splits(builder, splits, {key: True}, operator.itemgetter(key), names)
+
+
+def open_builder(name: str, data_dir: str | os.PathLike | None):
+    """The `tfds.core.DatasetBuilder` of that name, which may have nothing on disk yet.
+
+    Raises:
+      DataError: an unknown name or configuration.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except (ValueError, AssertionError) as error:
+        base, known = re.split("[/:]", name)[0], tfds.list_builders()
+        if base in known:  # but not its configuration, or its version
+            raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
+        nearest = difflib.get_close_matches(base, known, cutoff=0.5)
+        hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
+        raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
+
+
+def prepare(builder) -> None:
+    """Downloads and prepares what is not in the builder's folder.
+
+    Raises:
+      DataError: no network, no room, or files that must be fetched by hand.
+    """
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        reason = _sentence(error)
+        if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            reason = (  # TFDS's own goes on with them where the folder is empty
+                f"{reason.partition('. Create it')[0]}; what TFDS cannot download goes into "
+                f"{manual_dir(builder)} by hand: {_sentence(instructions).rstrip('.')}"
+            )
+        raise DataError(f"{builder.name} cannot be prepared: {reason}") from error
+
+
+def manual_dir(builder) -> pathlib.Path:
+    """The folder where TFDS looks for files that were downloaded by hand."""
+    root = builder.data_path.parents[builder.info.full_name.count("/")]
+    return root / "downloads" / "manual"
+
+
+def read_splits(
+    builder,
+    splits: Sequence[str],
+    features: dict,
+    label: Callable[[dict], tf.Tensor],
+    class_names: Sequence[str],
+    decode: Callable[[tf.Tensor], tf.Tensor] = decode_rgb,
+) -> list[LabeledImages]:
+    """Reads splits of a builder that is prepared, each in its fixed order.
+
+    Args:
+      builder: its images are its feature `image`.
+      splits: TFDS's names of them, "train[:800]+test[:200]" for instance.
+      features: those that `label` needs, as `tfds.decode.PartialDecoding` takes them.
+      label: an example's `features` -> its class, or a vector of its classes.
+      class_names: one name a class.
+      decode: an encoded image -> uint8 [height, width, 3].
+
+    Raises:
+      DataError: an unknown or empty split, labels outside the classes, or files in another format
+        than TFRECORD.
+    """
+    in_memory = _check_splits(builder, splits)
+    return [
+        _read(builder, split, features, label, class_names, decode, in_memory) for split in splits
+    ]
+
+
+def _sentence(error):
+    """TFDS explains over many lines; the first 300 characters of them on one."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _check_splits(builder, splits):
+    """Whether the splits' images fit into memory."""
+    known = builder.info.splits
+    if not known:  # under tfds.testing.mock_data, which takes any split
+        return True
+    file_format = builder.info.file_format.value
+    if file_format != "tfrecord":
+        raise DataError(
+            f"{builder.name} is stored in {builder.data_dir} as {file_format}, and only TFRECORD "
+            "files are read; prepare it in another data_dir as TFDS does by default"
+        )
+    for split in splits:
+        try:
+            count = known[split].num_examples
+        except (KeyError, ValueError):
+            raise DataError(
+                f"{builder.name} has no split {split!r}, only {', '.join(sorted(known))}; pass "
+                "from_tfds others as train_split and test_split, 'train[:80%]' and 'train[80%:]' "
+                "for instance"
+            ) from None
+        if count == 0:
+            raise DataError(f"the split {split!r} of {builder.name} is empty; choose a larger part")
+    return _num_bytes(builder, splits) <= MEMORY_LIMIT
+
+
+def _num_bytes(builder, splits):
+    """Of the files that hold the splits, of which some are parts of larger ones."""
+    known = builder.info.splits
+    count = sum(known[split].num_examples for split in splits)
+    return count * builder.info.dataset_size // sum(s.num_examples for s in known.values())
+
+
+def _read(builder, split, features, label, class_names, decode, in_memory):
+    import scipy.sparse
+    import tensorflow_datasets as tfds
+
+    dataset = builder.as_dataset(
+        split=split,
+        decoders=tfds.decode.PartialDecoding(
+            features | ({"image": True} if in_memory else {}),
+            decoders={"image": tfds.decode.SkipDecoding()} if in_memory else None,
+        ),
+        shuffle_files=False,
+        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=not in_memory),
+    )
+    image = "image" if in_memory else "tfds_id"
+    dataset = dataset.map(lambda example: {image: example[image], "label": label(example)})
+    with tf.device("CPU:0"):
+        examples = dataset.ragged_batch(np.iinfo(np.int64).max).get_single_element()
+    if in_memory:
+        encoded = functools.partial(tf.gather, examples["image"])
+        num_bytes = int(tf.reduce_sum(tf.strings.length(examples["image"])))
+    else:
+        num_bytes = _num_bytes(builder, [split])
+        encoded = _encoded_on_disk(builder.data_path, examples["tfds_id"].numpy())
+
+    labels = examples["label"]
+    if isinstance(labels, tf.RaggedTensor):
+        classes, starts = labels.values.numpy(), labels.row_splits.numpy()
+        labels = scipy.sparse.csr_array(
+            (np.ones(len(classes), bool), classes, starts),
+            shape=(len(starts) - 1, len(class_names)),
+        )
+    else:
+        labels = labels.numpy()
+        if np.all(labels == -1):  # as TFDS marks unknown ones
+            raise DataError(
+                f"the split {split!r} of {builder.name} has images without labels; pass from_tfds "
+                "another as train_split or test_split, 'validation' for instance"
+            )
+    count = labels.shape[0]
+    height, width, _ = builder.info.features["image"].shape
+    if height is None or width is None:
+        some = np.linspace(0, count - 1, min(count, 1000)).astype(int)
+        sizes = [PIL.Image.open(io.BytesIO(encoded(i).numpy())).size for i in some]
+        width, height = (int(side) for side in np.median(sizes, axis=0))
+    return LabeledImages(
+        name=f"{builder.name}/{split}",
+        labels=labels,
+        class_names=class_names,
+        image_size=(height, width),
+        read=lambda index: decode(encoded(index)),
+        fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{count}".encode()),
+        num_bytes=num_bytes,
+    )
+
+
+def _encoded_on_disk(folder, ids):
+    """A function index -> the encoded image of the example of that id, b"FILE__NUMBER"."""
+    places = [tfds_id.decode().rsplit("__", 1) for tfds_id in ids]
+    record = record_reader(folder, [(name, int(number)) for name, number in places])
+    image = {"image": tf.io.FixedLenFeature([], tf.string)}
+    return lambda index: tf.io.parse_single_example(record(index), image)["image"]

@@ -1,0 +1,1 @@
+"""How right answers are, one module for each kind of answer."""

@@ -1,0 +1,301 @@
+"""BiT's architecture: a ResNet-v2 with group normalization and weight standardization.
+
+    images in [0, 1] -> 2x - 1 -> root_block -> pool -> block1 ... 4 -> norm, ReLU, mean -> head
+
+Every variable's path is its name in the published checkpoints (without their leading `resnet/`),
+because layers and scopes are named as the checkpoints' are.
+"""
+
+import numbers
+
+import keras
+from keras import layers, ops
+
+from ..layers import GroupNormalization, StdConv2D
+
+UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.applications)
+    depth: int | tuple[int, ...] = 50,
+    width: float = 1,
+    num_classes: int = 1000,
+    *,
+    groups: int | None = None,
+    norm: str = "group",
+    conv: str = "standardized",
+    kernel_initializer: str = "he_normal",
+    name: str | None = None,
+) -> keras.Model:
+    """Builds a ResNet-v2 with random weights and a zero-initialized head.
+
+    Feature maps are the outputs of the layers `root_block` (stride 2, before its pool), `block1`
+    (stride 4), `block2` (8), `block3` (16) and `block4` (32):
+    `keras.Model(model.input, model.get_layer("block3").output)`.
+
+    Args:
+        depth: 50, 101 or 152, or a tuple with the number of units of each block.
+        width: Factor on every channel count; below 1 as well.
+        num_classes: Outputs of the head; 0 gives the pooled features instead of logits.
+        groups: Groups of every group normalization. None takes 32, or at widths below 1 as many as
+            leave the root two channels a group, as 32 do at width 1.
+        norm: "group", or "batch" for the paper's ablation (its Table 4).
+        conv: "standardized", or "plain" for the same.
+        kernel_initializer: Name of the Keras initializer of the body's convolution kernels.
+        name: The model's name.
+
+    Returns:
+        A functional `keras.Model`: float32 RGB in [0, 1], `[batch, height, width, 3]` with sides of
+        32 pixels or more, to float32 logits `[batch, num_classes]`, or to features
+        `[batch, 2048 * width]` (four blocks).
+
+    Raises:
+        ValueError: If an argument is not one of the above.
+
+    Reference:
+        Kolesnikov et al., 2020, "Big Transfer (BiT): General Visual Representation Learning",
+        https://arxiv.org/abs/1912.11370
+    """
+    units = depth if isinstance(depth, (tuple, list)) else UNITS.get(depth)
+    if not units or not all(isinstance(n, numbers.Integral) and n >= 1 for n in units):
+        raise ValueError(f"depth must be 50, 101, 152 or a tuple of units a block, got {depth!r}.")
+    root_channels = round(64 * width)
+    if root_channels < 2 or root_channels != 64 * width:
+        raise ValueError(f"width must make 64 * width a whole number above 1, got {width!r}.")
+    if norm not in ("group", "batch"):
+        raise ValueError(f'norm must be "group" or "batch", got {norm!r}.')
+    if conv not in ("standardized", "plain"):
+        raise ValueError(f'conv must be "standardized" or "plain", got {conv!r}.')
+    style = {
+        "norm": norm,
+        "groups": default_groups(width) if groups is None else groups,
+        "conv": conv,
+        "kernel_initializer": kernel_initializer,
+    }
+    images = keras.Input((None, None, 3), name="images")
+    x = layers.Rescaling(2.0, -1.0, name="rescale")(images)
+    x = Root(root_channels, style, name="root_block")(x)
+    # Zeros and not -inf at the border: values may be negative here, before any ReLU, and the
+    # published models were trained with the zeros winning.
+    x = layers.ZeroPadding2D(1, name="root_pad")(x)
+    x = layers.MaxPooling2D(3, 2, name="root_pool")(x)
+    for b, n in enumerate(units):
+        stride = 1 if b == 0 else 2
+        x = Block(int(n), root_channels * 2**b, stride, style, name=f"block{b + 1}")(x)
+    x = normalization(style)(x)
+    x = layers.ReLU(name="relu")(x)
+    # Mean and logits are float32 under every dtype policy.
+    x = layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(x)
+    return with_head(keras.Model(images, x, name=name), num_classes)
+
+
+def default_groups(width: float) -> int:
+    """The number of groups of a model of this width that was not told otherwise."""
+    return min(32, round(64 * width) // 2)
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """A copy of a model, with weights of its own, under the strategy that is in scope."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def with_head(model: keras.Model, num_classes: int) -> keras.Model:
+    """Puts a new zero-initialized head on a model's body; 0 classes leave the pooled features.
+
+    The body is shared with `model`, not copied. With a zero head every class starts equally
+    likely, and the head learns before its gradients disturb the body.
+
+    Raises:
+        ValueError: If `num_classes` is negative, or the model has no layer named `pooled`.
+    """
+    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
+        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    if "pooled" not in {layer.name for layer in model.layers}:
+        raise ValueError(
+            f"model {model.name!r} has no layer named 'pooled' to put a head on; "
+            "pass a model made by bit_keras.load or bit_keras.ResNetV2."
+        )
+    x = model.get_layer("pooled").output
+    if num_classes:
+        x = Head(int(num_classes), dtype="float32", name="head")(x)
+    return keras.Model(model.input, x, name=model.name)
+
+
+def freeze_before(model: keras.Model, name: str) -> None:
+    """Freezes every layer that a block, a unit or the head takes its input from.
+
+    Args:
+        model: A model of `ResNetV2`.
+        name: "block4", "block3/unit05" or "head", for instance.
+
+    Raises:
+        ValueError: If the model has no such layer; lists those it has.
+    """
+    block, _, unit = name.partition("/")
+    layer_of = {layer.name: layer for layer in model.layers}
+    known = [n for n in layer_of if n.startswith("block") or n == "head"]
+    units = [u.name for u in getattr(layer_of.get(block), "units", ())]
+    if block not in known or (unit and unit not in units):
+        raise ValueError(
+            f"{model.name} has no layer {name!r} to train from; it has {', '.join(known)}"
+            f"{f', and in {block} {units[0]} to {units[-1]}' if units else ''}."
+        )
+    for layer in model.layers[: model.layers.index(layer_of[block])]:
+        layer.trainable = False
+    for inner in layer_of[block].units[: units.index(unit)] if unit else ():
+        inner.trainable = False
+
+
+def normalization(style):
+    if style["norm"] == "batch":
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="batch_norm")
+    return GroupNormalization(style["groups"], name="group_norm")
+
+
+def convolution(filters, kernel_size, style, stride=1):
+    standardized = style["conv"] == "standardized"
+    return (StdConv2D if standardized else layers.Conv2D)(
+        filters,
+        kernel_size,
+        strides=stride,
+        padding="same" if stride == 1 else "valid",
+        use_bias=False,
+        kernel_initializer=style["kernel_initializer"],
+        name="standardized_conv2d" if standardized else "conv2d",
+    )
+
+
+def pad(x, n):
+    """Pads all sides alike. (With a stride, "same" padding would pad the top and left less.)"""
+    return ops.pad(x, ((0, 0), (n, n), (n, n), (0, 0)))
+
+
+def strided_shape(input_shape, stride, filters):
+    batch, *sides, _ = input_shape
+    return (batch, *(None if n is None else -(-n // stride) for n in sides), filters)
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class Root(layers.Layer):
+    """The 7x7 convolution of stride 2, padded by 3."""
+
+    def __init__(self, filters, style, **kwargs):
+        super().__init__(**kwargs)
+        self.arguments = {"filters": filters, "style": style}
+        self.conv = convolution(filters, 7, style, stride=2)
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, x):
+        return self.conv(pad(x, 3))
+
+    def compute_output_shape(self, input_shape):
+        return strided_shape(input_shape, 2, self.conv.filters)
+
+    def get_config(self):
+        return {**super().get_config(), **self.arguments}
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class Unit(layers.Layer):
+    """Pre-activation bottleneck: 1x1 down to `filters`, 3x3 with the stride, 1x1 up to four times.
+
+    The first unit of a block projects its pre-activated input by a 1x1 convolution for a shortcut.
+    """
+
+    def __init__(self, filters, stride, project, style, **kwargs):
+        super().__init__(**kwargs)
+        self.arguments = {"filters": filters, "stride": stride, "project": project, "style": style}
+        self.stride, self.out_filters = stride, 4 * filters
+        self.norm_a, self.conv_a = normalization(style), convolution(filters, 1, style)
+        self.norm_b, self.conv_b = normalization(style), convolution(filters, 3, style, stride)
+        self.norm_c, self.conv_c = normalization(style), convolution(4 * filters, 1, style)
+        self.proj = convolution(4 * filters, 1, style, stride) if project else None
+
+    def build(self, input_shape):
+        inner = (*input_shape[:3], self.conv_a.filters)
+        strided = strided_shape(inner, self.stride, self.conv_a.filters)
+        with keras.name_scope("a"):
+            self.norm_a.build(input_shape)
+            self.conv_a.build(input_shape)
+            if self.proj:
+                with keras.name_scope("proj"):
+                    self.proj.build(input_shape)
+        with keras.name_scope("b"):
+            self.norm_b.build(inner)
+            self.conv_b.build(inner)
+        with keras.name_scope("c"):
+            self.norm_c.build(strided)
+            self.conv_c.build(strided)
+
+    def call(self, x, training=None):
+        y = ops.relu(self.norm_a(x, training=training))
+        shortcut = self.proj(y) if self.proj else x
+        y = ops.relu(self.norm_b(self.conv_a(y), training=training))
+        y = pad(y, 1) if self.stride > 1 else y
+        y = ops.relu(self.norm_c(self.conv_b(y), training=training))
+        return shortcut + self.conv_c(y)
+
+    def compute_output_shape(self, input_shape):
+        return strided_shape(input_shape, self.stride, self.out_filters)
+
+    def get_config(self):
+        return {**super().get_config(), **self.arguments}
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class Block(layers.Layer):
+    """Bottleneck units `unit01`, `unit02`, ... at one resolution; the first has the stride."""
+
+    def __init__(self, units, filters, stride, style, **kwargs):
+        super().__init__(**kwargs)
+        self.arguments = {"units": units, "filters": filters, "stride": stride, "style": style}
+        self.units = [
+            Unit(filters, stride if u == 0 else 1, u == 0, style, name=f"unit{u + 1:02d}")
+            for u in range(units)
+        ]
+
+    def build(self, input_shape):
+        for unit in self.units:
+            unit.build(input_shape)
+            input_shape = unit.compute_output_shape(input_shape)
+
+    def call(self, x, training=None):
+        for unit in self.units:
+            x = unit(x, training=training)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return self.units[0].compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), **self.arguments}
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class Head(layers.Layer):
+    """Dense logits `[batch, num_classes]` from `[batch, channels]`, zero-initialized.
+
+    A 1x1 convolution, because that is how checkpoints store it: `[1, 1, channels, num_classes]`.
+    """
+
+    def __init__(self, num_classes, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = layers.Conv2D(
+            num_classes, 1, kernel_initializer="zeros", dtype=self.dtype_policy, name="conv2d"
+        )
+
+    def build(self, input_shape):
+        self.conv.build((input_shape[0], 1, 1, input_shape[1]))
+
+    def call(self, x):
+        return ops.squeeze(self.conv(x[:, None, None, :]), (1, 2))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.conv.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "num_classes": self.conv.filters}

@@ -1,0 +1,253 @@
+"""From a name or a file to a model with weights."""
+
+import difflib
+import fnmatch
+import numbers
+import os
+import pathlib
+import re
+import zlib
+
+import keras
+
+from ..checkpoints import (
+    CheckpointError,
+    architecture,
+    base_url,
+    cache_dir,
+    check_names_and_shapes,
+    fetch,
+    fetch_hugging_face,
+    fetch_tf_hub,
+    open_npz,
+    open_safetensors,
+    open_saved_model,
+    require_interop,
+)
+from .resnet_v2 import UNITS, ResNetV2, with_head
+
+EMBEDDED = pathlib.Path(__file__).parents[1] / "weights"  # the models that come with the package
+
+SIZES = ("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4")
+VTAB_SIZES = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x4")
+VTAB_TASKS = (
+    *("caltech101", "cifar100", "dtd", "oxford_flowers102", "oxford_iiit_pet", "sun397", "svhn"),
+    *("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"),
+    *("clevr-count", "clevr-distance", "dmlab", "kitti-distance", "dsprites-xpos"),
+    *("dsprites-orientation", "smallnorb-azimuth", "smallnorb-elevation"),
+)
+# Every published name is the path of its file below the download folder, without the ".npz".
+PUBLISHED = (
+    *(f"BiT-{upstream}-{size}" for upstream in "SM" for size in SIZES),
+    *(f"BiT-M-{size}-ILSVRC2012" for size in SIZES),
+    *(
+        f"vtab/BiT-M-{size}-run{run}-{task}"
+        for size in VTAB_SIZES
+        for run in range(3)
+        for task in VTAB_TASKS
+    ),
+    *("distill/R50x1_224", "distill/R50x1_160", "distill/R152x2_T_224", "distill/R152x2_T_384"),
+)
+
+HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
+URL = re.compile(r"https?://")
+SOURCES = (
+    "one of list_models(); an .npz, .safetensors or .keras file; a folder with a SavedModel or a "
+    "model.safetensors; hf://ORG/NAME; or the URL of a TF-Hub module"
+)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Returns the names `load` knows, sorted.
+
+    Args:
+        pattern: A shell pattern, such as "BiT-M-*" or "vtab/*-run0-cifar100".
+    """
+    return sorted(fnmatch.filter((*PUBLISHED, *embedded_models()), pattern))
+
+
+def embedded_models():
+    return [path.stem for path in EMBEDDED.glob("*.npz")]
+
+
+def load(
+    source: str | os.PathLike,
+    *,
+    num_classes: int | None = None,
+    init: str = "pretrained",
+    sha256: str | None = None,
+) -> keras.Model:
+    """Loads a published model by name, or a model from a file, a folder or a hub.
+
+    Published weights are downloaded at first and kept in a cache: `$BIT_KERAS_CACHE`, or
+    `~/.cache/bit_keras`. `$BIT_KERAS_BASE_URL` takes the place of the authors' bucket.
+
+    Weights are read as data, whatever they come in: no code and no graph in a file is run.
+
+    Args:
+        source: One of `list_models()`; or one of
+
+            - the path of an `.npz` with canonical names,
+            - a `.safetensors` that timm or transformers wrote, or a folder with a
+              `model.safetensors`, or `hf://ORG/NAME` or `hf://ORG/NAME@REVISION` for one on
+              Hugging Face (these need the extra `interop`),
+            - the folder of a TF2 SavedModel whose variables have canonical names, such as
+              `bit_keras.export` writes, or the http(s) URL of one on TF-Hub,
+
+            whose architecture is read off the arrays; or of a `.keras` file, whose architecture
+            is in the file.
+        num_classes: None keeps the checkpoint's own head (or has none, where the checkpoint has
+            none); a number puts a new zero-initialized head; 0 gives the pooled features.
+        init: "random" builds the same architecture with random weights instead (and downloads no
+            published weights); a head is then zero-initialized.
+        sha256: The SHA-256 a published file must have, in hexadecimal.
+
+    Returns:
+        A `keras.Model`: float32 RGB in [0, 1], `[batch, height, width, 3]` with sides of 32 pixels
+        or more, to float32 logits `[batch, num_classes]` or features `[batch, channels]`.
+
+    Raises:
+        ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative.
+        CheckpointError: If a file is damaged, or does not hold a BiT; or an extra is missing.
+        DownloadError: If a file cannot be fetched.
+    """
+    if num_classes is not None and not (
+        isinstance(num_classes, numbers.Integral) and num_classes >= 0
+    ):
+        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    if init not in ("pretrained", "random"):
+        raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
+    check_source(source)
+    name = os.fspath(source)
+    if sha256 and name not in PUBLISHED:
+        raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
+    if name in PUBLISHED:
+        units, width = architecture_of_name(name)
+        keras_name = name.replace("/", "_")
+        if init == "random":
+            if num_classes is None:
+                raise ValueError('num_classes must be given with init="random"; 0 is no head.')
+            return ResNetV2(units, width, num_classes, name=keras_name)
+        path = fetch(f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
+        return load_checkpoint(path, num_classes, keras_name, expected=(units, width))
+    if name in embedded_models():
+        return load_checkpoint(EMBEDDED / f"{name}.npz", num_classes, name, init)
+    if match := HUGGING_FACE.fullmatch(name):
+        keras_name = match[1].split("/")[1]
+        return load_checkpoint(fetch_hugging_face(*match.groups()), num_classes, keras_name, init)
+    if URL.match(name):
+        keras_name = URL.sub("", name).replace("/", "_")
+        return load_checkpoint(fetch_tf_hub(name), num_classes, keras_name, init)
+    path = pathlib.Path(name)
+    if path.is_dir() or path.suffix != ".keras":
+        keras_name = path.resolve().name if path.is_dir() else path.stem
+        return load_checkpoint(path, num_classes, keras_name, init)
+    if init == "random":
+        raise ValueError('init="random" takes a name or weights, got a .keras file.')
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever it meets in a damaged file
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"cannot read {path} as a Keras model ({reason}); "
+            "expected a file written by bit_keras.export(model, path, format='keras')."
+        ) from error
+    return model if num_classes is None else with_head(model, num_classes)
+
+
+def check_source(source: str | os.PathLike) -> None:
+    """Raises what `load` would before any weights are read: a wrong name, nothing at a path.
+
+    Raises:
+        ValueError: If `load` cannot know what is meant, with what it takes.
+        CheckpointError: If the source needs an extra that is not installed.
+    """
+    name, path = os.fspath(source), pathlib.Path(source)
+    if name in PUBLISHED or name in embedded_models() or URL.match(name):
+        return
+    if name.startswith("hf://"):
+        if not HUGGING_FACE.fullmatch(name):
+            raise ValueError(f"expected hf://ORG/NAME or hf://ORG/NAME@REVISION, got {name}.")
+        require_interop()
+    elif path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return
+        if not (path / "model.safetensors").is_file():
+            raise ValueError(
+                f"cannot load {path}, which holds neither a saved_model.pb nor a "
+                f"model.safetensors; expected {SOURCES}."
+            )
+        require_interop()
+    elif path.suffix in (".npz", ".safetensors", ".keras"):
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}; expected {SOURCES}.")
+        if path.suffix == ".safetensors":
+            require_interop()
+    elif path.exists():
+        raise ValueError(f"cannot load {path}; expected {SOURCES}.")
+    elif re.match(r"BiT-L\b", name):
+        raise ValueError(
+            f"{name} cannot be had: its weights were trained on JFT-300M, a data set internal to "
+            "Google, and were never released; take the BiT-M of that size."
+        )
+    else:
+        by_lower_case = {known.lower(): known for known in list_models()}
+        near = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
+        near = [by_lower_case[match] for match in near]
+        hint = f"did you mean {', '.join(near)}?" if near else f"expected {SOURCES}."
+        raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
+
+
+def weights_crc32(source: str | os.PathLike) -> int | None:
+    """Returns what tells the weights at a path from others that take their place.
+
+    None for names and URLs: their files are kept, and verified, in the cache.
+    """
+    path = pathlib.Path(source)
+    if not path.exists():
+        return None
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    crc = 0
+    for file in files:
+        with open(file, "rb") as opened:
+            while block := opened.read(2**24):
+                crc = zlib.crc32(block, crc)
+    return crc
+
+
+def open_checkpoint(path):
+    if path.suffix == ".npz" and path.is_file():
+        return open_npz(path)
+    if (path / "saved_model.pb").is_file():
+        return open_saved_model(path)
+    return open_safetensors(path / "model.safetensors" if path.is_dir() else path)
+
+
+def load_checkpoint(path, num_classes, model_name, init="pretrained", expected=None):
+    checkpoint = open_checkpoint(path)
+    shapes = checkpoint.shapes
+    units, width, classes = architecture(shapes, path)
+    if expected and (units, width) != expected:
+        raise CheckpointError(
+            f"{path} holds units {units} at width {width:g} where {expected[0]} at "
+            f"{expected[1]} were expected; delete it and load again."
+        )
+    classes = classes if num_classes is None else num_classes
+    if init == "random":
+        return ResNetV2(units, width, classes, name=model_name)
+    # Zeros, for drawing what is overwritten next takes longer than reading.
+    model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
+    variables = {variable.path: variable for variable in model.variables}
+    if num_classes is not None:  # the checkpoint's own head stays behind, a new one stays zero
+        variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
+        shapes = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
+    wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
+    check_names_and_shapes(wanted, shapes, str(path))
+    for name, variable in variables.items():
+        variable.assign(checkpoint[name])
+    return model
+
+
+def architecture_of_name(name):
+    depth, width = re.search(r"R(\d+)x(\d+)", name).groups()
+    return UNITS[int(depth)], int(width)

@@ -1,0 +1,6 @@
+"""Hyper-parameters as data: BiT-HyperRule and the upstream protocols."""
+
+from .hyperrule import HyperRule
+from .upstream import RECIPES, UpstreamRecipe, recipe
+
+__all__ = ["RECIPES", "HyperRule", "UpstreamRecipe", "recipe"]
