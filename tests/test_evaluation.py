@@ -18,7 +18,8 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.checkpoints import DownloadError
-from bit_keras.classification.evaluation import Evaluation, document, published_size, worst_classes
+from bit_keras.classification.evaluation import Evaluation, published_size, worst_classes
+from bit_keras.classification.report import document
 from bit_keras.data import LabeledImages
 from bit_keras.metrics.classification import calibration_error, score, sentence
 from bit_keras.recipes.upstream import UpstreamRecipe

@@ -13,9 +13,9 @@ from tensorflow.python.framework.func_graph import FuncGraph
 
 import bit_keras
 from bit_keras import HyperRule, data
-from bit_keras.classification.evaluation import predict
 from bit_keras.classification.few_shot import as_table, few_shot_curve
 from bit_keras.classification.linear_probe import LinearProbe
+from bit_keras.training.inference import predict
 
 QUICK = HyperRule(4, 16, 0.1, 0, (), 36, 32, 0.0)
 

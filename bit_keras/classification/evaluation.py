@@ -1,27 +1,25 @@
 """What a classifier gets right on labeled images."""
 
-import csv
 import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from ..checkpoints import DownloadError
-from ..data import LabeledImages, accepted_classes
-from ..metrics.classification import average_precisions, confidence, score, several_label_score
-from ..models.imagenet_classes import synsets
+from ..data import LabeledImages
+from ..metrics.classification import average_precisions, score, several_label_score
 from ..models.resnet_v2 import copied
 from ..models.zoo import PUBLISHED
 from ..recipes.hyperrule import HyperRule
-from ..reporting import write_report
 from ..training import RunFolder, is_chief, make_strategy, wait_for_all_workers
+from ..training.inference import predict
+from .class_matching import check_one_to_one, matched_classes, one_to_one, without_classes
 from .prediction import all_logits, model_of_run, open_model, printable, settings_around
+from .report import document
 
 
 def evaluate(
@@ -144,59 +142,6 @@ def published_size(model, images):
     return None
 
 
-def matched_classes(images, opened, class_map):
-    """Which of the model's classes are right for which of the images', as `accepted_classes`."""
-    names = images.class_names
-    if opened.class_names:
-        return accepted_classes(names, opened.class_names, class_map)
-    number = opened.classifier.num_classes
-    published = opened.title in PUBLISHED
-    alike = class_map is None and len(names) == number
-    try:
-        known = [synset.aliases for synset in synsets(number) or ()]
-    except DownloadError:
-        in_numbers = class_map and all(
-            name.isdecimal() for right in class_map.values() for name in right
-        )
-        if not in_numbers and (published or not alike):
-            raise
-        known = []
-    of_imagenet = known and (published or any(set(names) & set(aliases) for aliases in known))
-    if alike and not of_imagenet:  # nobody knows the model's classes, so they must be the same
-        return np.eye(number, dtype=bool)
-    return accepted_classes(names, known or [str(label) for label in range(number)], class_map)
-
-
-def one_to_one(accepted):
-    return (accepted.sum(axis=1) == 1).all() and (accepted.sum(axis=0) <= 1).all()
-
-
-def check_one_to_one(images, accepted):
-    if not one_to_one(accepted):
-        raise ValueError(
-            f"{images.name} has several labels an image, so each of its classes must be one of the "
-            "model's, and no two the same; map each to one."
-        )
-
-
-def without_classes(images, unknown):
-    """The images of all other classes, and their classes only."""
-    if images.multi_label:
-        raise ValueError(
-            f"the model does not know {unknown.sum():,} of the {len(unknown):,} classes of "
-            f"{images.name}, and images of several labels cannot be left out; map every class."
-        )
-    kept = np.flatnonzero(~unknown[images.labels])
-    if not kept.size:
-        raise ValueError(
-            f"no image of {images.name} is of a class that the model knows; map more classes."
-        )
-    new_label = np.cumsum(~unknown) - 1
-    rest = images.subset(kept)
-    names = [name for name, gone in zip(images.class_names, unknown, strict=True) if not gone]
-    return dataclasses.replace(rest, labels=new_label[rest.labels], class_names=names)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a model said of labeled images, and how right it was.
@@ -311,114 +256,6 @@ class Evaluation:
             }
             for name, images, value, correct, answers in rows
         ]
-
-
-def document(
-    run: RunFolder,
-    evaluation: Evaluation | None,
-    *,
-    title: str,
-    settings: dict,
-    metrics: dict,
-    command: str | None,
-) -> None:
-    """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
-
-    Args:
-        title, settings, metrics: As `write_report` takes them.
-        command: The command line to show, if there was one.
-    """
-    tested = {}
-    if evaluation:
-        images, rows = evaluation.images, evaluation.per_class
-        table = run.path / "per_class.csv"
-        with open(table, "w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
-        tested = {
-            "labels": images.labels,
-            "class_names": images.class_names,
-            "read_image": lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
-        }
-        if images.multi_label:
-            tested["probabilities"] = evaluation.probabilities
-            tested["average_precisions"] = evaluation.average_precisions
-        else:  # of the answers alone, as those of all classes may be many
-            tested["predictions"] = evaluation.predictions
-            shown = confidence(evaluation.logits)
-            if evaluation.sigmoid:
-                tested["confidence"] = shown
-                shown = tf.sigmoid(evaluation.logits.max(axis=1)).numpy()
-            tested["probabilities"] = shown[:, None]
-    write_report(
-        run.path / "report.html",
-        title=title,
-        settings={"command": command, **settings} if command else settings,
-        history=run.history(),
-        metrics=metrics,
-        **tested,
-    )
-
-
-class NotFiniteError(ValueError):
-    """A model answers with NaN or infinite numbers."""
-
-
-def predict(
-    model: keras.Model,
-    images: LabeledImages,
-    prepare: Callable[..., tf.data.Dataset],
-    *,
-    batch: int = 64,
-    strategy: tf.distribute.Strategy | None = None,
-) -> np.ndarray:
-    """Returns the model's answers to every image, float32 `[N, ...]`, in the images' order.
-
-    Args:
-        model: Takes float32 RGB in [0, 1]; made in the scope of `strategy`.
-        images: Read one batch at a time.
-        prepare: From images and a keyword `batch`, one pass over them as `(images, labels)`, as
-            `data.test_batches` makes it.
-        batch: Images at once, over all replicas and workers; does not change the answers.
-        strategy: Shares each batch out; every worker gets all answers. None by default.
-
-    Raises:
-        NotFiniteError: If an answer is not finite.
-    """
-    strategy = strategy or tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    share = -(-batch // replicas)
-    whole = -(-len(images) // (share * replicas)) * share * replicas
-    # Replicas must have as many images each: the last one fills up, and is cut off again.
-    places = np.minimum(np.arange(whole), len(images) - 1).reshape(-1, replicas, share)
-
-    def own_batches(context):
-        mine = np.split(places, context.num_input_pipelines, axis=1)[context.input_pipeline_id]
-        return prepare(images.subset(mine.ravel()), batch=share)
-
-    @tf.function(reduce_retracing=True)
-    def forward(x):
-        # Not `model.predict`, which strategies of several workers do not let do its work.
-        answers = strategy.run(lambda x: model(x, training=False), args=(x,))
-        return answers if replicas == 1 else strategy.gather(answers, axis=0)
-
-    if replicas == 1:
-        batches = prepare(images, batch=batch)
-    else:
-        batches = strategy.distribute_datasets_from_function(own_batches)
-    answers, done = np.empty((len(images), *model.output_shape[1:]), np.float32), 0
-    for x, _ in tqdm(batches, desc="test", unit="batch", leave=False, mininterval=1):
-        some = forward(x).numpy()[: len(images) - done]
-        finite = np.isfinite(some).reshape(len(some), -1).all(axis=1)
-        if not finite.all():
-            raise NotFiniteError(
-                f"{model.name} answers {images.name} with NaN or infinite numbers, first image "
-                f"{done + int(finite.argmin())}; give a model with sound weights."
-            )
-        answers[done : done + len(some)] = some
-        done += len(some)
-    return answers
 
 
 def worst_classes(evaluation: Evaluation, number: int = 5) -> str:

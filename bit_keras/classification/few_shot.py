@@ -21,7 +21,7 @@ from ..models.zoo import check_source, load, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import few_shot_picture, write_report
 from ..training import RunFolder
-from .evaluation import predict
+from ..training.inference import predict
 from .fine_tuning import default_rule, fine_tune
 from .linear_probe import LinearProbe
 from .run import TEST_BATCH, check_classes, one_machine

@@ -13,7 +13,7 @@ from ..data import LabeledImages, feature_batches, test_batches, training_batche
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
-from .evaluation import predict
+from ..training.inference import predict
 from .run import TEST_BATCH, Devices, TrainedModel, check_classes, check_every, conduct
 
 
