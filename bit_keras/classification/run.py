@@ -28,14 +28,10 @@ from ..training import (
     train,
     wait_for_all_workers,
 )
+from ..training.inference import NotFiniteError, predict
 from .distillation import open_teacher
-from .evaluation import (
-    Evaluation,
-    NotFiniteError,
-    check_testable,
-    document,
-    predict,
-)
+from .evaluation import Evaluation, check_testable
+from .report import document
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TEST_BATCH = 64

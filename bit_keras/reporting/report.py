@@ -15,8 +15,8 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
-from ..classification.report import one_label_sections, several_label_sections
 from ..training.run_folder import flattened
+from .answers import one_label_sections, several_label_sections
 from .charts import curves, scalars
 from .few_shot import Curves, few_shot_section
 from .page import FIGURES, percent, plain_table, write_page
