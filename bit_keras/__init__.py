@@ -6,14 +6,13 @@ from .classification.few_shot import few_shot_curve
 from .classification.fine_tuning import fine_tune
 from .classification.prediction import predict_images
 from .classification.pretraining import pretrain
-from .classification.run import TrainedModel
 from .classification.vtab import run_vtab
 from .exporting import export
 from .layers import GroupNormalization, StdConv2D
 from .models.resnet_v2 import ResNetV2
 from .models.zoo import list_models, load
 from .recipes.hyperrule import HyperRule
-from .training import make_strategy
+from .training import TrainedModel, make_strategy
 
 __all__ = [
     "Evaluation",

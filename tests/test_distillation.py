@@ -350,7 +350,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(noise, teacher, tmp_path, monke
             export=False,
         )
 
-    monkeypatch.setattr(bit_keras.classification.run, "document", die)
+    monkeypatch.setattr(bit_keras.classification.task, "document", die)
     with pytest.raises(KeyboardInterrupt):
         student_of(teacher)
     monkeypatch.undo()
@@ -434,7 +434,7 @@ def test_two_replicas_learn_what_one_does(tmp_path):
 def test_a_teacher_by_name_has_the_runs_precision(file, noise, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(
-        bit_keras.classification.run,
+        bit_keras.classification.task,
         "open_teacher",
         lambda *a, **k: opened.append(open_teacher(*a, **k)) or opened[0],
     )

@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 
 from bit_keras.training import StrategyError, make_strategy
-from bit_keras.training.strategies import gather
+from bit_keras.training.strategies import meet_workers
 
 PROGRAM = pathlib.Path(__file__).with_name("training_program.py")
 STEPS = 20
@@ -105,7 +105,7 @@ def test_two_workers_end_with_the_weights_of_one_whatever_happens(undisturbed, t
 
 def call_in_vain(addresses, index):
     with contextlib.suppress(StrategyError):
-        gather(addresses, index, seconds=2)
+        meet_workers(addresses, index, seconds=2)
 
 
 def test_workers_that_do_not_come_are_named():
@@ -114,11 +114,11 @@ def test_workers_that_do_not_come_are_named():
         address = f"127.0.0.1:{s.getsockname()[1]}"
     others = ["127.0.0.1:1", "127.0.0.1:2"]
     with pytest.raises(StrategyError, match=r"worker 1 could not meet the others at 127"):
-        gather([address, *others], 1, seconds=0.3)
+        meet_workers([address, *others], 1, seconds=0.3)
     one = threading.Thread(target=call_in_vain, args=([address, *others], 1))
     one.start()
     with pytest.raises(StrategyError, match=r"^workers 2 \(127.0.0.1:2\) did not come within 2 s"):
-        gather([address, *others], 0, seconds=2)
+        meet_workers([address, *others], 0, seconds=2)
     one.join()
 
 

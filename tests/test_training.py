@@ -13,7 +13,18 @@ import tensorflow as tf
 
 import bit_keras
 from bit_keras import HyperRule
-from bit_keras.training import Interrupted, RunFolder, RunFolderError, TrainingError, train
+from bit_keras.training import (
+    LOSSES,
+    Interrupted,
+    Intervals,
+    NotFiniteError,
+    Objective,
+    RunFolder,
+    RunFolderError,
+    TrainingError,
+    collect,
+    train,
+)
 
 
 def small_model():
@@ -39,23 +50,26 @@ def interrupt():
     raise KeyboardInterrupt
 
 
-def run(path, steps=12, **settings):
+def run(path, steps=12, *, optimizer=None, pieces=1, evaluate=None, every=None, **changes):
     model = small_model()
-    options = {
-        "optimizer": keras.optimizers.SGD(0.1, momentum=0.9),
-        "batches": batches,
-        "batch": 8,
-        "log_every": 5,
-        "checkpoint_every": 4,
-        **settings,
-    }
+    objective = Objective(
+        **{
+            "model": model,
+            "batches": batches,
+            "batch": 8,
+            "loss": LOSSES["softmax"],
+            **changes,
+        }
+    )
     with RunFolder(path, {"steps": steps}) as folder:
         train(
-            model,
-            loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
+            objective,
+            optimizer or keras.optimizers.SGD(0.1, momentum=0.9),
+            folder,
             steps=steps,
-            run=folder,
-            **options,
+            pieces=pieces,
+            every=Intervals(**{"log": 5, "checkpoint": 4, **(every or {})}),
+            evaluate=evaluate,
         )
     return model
 
@@ -82,7 +96,7 @@ def test_micro_batches_have_the_gradient_of_the_whole(tmp_path, monkeypatch, mic
         "call",
         lambda self, x, **kwargs: seen.append(x.shape[0]) or call(self, x, **kwargs),
     )
-    cut = run(tmp_path / "cut", weight_decay=0.01, micro_batches=micro_batches)
+    cut = run(tmp_path / "cut", weight_decay=0.01, pieces=micro_batches)
     assert {n for n in seen if n} == {8 // micro_batches}  # it was cut indeed
     for a, b in zip(whole.get_weights(), cut.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -98,9 +112,9 @@ def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
         keras.utils.set_random_seed(1)
         model = bit_keras.ResNetV2((1, 1, 1, 1), 1, 4)
         with RunFolder(tmp_path / str(pieces), {}) as folder:
-            train(
-                model,
-                lambda step, part: bit_keras.data.training_batches(
+            objective = Objective(
+                model=model,
+                batches=lambda step, part: bit_keras.data.training_batches(
                     images,
                     batch=16,
                     resize=36,
@@ -111,12 +125,10 @@ def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
                     part=part,
                 ),
                 batch=16,
-                loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
-                optimizer=keras.optimizers.SGD(0.001, momentum=0.9),
-                steps=10,
-                run=folder,
-                micro_batches=pieces,
+                loss=LOSSES["softmax"],
             )
+            optimizer = keras.optimizers.SGD(0.001, momentum=0.9)
+            train(objective, optimizer, folder, steps=10, pieces=pieces)
         return model.get_weights()
 
     whole = trained(1)
@@ -124,6 +136,72 @@ def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
     for pieces in (2, 8):
         for a, b in zip(whole, trained(pieces), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def boxes(start_step, part=(0, 1)):
+    """Inputs and labels in dictionaries: eight points a step, their sum and whether it is above 0."""
+
+    def nested(x, _):
+        total = tf.reduce_sum(x, axis=1)
+        labels = {"sum": total, "signs": (tf.cast(total > 0, tf.float32), tf.sign(x))}
+        return {"points": x, "scale": tf.ones([tf.shape(x)[0], 1])}, labels
+
+    return batches(start_step, part).map(nested)
+
+
+def nested_objective():
+    """A toy task whose labels, outputs and losses are dictionaries."""
+    keras.utils.set_random_seed(0)
+    points, scale = keras.Input((6,), name="points"), keras.Input((1,), name="scale")
+    hidden = keras.layers.Dense(8, "tanh")(points) * scale
+    outputs = {"sum": keras.layers.Dense(1)(hidden), "sign": keras.layers.Dense(1)(hidden)}
+
+    def loss(labels, outputs):
+        sign, _ = labels["signs"]
+        return {
+            "square": tf.square(labels["sum"] - outputs["sum"][:, 0]),
+            "cross_entropy": tf.nn.sigmoid_cross_entropy_with_logits(sign, outputs["sign"][:, 0]),
+        }
+
+    return Objective(
+        model=keras.Model({"points": points, "scale": scale}, outputs),
+        batches=boxes,
+        batch=8,
+        loss=loss,
+        parts=("square", "cross_entropy"),
+    )
+
+
+def test_inputs_labels_outputs_and_losses_may_be_nested(tmp_path):
+    """With the same weights after micro-batches of one, and a line for each loss in the log."""
+    weights = []
+    for pieces in (1, 8):
+        objective = nested_objective()
+        optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+        with RunFolder(tmp_path / str(pieces), {}) as folder:
+            train(objective, optimizer, folder, steps=30, pieces=pieces, every=Intervals(log=10))
+        weights.append(objective.model.get_weights())
+        first, *_, last = lines(tmp_path / str(pieces))
+        for line in (first, last):
+            assert line["loss"] == pytest.approx(line["square"] + line["cross_entropy"], rel=1e-5)
+        assert last["square"] < first["square"] / 2
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_nested_answers_are_collected_in_order():
+    objective = nested_objective()
+    points = np.random.default_rng(0).normal(size=(10, 6)).astype("float32")
+    inputs = {"points": points, "scale": np.ones([10, 1], "float32")}
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, np.zeros(10))).batch(4)
+    found = collect(lambda x: objective.model(x, training=False), dataset, 10, of="the model")
+    whole = objective.model(inputs, training=False)
+    assert found.keys() == whole.keys()
+    for name, answers in found.items():
+        np.testing.assert_allclose(answers, whole[name], rtol=1e-5)
+    points[7] = np.nan
+    with pytest.raises(NotFiniteError, match="the model answers with NaN .* for image 7"):
+        collect(lambda x: objective.model(x, training=False), dataset, 10, of="the model")
 
 
 def test_weight_decay_is_an_l2_penalty_on_kernels(tmp_path):
@@ -144,7 +222,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path):
     undisturbed = run(tmp_path / "undisturbed")
 
     with pytest.raises(KeyboardInterrupt):  # at step 6: the last checkpoint is of step 4
-        run(tmp_path / "run", evaluate=interrupt, evaluate_every=6)
+        run(tmp_path / "run", evaluate=interrupt, every={"evaluate": 6})
     resumed = run(tmp_path / "run")
     for a, b in zip(undisturbed.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
@@ -175,8 +253,8 @@ def lines(folder):
 
 
 def test_a_mean_of_losses_leaves_no_step_out(tmp_path):
-    run(tmp_path / "often", log_every=1)
-    run(tmp_path / "run", log_every=6, evaluate=lambda: {"test_loss": 1.0}, evaluate_every=4)
+    run(tmp_path / "often", every={"log": 1})
+    run(tmp_path / "run", evaluate=lambda: {"test_loss": 1.0}, every={"log": 6, "evaluate": 4})
     each = [line["loss"] for line in lines(tmp_path / "often")]
     means = [line["loss"] for line in lines(tmp_path / "run") if "loss" in line]
     np.testing.assert_allclose(means, [np.mean(each[:6]), np.mean(each[6:])], rtol=1e-5)
@@ -184,7 +262,7 @@ def test_a_mean_of_losses_leaves_no_step_out(tmp_path):
 
 def test_a_line_that_was_being_written_does_not_stop_a_resume(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "run", evaluate=interrupt, evaluate_every=6)
+        run(tmp_path / "run", evaluate=interrupt, every={"evaluate": 6})
     with open(tmp_path / "run/metrics.jsonl", "a") as file:
         file.write('{"step": 6, "los')
     (tmp_path / "run/config.json.tmp").write_text("{")
@@ -226,7 +304,7 @@ def test_the_learning_rate_follows_the_schedule(tmp_path):
 
 
 def test_scalars_reach_tensorboard(tmp_path):
-    run(tmp_path / "run", evaluate=lambda: {"test_accuracy": 0.5}, evaluate_every=6)
+    run(tmp_path / "run", evaluate=lambda: {"test_accuracy": 0.5}, every={"evaluate": 6})
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tmp_path / "run"))
@@ -242,7 +320,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 def test_a_run_that_fails_leaves_tensorflow_as_it_was(tmp_path):
     before = tf.config.optimizer.get_experimental_options()
     with pytest.raises(TrainingError):
-        run(tmp_path / "run", optimizer=keras.optimizers.SGD(1e38), micro_batches=2)
+        run(tmp_path / "run", optimizer=keras.optimizers.SGD(1e38), pieces=2)
     after = tf.config.optimizer.get_experimental_options()
     assert after.get("arithmetic_optimization", True) == before.get("arithmetic_optimization", True)
 

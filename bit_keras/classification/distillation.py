@@ -18,7 +18,7 @@ from ..data import LabeledImages
 from ..models.imagenet_classes import synsets
 from ..models.resnet_v2 import copied
 from ..models.zoo import PUBLISHED, load
-from .prediction import model_of_run, names_beside
+from ..training.reading_runs import class_names_around, model_of_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ def open_teacher(
         name, model = teacher.name, copied(teacher)
     else:
         name, source = os.fspath(teacher), model_of_run(teacher)
-        names = names_beside(source)
+        names = class_names_around(source)
         model, published = load(source), os.fspath(source) in PUBLISHED
     if model.layers[-1].name == "pooled":
         raise ValueError(

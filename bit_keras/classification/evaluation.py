@@ -15,10 +15,10 @@ from ..metrics.classification import average_precisions, score, several_label_sc
 from ..models.resnet_v2 import copied
 from ..models.zoo import PUBLISHED
 from ..recipes.hyperrule import HyperRule
-from ..training import RunFolder, is_chief, make_strategy, wait_for_all_workers
-from ..training.inference import predict
+from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
+from ..training.reading_runs import model_of_run, settings_around
 from .class_matching import check_one_to_one, matched_classes, one_to_one, without_classes
-from .prediction import all_logits, model_of_run, open_model, printable, settings_around
+from .prediction import all_logits, open_model, printable
 from .report import document
 
 

@@ -20,11 +20,10 @@ from ..data import LabeledImages, test_batches
 from ..models.zoo import check_source, load, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import few_shot_picture, write_report
-from ..training import RunFolder
-from ..training.inference import predict
+from ..training import RunFolder, predict, single_machine_strategy
 from .fine_tuning import default_rule, fine_tune
 from .linear_probe import LinearProbe
-from .run import TEST_BATCH, check_classes, one_machine
+from .task import TEST_BATCH, check_classes
 
 METHODS = ("probe", "fine-tuning")
 
@@ -84,7 +83,7 @@ def few_shot_curve(
     check_classes(train, test)
     parts = parts_of(train, shots, seeds, methods)
     check_source(model)
-    strategy = one_machine(strategy)
+    strategy = single_machine_strategy(strategy)
     crop = (rule or default_rule(model, train)).crop
     config = {
         "model": os.fspath(model),

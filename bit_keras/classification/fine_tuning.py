@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Collection
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,8 +14,8 @@ from ..data import LabeledImages, feature_batches, test_batches, training_batche
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
-from ..training.inference import predict
-from .run import TEST_BATCH, Devices, TrainedModel, check_classes, check_every, conduct
+from ..training import Objective, RunOptions, TrainedModel, predict, run_task
+from .task import TEST_BATCH, ClassifierTask, check_classes
 
 
 def fine_tune(
@@ -31,13 +32,7 @@ def fine_tune(
     trainable: str = "all",
     teacher: keras.Model | str | os.PathLike | None = None,
     temperature: float = 1.0,
-    precision: str = "float32",
-    strategy: str | tf.distribute.Strategy = "auto",
-    seed: int = 0,
-    batch_split: int | str = "auto",
-    evaluate_every: int | None = None,
-    export: bool = True,
-    command: str | None = None,
+    **options: Any,
 ) -> TrainedModel:
     """Fine-tunes a model on labeled images: a new zero-initialized head, then all weights.
 
@@ -70,110 +65,129 @@ def fine_tune(
             as the student does, cropped and mixed, and is not trained.
         temperature: What the logits of teacher and student are divided by, for the loss alone;
             above 1 the teacher's small probabilities count for more.
-        precision: "float32", "mixed_bfloat16" or "mixed_float16". Statistics, standardized kernels,
-            logits and loss are float32 in all, and so is the model that comes out.
-        strategy: A name that `bit_keras.make_strategy` knows, or what it returned. The batch is
-            shared out; the result is the same as on one device but for rounding.
-        seed: Of random weights, and of every batch; Keras's, NumPy's and Python's are set to it.
-        batch_split: Pieces a replica's share of the batch is cut into, to save memory, with the
-            gradient of the whole; "auto" finds and prints the fewest that fit.
-        evaluate_every: Steps between two tests during training; none by default.
-        export: Whether to write `model/`, which takes some seconds, and `labels.txt`.
-        command: The command line to show in the report.
+        **options: Fields of `training.RunOptions`: `precision`, `strategy`, `seed`, `batch_split`,
+            `evaluate_every`, `export`, `command`.
 
     Raises:
         ValueError: If an argument is wrong, or `workdir` holds another run; before any training,
             and with nothing written.
         TrainingError: If the loss is not finite.
     """
+    options = RunOptions(workdir, **options)
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     check_classes(train, test)
-    check_every(evaluate_every)
     if trainable not in ("all", "head") and not trainable.startswith("from:"):
         raise ValueError(f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}.')
-    augmentations = set(train.augmentations if augmentations is None else augmentations)
-    if unknown := augmentations - {"crop", "flip"}:
-        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
     if trainable == "head" and teacher is not None:
         raise ValueError(
             "a teacher must see the images, and a head alone is trained on their features; take "
             'trainable="all" or "from:LAYER".'
         )
+    augmentations = set(train.augmentations if augmentations is None else augmentations)
+    if unknown := augmentations - {"crop", "flip"}:
+        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
+    if isinstance(model, keras.Model) and (init, options.precision) != ("pretrained", "float32"):
+        raise ValueError("a model that is given has its own weights and its own precision.")
     name = model.name if isinstance(model, keras.Model) else os.fspath(model)
     rule = rule or default_rule(name, train, distilled=teacher is not None)
-    devices = Devices(strategy, precision, rule.batch, batch_split)
-    if isinstance(model, keras.Model):
-        if (init, precision) != ("pretrained", "float32"):
-            raise ValueError("a model that is given has its own weights and its own precision.")
-        given = with_head(model, train.num_classes)
-
-        def build():
-            return given if devices.replicas == 1 else copied(given)
-    else:
-
-        def build():
-            return load(name, num_classes=train.num_classes, init=init)
-
-    def trained_part(model):
-        if trainable != "all":
-            freeze_before(model, trainable.removeprefix("from:"))
-        if trainable == "head":
-            head = model.get_layer("head")
-            inputs = keras.Input(head.input.shape[1:])
-            return keras.Model(inputs, head(inputs)), feature_batches_of(model)
-        augmented = functools.partial(
-            training_batches,
-            train,
-            batch=rule.batch,
-            resize=rule.resize,
-            crop=rule.crop,
-            seed=seed,
-            mixup_alpha=rule.mixup_alpha,
-            random_crop="crop" in augmentations,
-            random_flip="flip" in augmentations,
-        )
-        return model, lambda step, part: augmented(start_step=step, part=part)
-
-    def feature_batches_of(model):
-        @functools.cache
-        def features():  # computed once, of unchanged images, as the body never changes
-            unchanged = functools.partial(test_batches, size=rule.crop)
-            return predict(with_head(model, 0), train, unchanged, batch=TEST_BATCH)
-
-        return lambda step, part: feature_batches(
-            features(), train, batch=rule.batch, seed=seed, start_step=step, part=part
-        )
-
-    return conduct(
-        devices,
-        build=build,
-        trained_part=trained_part,
+    task = _FineTuning(
+        name=name,
+        train=train,
+        test_images=test,
+        prepare=functools.partial(test_batches, size=rule.crop),
+        steps=rule.steps,
+        batch=rule.batch,
         crop=rule.crop,
         loss="sigmoid" if train.multi_label else "softmax",
         teacher=teacher,
         temperature=temperature,
-        schedule=rule.schedule(),
-        steps=rule.steps,
-        train_images=train,
-        test_images=test,
-        test_batches=functools.partial(test_batches, size=rule.crop),
-        workdir=workdir,
-        settings={
-            "model": name,
-            "weights": None if isinstance(model, keras.Model) else weights_crc32(model),
-            "init": init,
-            "trainable": trainable,
-            "examples_per_class": examples_per_class,
-            "examples_per_class_seed": examples_per_class_seed,
-            "rule": dataclasses.asdict(rule),
-            "augmentations": sorted(augmentations),
-        },
-        seed=seed,
-        evaluate_every=evaluate_every,
-        export=export,
-        command=command,
+        model=model,
+        rule=rule,
+        augmentations=augmentations,
+        init=init,
+        trainable=trainable,
+        examples_per_class=(examples_per_class, examples_per_class_seed),
     )
+    return run_task(task, options)
+
+
+@dataclasses.dataclass(kw_only=True)
+class _FineTuning(ClassifierTask):
+    """Its own attributes are `fine_tune`'s arguments."""
+
+    model: keras.Model | str | os.PathLike
+    rule: HyperRule
+    augmentations: set[str]
+    init: str
+    trainable: str
+    examples_per_class: tuple[int | None, int]  # and their seed
+
+    def build(self) -> keras.Model:
+        if not isinstance(self.model, keras.Model):
+            return load(self.name, num_classes=self.train.num_classes, init=self.init)
+        model = with_head(self.model, self.train.num_classes)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return model if replicas == 1 else copied(model)
+
+    def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
+        return self.rule.schedule()
+
+    def objective(self, model: keras.Model, seed: int) -> Objective:
+        if self.trainable == "head":
+            return self._objective_of_head(model, seed)
+        if self.trainable != "all":
+            freeze_before(model, self.trainable.removeprefix("from:"))
+
+        def batches(step, part):
+            return training_batches(
+                self.train,
+                batch=self.batch,
+                resize=self.rule.resize,
+                crop=self.crop,
+                seed=seed,
+                start_step=step,
+                mixup_alpha=self.rule.mixup_alpha,
+                random_crop="crop" in self.augmentations,
+                random_flip="flip" in self.augmentations,
+                part=part,
+            )
+
+        return self.objective_of(model, batches)
+
+    def _objective_of_head(self, model, seed):
+        """The features are computed once, of unchanged images, as the body never changes."""
+        freeze_before(model, "head")
+        head = model.get_layer("head")
+        inputs = keras.Input(head.input.shape[1:])
+
+        @functools.cache
+        def features():
+            return predict(with_head(model, 0), self.train, self.prepare, batch=TEST_BATCH)
+
+        def batches(step, part):
+            return feature_batches(
+                features(), self.train, batch=self.batch, seed=seed, start_step=step, part=part
+            )
+
+        spec = (
+            tf.TensorSpec((None, *inputs.shape[1:])),
+            tf.TensorSpec((None, self.train.num_classes)),
+        )
+        return self.objective_of(keras.Model(inputs, head(inputs)), batches, spec=spec)
+
+    def settings(self) -> dict:
+        number, number_seed = self.examples_per_class
+        return {
+            **super().settings(),
+            "weights": None if isinstance(self.model, keras.Model) else weights_crc32(self.model),
+            "init": self.init,
+            "trainable": self.trainable,
+            "examples_per_class": number,
+            "examples_per_class_seed": number_seed,
+            "rule": dataclasses.asdict(self.rule),
+            "augmentations": sorted(self.augmentations),
+        }
 
 
 def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> HyperRule:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import glob
-import json
 import os
 import pathlib
 import re
@@ -20,6 +19,7 @@ from ..exporting.opening import Classifier, open_classifier, reason
 from ..models.imagenet_classes import ILSVRC2012, IMAGENET21K, class_names, synsets
 from ..models.zoo import PUBLISHED
 from ..recipes import upstream as recipes
+from ..training.reading_runs import class_names_around, model_of_run, settings_around
 
 DEFAULT_SIZE = 224
 
@@ -119,7 +119,7 @@ def open_model(
         title = model.name
     else:
         title, model = os.fspath(model), model_of_run(model)
-        run, around = settings_around(model), names_beside(model)
+        run, around = settings_around(model), class_names_around(model)
     classifier = open_classifier(model)
     if labels is None:
         labels = around or classifier.class_names
@@ -230,62 +230,6 @@ def as_labeled_images(files: Sequence[str]) -> LabeledImages:
     """The images, checked and read as all others are, under a label that nobody looks at."""
     labels = np.zeros(len(files), int)
     return from_files(files, labels, ["any"], name="what was given", folder=pathlib.Path())
-
-
-def model_of_run(model):
-    """The model in a run's folder; anything else is left as it is."""
-    path = pathlib.Path(model)
-    if not run_settings(path):
-        return model
-    if not (path / "model").is_dir():
-        raise ValueError(f"the run {path} has no model yet; finish it by the command it began by.")
-    return path / "model"
-
-
-def settings_around(model):
-    """Of the run that a model lies in (RUN/model, RUN/checkpoints/best.keras), or none."""
-    if not os.path.exists(model):  # a name
-        return {}
-    return next(filter(None, map(run_settings, folders_above(model))), {})
-
-
-def run_settings(folder):
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    # Files of that name lie about in folders of all kinds.
-    ours = isinstance(settings, dict) and {"loss", "class_names"} <= settings.keys()
-    return settings if ours else {}
-
-
-def names_beside(model):
-    """The classes of the run that a model lies in, or of a labels.txt beside it, or None."""
-    if names := settings_around(model).get("class_names"):
-        return names
-    path = folders_above(model)[0] / "labels.txt"
-    return read_labels(path) if os.path.exists(model) and path.is_file() else None
-
-
-def folders_above(model):
-    return pathlib.Path(os.path.abspath(model)).parents[:2]
-
-
-def read_labels(path: str | os.PathLike) -> list[str]:
-    """Returns the class names in a file that has one a line.
-
-    Raises:
-        ValueError: If it cannot be read.
-    """
-    try:
-        lines = pathlib.Path(path).read_bytes().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"cannot read class names from {path} ({reason(error)}); give a file in UTF-8 with one "
-            "name a line."
-        ) from error
-    names = [line.removesuffix("\r") for line in lines]  # names may hold all other line breaks
-    return names if names[-1] else names[:-1]
 
 
 def as_table(predictions: Sequence[dict]) -> str:

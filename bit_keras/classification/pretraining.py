@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import functools
 import os
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -12,9 +13,16 @@ from ..data import LabeledImages, center_crop_batches, upstream_batches
 from ..models.zoo import load, weights_crc32
 from ..recipes.upstream import UpstreamRecipe
 from ..recipes.upstream import recipe as recipe_named
-from ..training import forward_flops
-from .distillation import open_teacher
-from .run import LOSSES, Devices, TrainedModel, check_classes, check_every, conduct
+from ..training import (
+    Devices,
+    Objective,
+    RunOptions,
+    TrainedModel,
+    fitting_split,
+    forward_flops,
+    run_task,
+)
+from .task import ClassifierTask, check_classes
 
 
 def pretrain(
@@ -27,13 +35,7 @@ def pretrain(
     init: str | os.PathLike = "random",
     teacher: keras.Model | str | os.PathLike | None = None,
     temperature: float = 1.0,
-    precision: str = "float32",
-    strategy: str | tf.distribute.Strategy = "auto",
-    seed: int = 0,
-    batch_split: int | str = "auto",
-    evaluate_every: int | None = None,
-    export: bool = True,
-    command: str | None = None,
+    **options: Any,
 ) -> TrainedModel:
     """Pre-trains a model on labeled images: all weights, random-resized crops, weight decay.
 
@@ -48,63 +50,78 @@ def pretrain(
             `distillation()`), or a recipe, which is taken as it is.
         init: "random", or what `load` takes, to pre-train further from its body's weights.
         teacher, temperature: As in `fine_tune`.
-        precision: As in `fine_tune`.
-        strategy: As in `fine_tune`.
-        seed: Of random weights, and of every batch.
-        batch_split: As in `fine_tune`.
-        evaluate_every: Steps between two tests during training; none by default.
-        export: As in `fine_tune`.
-        command: The command line to show in the report.
+        **options: As in `fine_tune`.
 
     Raises:
         ValueError: If an argument is wrong, or `workdir` holds another run; before any training,
             and with nothing written.
         TrainingError: If the loss is not finite.
     """
+    options = RunOptions(workdir, **options)
     check_classes(train, test)
-    check_every(evaluate_every)
-    protocol = checked_recipe(recipe, train, distilled=teacher is not None)
-    devices = Devices(strategy, precision, protocol.batch, batch_split)
+    task = _pretraining(model, train, test, recipe, init, teacher, temperature)
+    return run_task(task, options)
 
-    def batches(step, part):
-        return upstream_batches(
-            train,
-            batch=protocol.batch,
-            crop=protocol.crop,
-            seed=seed,
-            start_step=step,
-            mixup_alpha=protocol.mixup_alpha,
-            part=part,
-        )
 
-    return conduct(
-        devices,
-        build=lambda: built(model, init, train.num_classes, protocol),
-        trained_part=lambda built: (built, batches),
-        crop=protocol.crop,
-        loss=protocol.loss,
+@dataclasses.dataclass(kw_only=True)
+class _Pretraining(ClassifierTask):
+    """Its own attributes are `pretrain`'s arguments."""
+
+    recipe: UpstreamRecipe
+    init: str | os.PathLike
+
+    def build(self) -> keras.Model:
+        if self.init == "random":
+            model = load(self.name, num_classes=self.train.num_classes, init="random")
+        else:
+            model = load(self.init, num_classes=self.train.num_classes)
+        bias = model.get_layer("head").conv.bias
+        bias.assign(tf.fill(bias.shape, self.recipe.head_bias))
+        return model
+
+    def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
+        return self.recipe.schedule(len(self.train))
+
+    def objective(self, model: keras.Model, seed: int) -> Objective:
+        def batches(step, part):
+            return upstream_batches(
+                self.train,
+                batch=self.batch,
+                crop=self.crop,
+                seed=seed,
+                start_step=step,
+                mixup_alpha=self.recipe.mixup_alpha,
+                part=part,
+            )
+
+        return self.objective_of(model, batches, weight_decay=self.recipe.weight_decay)
+
+    def settings(self) -> dict:
+        return {
+            **super().settings(),
+            "init": os.fspath(self.init),
+            "weights": weights_crc32(self.init),
+            "recipe": dataclasses.asdict(self.recipe),
+            "augmentations": sorted(self.train.augmentations),
+        }
+
+
+def _pretraining(model, train, test, recipe, init, teacher, temperature):
+    """The task, once its recipe is known to fit the images."""
+    recipe = _checked_recipe(recipe, train, distilled=teacher is not None)
+    return _Pretraining(
+        name=os.fspath(model),
+        train=train,
+        test_images=test,
+        prepare=functools.partial(center_crop_batches, resize=recipe.test_resize, crop=recipe.crop),
+        steps=recipe.steps(len(train)),
+        batch=recipe.batch,
+        crop=recipe.crop,
+        loss=recipe.loss,
         teacher=teacher,
         temperature=temperature,
-        schedule=protocol.schedule(len(train)),
-        steps=protocol.steps(len(train)),
-        weight_decay=protocol.weight_decay,
-        train_images=train,
-        test_images=test,
-        test_batches=functools.partial(
-            center_crop_batches, resize=protocol.test_resize, crop=protocol.crop
-        ),
-        workdir=workdir,
-        settings={
-            "model": os.fspath(model),
-            "init": os.fspath(init),
-            "weights": weights_crc32(init),
-            "recipe": dataclasses.asdict(protocol),
-            "augmentations": sorted(train.augmentations),
-        },
-        seed=seed,
-        evaluate_every=evaluate_every,
-        export=export,
-        command=command,
+        recipe=recipe,
+        init=init,
     )
 
 
@@ -180,32 +197,32 @@ def plan(
         ValueError: As `pretrain` would.
     """
     check_classes(train, None)
-    protocol = checked_recipe(recipe, train, distilled=teacher is not None)
-    devices = Devices(strategy, precision, protocol.batch, batch_split)
+    task = _pretraining(model, train, None, recipe, init, teacher, temperature)
+    devices = Devices(strategy, precision)
+    devices.check_batch(task.batch, batch_split)
     with devices.scope():
-        network = built(model, init, train.num_classes, protocol)
-        taught_by = open_teacher(teacher, temperature, images=train, crop=protocol.crop)
-    shape = (protocol.crop, protocol.crop, 3)
-    objective = taught_by.loss(protocol.loss) if taught_by else LOSSES[protocol.loss]
-    targets = taught_by and taught_by.targets
-    pieces, memory = devices.split(network, objective, shape, train.num_classes, targets)
-    steps = protocol.steps(len(train))
+        network = task.build()
+        objective = task.objective(network, seed=0)
+    pieces = None if batch_split == "auto" else batch_split
+    pieces, memory = fitting_split(objective, devices.strategy, pieces)
+    shape = (task.crop, task.crop, 3)
+    teacher = task.opened_teacher
     return Plan(
         parameters=sum(v.shape.num_elements() for v in network.trainable_variables),
         flops=forward_flops(network, shape),
-        teacher_flops=forward_flops(taught_by.model, shape) if taught_by else 0,
-        steps=steps,
-        epochs=protocol.epochs,
-        batch=protocol.batch,
+        teacher_flops=forward_flops(teacher.model, shape) if teacher else 0,
+        steps=task.steps,
+        epochs=task.recipe.epochs,
+        batch=task.batch,
         replicas=devices.replicas,
         pieces=pieces,
         memory=memory,
         epoch_bytes=train.num_bytes,
-        seconds=steps * protocol.batch / images_per_second if images_per_second else None,
+        seconds=task.steps * task.batch / images_per_second if images_per_second else None,
     )
 
 
-def checked_recipe(recipe, train, distilled):
+def _checked_recipe(recipe, train, distilled):
     protocol = recipe
     if isinstance(recipe, str):
         protocol = recipe_named(recipe)
@@ -222,13 +239,3 @@ def checked_recipe(recipe, train, distilled):
             "recipe with a sigmoid, such as BiT-M."
         )
     return protocol
-
-
-def built(model, init, num_classes, protocol):
-    if init == "random":
-        network = load(model, num_classes=num_classes, init="random")
-    else:
-        network = load(init, num_classes=num_classes)
-    bias = network.get_layer("head").conv.bias
-    bias.assign(tf.fill(bias.shape, protocol.head_bias))
-    return network

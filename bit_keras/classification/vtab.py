@@ -20,9 +20,8 @@ from ..data.sources.vtab import vtab_task
 from ..models.zoo import check_source, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import write_report
-from ..training import RunFolder, TrainingError
+from ..training import RunFolder, TrainingError, single_machine_strategy
 from .fine_tuning import fine_tune
-from .run import one_machine
 
 GROUPS = {
     group: tuple(name for name, task in VTAB.items() if task.group == group)
@@ -81,7 +80,7 @@ def run_vtab(
     """
     asked = {vtab_task(name).name for name in (VTAB if tasks is None else tasks)}
     check_source(model)
-    strategy = one_machine(strategy)
+    strategy = single_machine_strategy(strategy)
     config = {
         "model": os.fspath(model),
         "weights": weights_crc32(model),

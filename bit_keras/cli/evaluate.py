@@ -20,11 +20,11 @@ from ..classification import few_shot, read_labels
 from ..classification import vtab as vtab_suite
 from ..classification.evaluation import evaluate, may_have_been_trained_on, worst_classes
 from ..classification.prediction import printable
-from ..classification.run import PRECISIONS
 from ..classification.vtab import MissingTasksError, run_vtab
 from ..metrics.classification import sentence
 from ..models import zoo
 from ..reporting import write_comparison
+from ..training import PRECISIONS
 from . import application
 
 MODEL = flags.DEFINE_string(

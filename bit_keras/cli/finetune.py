@@ -14,10 +14,10 @@ from absl import flags
 
 from .. import data, training
 from ..classification.fine_tuning import default_rule, fine_tune
-from ..classification.prediction import model_of_run
-from ..classification.run import PRECISIONS
 from ..metrics.classification import sentence
 from ..models import zoo
+from ..training import PRECISIONS
+from ..training.reading_runs import model_of_run
 from . import application
 
 MODEL = flags.DEFINE_string(

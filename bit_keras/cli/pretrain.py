@@ -9,12 +9,12 @@ import sys
 from absl import flags
 
 from .. import data, training
-from ..classification.prediction import model_of_run
 from ..classification.pretraining import plan, pretrain
-from ..classification.run import PRECISIONS
 from ..metrics.classification import sentence
 from ..models import zoo
 from ..recipes.upstream import RECIPES, recipe
+from ..training import PRECISIONS
+from ..training.reading_runs import model_of_run
 from . import application
 
 MODEL = flags.DEFINE_string("model", None, "The architecture: a name of bit_keras.list_models().")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from ..training.run_folder import flattened
+from ..training.reading_runs import flattened_settings
 from .charts import curves, scalars
 from .colors import key
 from .few_shot import few_shot_section
@@ -93,8 +93,8 @@ def read_run(folder):
             ) from error
 
     return Run(
-        read("config.json", lambda text: flattened(json.loads(text))),
-        read("metrics.json", lambda text: flattened(json.loads(text)) if text else None),
+        read("config.json", lambda text: flattened_settings(json.loads(text))),
+        read("metrics.json", lambda text: flattened_settings(json.loads(text)) if text else None),
         read("metrics.jsonl", lambda text: scalars(rows(text))),
         read("results.jsonl", lambda text: [few_shot_row(r) for r in rows(text) if "shots" in r]),
         read("results.jsonl", lambda text: tasks(r for r in rows(text) if "task" in r)),

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
-from ..training.run_folder import flattened
+from ..training.reading_runs import flattened_settings
 from .answers import one_label_sections, several_label_sections
 from .charts import curves, scalars
 from .few_shot import Curves, few_shot_section
@@ -156,6 +156,6 @@ def settings_section(settings):
     shown = f"<pre>{escape(command)}</pre>" if command else ""
     rows = [
         (name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else value)
-        for name, value in flattened(settings).items()
+        for name, value in flattened_settings(settings).items()
     ]
     return shown + (plain_table((), rows, "values") if rows else "")

@@ -1,21 +1,47 @@
-"""Training: the loop, and the folder a run lives in. Knows nothing of BiT."""
+"""Training: the loop, the run around it, and the folder a run leaves. Knows nothing of BiT."""
 
-from .loop import Interrupted, TrainingError, train
-from .memory import fitting_split, forward_flops
+from .devices import PRECISIONS, Devices
+from .flops import forward_flops
+from .inference import NotFiniteError, collect, predict
+from .loop import Interrupted, Intervals, TrainingError, train
+from .losses import LOSSES
+from .memory import fitting_split
+from .objective import Objective
+from .run import RunOptions, Task, TrainedModel, run_task
 from .run_folder import RunFolder, RunFolderError
-from .strategies import STRATEGIES, StrategyError, is_chief, make_strategy, wait_for_all_workers
+from .strategies import (
+    STRATEGIES,
+    StrategyError,
+    is_chief,
+    make_strategy,
+    single_machine_strategy,
+    wait_for_all_workers,
+)
 
 __all__ = [
+    "LOSSES",
+    "PRECISIONS",
     "STRATEGIES",
+    "Devices",
     "Interrupted",
+    "Intervals",
+    "NotFiniteError",
+    "Objective",
     "RunFolder",
     "RunFolderError",
+    "RunOptions",
     "StrategyError",
+    "Task",
+    "TrainedModel",
     "TrainingError",
+    "collect",
     "fitting_split",
     "forward_flops",
     "is_chief",
     "make_strategy",
+    "predict",
+    "run_task",
+    "single_machine_strategy",
     "train",
     "wait_for_all_workers",
 ]

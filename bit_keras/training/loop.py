@@ -1,25 +1,26 @@
-"""One training loop for every use: a model, a loss, an optimizer and batches by step number."""
+"""One training loop for every task, strategy and size of batch."""
 
 import contextlib
+import dataclasses
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
-from tensorflow.python.framework.ops import gradient_registry
 from tqdm import tqdm
 
+from .objective import Objective
 from .run_folder import RunFolder
+from .signals import SignalFlag
+from .tf_workarounds import no_shared_sums, released_gradients
 
 SECONDS_PER_CALL = 1.0  # of several steps in one tf.function: hides the call, yet can be watched
 WORKERS_STEPS_PER_CALL = 10  # several workers must agree, and their clocks do not
 
 # What TensorFlow raises in one worker when another is gone.
-LOST = (
+WORKER_LOST = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -36,233 +37,268 @@ class Interrupted(RuntimeError):  # noqa: N818 (nothing is wrong)
     """A signal asked for an end: the step was finished and saved, and the run can go on later."""
 
 
-@contextlib.contextmanager
-def forgotten_gradients():
-    """Drops the custom gradients that are made meanwhile; nobody must want them later.
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """Steps between two of the same event.
 
-    TensorFlow 2.21 never does. Every optimizer has one, which holds on to the graph of its steps,
-    and that to all weights and their momenta.
+    Attributes:
+        log: Lines in the run's logs.
+        checkpoint: Checkpoints; the last step always has one.
+        evaluate: Tests; None for none. The last step has none, as a run's own test follows.
     """
-    before = set(gradient_registry.list())
-    try:
-        yield
-    finally:
-        for name in set(gradient_registry.list()) - before:
-            if name.startswith("CustomGradient-"):
-                del gradient_registry._registry[name]
+
+    log: int = 50
+    checkpoint: int = 500
+    evaluate: int | None = None
+
+    def next_after(self, step: int) -> int:
+        """Returns the first step after this one at which something happens."""
+        every = (n for n in (self.log, self.checkpoint, self.evaluate) if n)
+        return min((step // n + 1) * n for n in every)
 
 
-@forgotten_gradients()
+class TrainStep:
+    """One optimizer step on all replicas: gradients by pieces, weight decay, update.
+
+    Args:
+        objective: What is minimized.
+        optimizer: Built on the model's trainable variables here.
+        strategy: The one in whose scope model and optimizer were made.
+        pieces: Micro-batches that a replica's share of the batch is cut into; the gradient is that
+            of the whole.
+
+    Raises:
+        ValueError: If replicas times pieces do not divide the batch.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: keras.optimizers.Optimizer,
+        strategy: tf.distribute.Strategy,
+        pieces: int = 1,
+    ):
+        self._objective, self._optimizer, self._strategy = objective, optimizer, strategy
+        self._replicas, self._pieces = strategy.num_replicas_in_sync, pieces
+        if objective.batch % (self._replicas * pieces):
+            raise ValueError(
+                f"the batch must be divided by {self._replicas} replicas times {pieces} pieces, "
+                f"got {objective.batch} images."
+            )
+        self.variables = objective.model.trainable_variables
+        self._is_kernel = [variable.path.endswith("kernel") for variable in self.variables]
+        with strategy.scope():
+            optimizer.build(self.variables)
+        self.run = tf.function(self._run)
+
+    def _run(self, iterator, count, asked_to_stop):
+        """`count` steps: (the losses of each `[count, losses]`, how many workers shall stop)."""
+        losses = tf.TensorArray(tf.float32, count)
+        for i in tf.range(count):
+            of_replicas = self._strategy.run(self._step, args=next(iterator))
+            losses = losses.write(i, self._sum_over_replicas(of_replicas))
+        # Every worker learns what any of them was asked.
+        asked = self._strategy.run(lambda: tf.identity(asked_to_stop))
+        return losses.stack(), self._sum_over_replicas(asked)
+
+    def _sum_over_replicas(self, value):
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+
+    def _step(self, inputs, labels):
+        """One replica's part of a step; returns its share of the losses."""
+        losses, gradients = self._gradients_of_pieces(inputs, labels)
+        if self._objective.weight_decay:
+            # Once in all, and the optimizer adds up the replicas' gradients.
+            decay = tf.constant(self._objective.weight_decay / self._replicas)
+            decay = self._optimizer.scale_loss(decay)
+            gradients = [
+                gradient + decay * variable.value if is_kernel else gradient
+                for gradient, variable, is_kernel in zip(
+                    gradients, self.variables, self._is_kernel, strict=True
+                )
+            ]
+        self._optimizer.apply(gradients, self.variables)
+        return losses
+
+    def _gradients_of_pieces(self, inputs, labels):
+        if self._pieces == 1:
+            return self._gradients(inputs, labels)
+
+        def cut(x):
+            return tf.reshape(x, (self._pieces, x.shape[0] // self._pieces, *x.shape[1:]))
+
+        pieces = tf.nest.map_structure(cut, (inputs, labels))
+        losses = tf.zeros((len(self._objective.loss_names),))
+        sums = [tf.zeros(variable.shape) for variable in self.variables]
+        for m in tf.range(self._pieces):
+            # One after another, or memory is that of several pieces.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            piece = tf.nest.map_structure(lambda x, m=m: x[m], pieces)
+            part, gradients = self._gradients(*piece)
+            losses += part
+            sums = [a + b for a, b in zip(sums, gradients, strict=True)]
+        return losses, sums
+
+    def _gradients(self, inputs, labels):
+        """(losses, gradients) of some examples, as parts of the means over the whole batch."""
+        with tf.GradientTape() as tape:
+            losses = self._objective.summed_losses(inputs, labels) / self._objective.batch
+            # Under float16 the loss is scaled; the optimizer undoes it.
+            scaled = self._optimizer.scale_loss(losses[0])
+        return losses, tape.gradient(scaled, [variable.value for variable in self.variables])
+
+
+@released_gradients()
 def train(
-    model: keras.Model,
-    batches: Callable[[int, tuple[int, int]], tf.data.Dataset],
-    *,
-    batch: int,
-    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    objective: Objective,
     optimizer: keras.optimizers.Optimizer,
-    steps: int,
     run: RunFolder,
+    *,
+    steps: int,
     strategy: tf.distribute.Strategy | None = None,
-    micro_batches: int = 1,
-    targets: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
-    weight_decay: float = 0.0,
-    log_every: int = 50,
-    checkpoint_every: int = 500,
+    pieces: int = 1,
+    every: Intervals | None = None,
     evaluate: Callable[[], dict[str, float]] | None = None,
-    evaluate_every: int | None = None,
 ) -> None:
     """Trains a model in place, going on from the run's last checkpoint where it has one.
 
     SIGTERM and SIGINT end it after a step, on all workers after the same one, with a checkpoint.
 
     Args:
-        model: Takes a batch's images and returns float32 logits.
-        batches: `batches(step, (k, n))` returns an endless data set of `(images, labels)` that
-            begins with that step's batch, of which it holds the k-th of n equal slices; labels are
-            what the loss takes.
-        batch: Images a step, over all replicas and workers.
-        loss: `loss(labels, logits)` returns one value an example, float32 `[batch]`.
+        objective: What is minimized.
         optimizer: Fresh, with a learning-rate schedule or a number.
-        steps: The step to stop at, counted from the start of the run.
         run: Where scalars and checkpoints go.
+        steps: The step to stop at, counted from the start of the run.
         strategy: The one in whose scope model and optimizer were made; none by default.
-        micro_batches: Pieces a replica's batch is cut into, to save memory; gradients are those of
-            the whole.
-        targets: `targets(images, labels)` returns what the loss takes in the place of labels, from
-            the very images that the model is given, piece by piece; no gradient goes through it.
-        weight_decay: L2 penalty's factor, added to the gradient of variables named `kernel`.
-        log_every: Steps between two lines in the run's logs.
-        checkpoint_every: Steps between two checkpoints; the last step always has one.
-        evaluate: Returns scalars to log; called every `evaluate_every` steps, not after the last.
+        pieces: Micro-batches that a replica's share of a batch is cut into, to save memory.
+        every: Steps between two log lines, checkpoints and tests.
+        evaluate: Returns scalars to log; called where `every.evaluate` says.
 
     Raises:
-        ValueError: If replicas times `micro_batches` do not divide the batch.
-        TrainingError: If the loss or a weight is not finite.
+        ValueError: If replicas times `pieces` do not divide the batch.
+        TrainingError: If the loss or a weight is not finite, or a worker is lost.
         Interrupted: After SIGTERM or SIGINT.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    if batch % (replicas * micro_batches):
-        raise ValueError(
-            f"the batch must be divided by {replicas} replicas times {micro_batches} pieces, "
-            f"got {batch} images."
+    step = TrainStep(objective, optimizer, strategy, pieces)
+    optimizing = no_shared_sums() if pieces > 1 else contextlib.nullcontext()
+    with SignalFlag() as asked, optimizing:
+        _Training(step, objective, optimizer, run, strategy, every or Intervals()).go_on(
+            steps, asked, evaluate
         )
-    variables = model.trainable_variables
-    with strategy.scope():
-        optimizer.build(variables)
-    kernels = [variable.path.endswith("kernel") for variable in variables]
 
-    def gradients(images, labels):
-        if targets:
-            labels = targets(images, labels)
-        with tf.GradientTape() as tape:
-            total = tf.reduce_sum(loss(labels, model(images, training=True))) / batch
-            scaled = optimizer.scale_loss(total)  # under float16; the optimizer undoes it
-        return total, tape.gradient(scaled, [variable.value for variable in variables])
 
-    def batch_gradients(images, labels):
-        if micro_batches == 1:
-            return gradients(images, labels)
-        size = images.shape[0] // micro_batches
-        pieces = [tf.reshape(x, (micro_batches, size, *x.shape[1:])) for x in (images, labels)]
-        total = tf.zeros(())
-        sums = [tf.zeros(variable.shape) for variable in variables]
-        for m in tf.range(micro_batches):
-            # One after another, or memory is that of several pieces.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            part, gradient = gradients(*(piece[m] for piece in pieces))
-            total += part
-            sums = [a + b for a, b in zip(sums, gradient, strict=True)]
-        return total, sums
+class _Training:
+    """A training under way: reads batches, calls the step, and keeps the run's folder."""
 
-    def step(images, labels):
-        total, sums = batch_gradients(images, labels)
-        if weight_decay:  # once in all, and the optimizer adds up the replicas' gradients
-            decay = optimizer.scale_loss(tf.constant(weight_decay / replicas))
-            sums = [
-                gradient + decay * variable.value if is_kernel else gradient
-                for gradient, variable, is_kernel in zip(sums, variables, kernels, strict=True)
-            ]
-        optimizer.apply(sums, variables)
-        return total
+    def __init__(self, step, objective, optimizer, run, strategy, every):
+        self.step, self.objective, self.optimizer = step, objective, optimizer
+        self.run, self.strategy, self.every = run, strategy, every
+        self.several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.per_call = WORKERS_STEPS_PER_CALL if self.several_workers else 1
+        self.logged, self.seconds = [], 0.0  # losses and time since the last line of the log
 
-    def over_replicas(value):
-        return strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
+    def go_on(self, steps, asked, evaluate):
+        """Trains from the last checkpoint to `steps`."""
+        done = self.run.restore(self.objective.model, self.optimizer)
+        self._check_workers_agree(done)
+        iterator = iter(self.strategy.distribute_datasets_from_function(self._own_batches(done)))
+        with _Progress(steps, done) as progress:
+            while done < steps:
+                until = min(steps, done + self.per_call, self.every.next_after(done))
+                new, stopping = self._call(iterator, done, until, asked)
+                done = until
+                saving = done % self.every.checkpoint == 0 or done == steps or stopping
+                self._check_finite(new, done, weights=saving)
+                progress.update(done, loss=new[-1][0], lr=self.learning_rate, rate=self.rate)
+                if done % self.every.log == 0 or done == steps:
+                    self._log(done)
+                if self.every.evaluate and done % self.every.evaluate == 0 and done < steps:
+                    scalars = evaluate()
+                    self.run.log(done, **scalars)
+                    progress.note(done, scalars)
+                if saving:
+                    self.run.save(self.objective.model, self.optimizer, done)
+                if stopping:
+                    raise Interrupted(
+                        f"stopped by a signal at step {done} of {steps}, which is saved"
+                    )
 
-    @tf.function
-    def run_steps(iterator, count, asked_to_stop):
-        losses = tf.TensorArray(tf.float32, count)
-        for i in tf.range(count):
-            losses = losses.write(i, over_replicas(strategy.run(step, args=next(iterator))))
-        # Every worker learns what any of them was asked.
-        stopping = over_replicas(strategy.run(lambda: tf.identity(asked_to_stop)))
-        return losses.stack(), stopping
-
-    def own_batches(context):
-        part = (context.input_pipeline_id, context.num_input_pipelines)
-        slices = batches(done, part)
-        return slices if replicas == part[1] else slices.rebatch(batch // replicas)
-
-    done = run.restore(model, optimizer)
-    several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if several_workers:  # or they would train from different weights without a word
-        steps_of_all = strategy.gather(strategy.run(lambda: tf.constant([done])), axis=0).numpy()
-        if len({*steps_of_all}) > 1:
+    def _check_workers_agree(self, done):
+        if not self.several_workers:
+            return
+        # Or they would train from different weights, unnoticed.
+        own = self.strategy.run(lambda: tf.constant([done]))
+        steps = self.strategy.gather(own, axis=0).numpy()
+        if len({*steps}) > 1:
             raise TrainingError(
-                f"the workers would go on from different steps ({', '.join(map(str, steps_of_all))}"
-                "); give all of them the same workdir, on storage that they share."
+                f"the workers would go on from different steps ({', '.join(map(str, steps))}); "
+                "give all of them the same workdir, on storage that they share."
             )
-    iterator = iter(strategy.distribute_datasets_from_function(own_batches))
-    events = [log_every, checkpoint_every, *([evaluate_every] if evaluate else [])]
-    per_call = WORKERS_STEPS_PER_CALL if several_workers else 1
-    losses, seconds = [], 0.0
-    optimizing = sums_left_alone() if micro_batches > 1 else contextlib.nullcontext()
-    with Progress(steps, done) as progress, SignalFlag() as asked, optimizing:
-        while done < steps:
-            until = min(steps, done + per_call, *((done // e + 1) * e for e in events))
-            start = time.perf_counter()
-            count, flag = tf.constant(until - done), tf.constant(float(bool(asked.by)))
-            try:
-                new, stopping = (x.numpy().tolist() for x in run_steps(iterator, count, flag))
-            except LOST as error:
-                if not several_workers:
-                    raise
-                raise TrainingError(
-                    f"another worker was lost between steps {done} and {until}; start all of them "
-                    f"again: they go on from {run.last_checkpoint() or 'the first step'}."
-                ) from error
-            if not several_workers:  # who could only agree on what was asked before
-                stopping = bool(asked.by)
-            elapsed = time.perf_counter() - start
-            if elapsed < SECONDS_PER_CALL and len(new) == per_call and not several_workers:
-                per_call *= 2
-            done = until
-            losses, seconds = losses + new, seconds + elapsed
-            lr = float(strategy.experimental_local_results(optimizer.learning_rate)[0])
-            if not all(map(math.isfinite, new)):
-                stop(run, f"the loss is not finite at step {done} or just before it", lr)
-            saving = done % checkpoint_every == 0 or done == steps or stopping
-            if saving and not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in variables):
-                stop(run, f"weights are not finite after step {done}", lr)
-            rate = batch * len(losses) / seconds
-            progress.update(done, loss=losses[-1], lr=lr, rate=rate)
-            if done % log_every == 0 or done == steps:
-                mean = sum(losses) / len(losses)
-                run.log(done, loss=mean, learning_rate=lr, images_per_second=rate)
-                losses, seconds = [], 0.0
-            if evaluate and done % evaluate_every == 0 and done < steps:
-                scalars = evaluate()
-                run.log(done, **scalars)
-                progress.note(done, scalars)
-            if saving:
-                run.save(model, optimizer, done)
-            if stopping:
-                raise Interrupted(f"stopped by a signal at step {done} of {steps}, which is saved")
+
+    def _own_batches(self, done):
+        def batches(context):
+            part = (context.input_pipeline_id, context.num_input_pipelines)
+            slices = self.objective.batches(done, part)
+            replicas = self.strategy.num_replicas_in_sync
+            if replicas == part[1]:
+                return slices
+            return slices.rebatch(self.objective.batch // replicas)
+
+        return batches
+
+    def _call(self, iterator, done, until, asked):
+        """Runs the steps up to `until`; returns (their losses, whether to stop)."""
+        start = time.perf_counter()
+        count, flag = tf.constant(until - done), tf.constant(float(bool(asked.by)))
+        try:
+            new, stopping = (x.numpy().tolist() for x in self.step.run(iterator, count, flag))
+        except WORKER_LOST as error:
+            if not self.several_workers:
+                raise
+            raise TrainingError(
+                f"another worker was lost between steps {done} and {until}; start all of them "
+                f"again: they go on from {self.run.last_checkpoint() or 'the first step'}."
+            ) from error
+        elapsed = time.perf_counter() - start
+        if not self.several_workers:
+            stopping = asked.by  # workers can only agree on what was asked before the call
+            if elapsed < SECONDS_PER_CALL and until - done == self.per_call:
+                self.per_call *= 2
+        self.logged += new
+        self.seconds += elapsed
+        return new, bool(stopping)
+
+    @property
+    def learning_rate(self):
+        return float(self.strategy.experimental_local_results(self.optimizer.learning_rate)[0])
+
+    @property
+    def rate(self):
+        return self.objective.batch * len(self.logged) / self.seconds
+
+    def _log(self, done):
+        means = [sum(values) / len(values) for values in zip(*self.logged, strict=True)]
+        losses = dict(zip(self.objective.loss_names, means, strict=True))
+        self.run.log(done, **losses, learning_rate=self.learning_rate, images_per_second=self.rate)
+        self.logged, self.seconds = [], 0.0
+
+    def _check_finite(self, losses, done, weights):
+        if not all(math.isfinite(value) for values in losses for value in values):
+            self._raise_diverged(f"the loss is not finite at step {done} or just before it")
+        finite = (bool(tf.reduce_all(tf.math.is_finite(v))) for v in self.step.variables)
+        if weights and not all(finite):
+            self._raise_diverged(f"weights are not finite after step {done}")
+
+    def _raise_diverged(self, what):
+        raise TrainingError(
+            f"{what}, with a learning rate of {self.learning_rate:g} (last good checkpoint: "
+            f"{self.run.last_checkpoint() or 'none'}); start a new run with a lower rate in "
+            "another workdir."
+        )
 
 
-@contextlib.contextmanager
-def sums_left_alone():
-    """Turns off the optimizer that makes sums share memory, which fails in loops within loops.
-
-    TensorFlow 2.21 then finds a temporary variable of an earlier step (AlreadyExistsError).
-    """
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **before})
-
-
-def stop(run, what, lr):
-    raise TrainingError(
-        f"{what}, with a learning rate of {lr:g} (last good checkpoint: "
-        f"{run.last_checkpoint() or 'none'}); start a new run with a lower rate in another workdir."
-    )
-
-
-class SignalFlag:
-    """While it is entered, SIGTERM and SIGINT only set `by`; a second one acts as it used to."""
-
-    def __enter__(self):
-        self.by = None
-        self.before = {}
-        if threading.current_thread() is threading.main_thread():  # Python allows no other
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.before[number] = signal.signal(number, self.note)
-        return self
-
-    def note(self, number, frame):
-        self.by = number
-        self.__exit__()
-        print("\nstopping after this step, then saving ...", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-
-class Progress:
+class _Progress:
     """A bar on a terminal; in a log file a line now and then."""
 
     def __init__(self, steps, done):

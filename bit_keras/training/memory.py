@@ -1,13 +1,14 @@
-"""What a model costs, in memory and in arithmetic, read off its graph before anything runs."""
+"""How much memory a training step takes, read off its graph before anything runs."""
 
-import math
+import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable
 
-import keras
 import psutil
 import tensorflow as tf
+
+from .objective import Objective
+from .tf_workarounds import gpu_memory
 
 # Of a GPU nearly all is TensorFlow's own; of a machine's memory, which also holds the input
 # pipeline, other programs and what the allocator has not given back, less than half.
@@ -19,42 +20,30 @@ VIEWS = {"ExpandDims", "Identity", "PreventGradient", "Reshape", "Squeeze", "Sto
 
 
 def fitting_split(
-    model: keras.Model,
-    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
-    *,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-    batch: int,
-    strategy: tf.distribute.Strategy,
-    targets: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
-    pieces: int | None = None,
+    objective: Objective, strategy: tf.distribute.Strategy, pieces: int | None = None
 ) -> tuple[int, int]:
-    """Finds the fewest pieces a replica's batch must be cut into to fit into its device's memory.
+    """Finds the fewest pieces that a replica's batch must be cut into to fit into its memory.
 
     It depends on the machine, not on what else runs on it, so a resumed run finds the same.
 
     Args:
-        model, loss, batch, strategy, targets: As in `train`.
-        image_shape: Of one image, as the model takes it.
-        num_classes: Length of one image's labels.
+        objective: What is trained.
+        strategy: Under which its model was made.
         pieces: Only estimate the memory with so many.
 
     Returns:
-        (pieces, estimate of the bytes a replica needs with them). Where even single images do not
-        fit, they are tried anyway. TPUs do not tell their memory: for them it is one piece.
+        (pieces, estimate of the bytes that a replica needs with them). If even single examples do
+        not fit, they are tried anyway. TPUs do not tell their memory: for them it is one piece.
     """
-    share = batch // strategy.num_replicas_in_sync
+    share = objective.batch // strategy.num_replicas_in_sync
     limit = usable_memory(strategy)
-    weights = sum(4 * variable.shape.num_elements() for variable in model.variables)
-    pixels = 4 * share * math.prod(image_shape)
-    fixed = 3 * weights + BATCHES_HELD * pixels  # with momentum and the pieces' summed gradients
+    inputs, _ = objective.element_spec(share)
+    fixed = 3 * _bytes_of(objective.model.variables)  # with momentum and summed gradients
+    fixed += BATCHES_HELD * _bytes_of(tf.nest.flatten(inputs))
     last = pieces or share
     pieces = pieces or 1
     while True:
-        images_shape = (share // pieces, *image_shape)
-        need = gradient_memory(model, loss, images_shape, num_classes)
-        if targets:
-            need += targets_memory(targets, images_shape, num_classes)
+        need = gradient_memory(objective, share // pieces)
         if fixed + need <= limit or pieces == last:
             return pieces, fixed + need
         # What is left for a piece must hold it; a little more where that estimate was too low.
@@ -63,32 +52,38 @@ def fitting_split(
         pieces = next((n for n in divisors if n >= least), share)
 
 
-def gradient_memory(model, loss, images_shape, num_classes) -> int:
-    """Returns the bytes that the gradient of one piece takes, by an estimate on the high side."""
-    variables = model.trainable_variables
+def gradient_memory(objective: Objective, examples: int) -> int:
+    """Returns the bytes that the gradient of so many examples takes, rather too many than too few.
+
+    Targets are made by a graph of their own, whose memory is added with all weights it uses, for
+    TensorFlow may compute both at once.
+    """
+    variables = objective.model.trainable_variables
+    spec = objective.element_spec(examples)
+    extra = 0
+    if objective.targets:
+        graph = tf.function(objective.targets).get_concrete_function(*spec).graph
+        extra = _bytes_of(graph.variables) + peak_memory(graph)
+        labels = tf.nest.map_structure(_spec_of, graph.structured_outputs)
+        spec = (spec[0], labels)
+        objective = dataclasses.replace(objective, targets=None)
 
     @tf.function
-    def gradients(images, labels):
+    def gradients(inputs, labels):
         with tf.GradientTape() as tape:
-            total = tf.reduce_sum(loss(labels, model(images, training=True)))
+            total = objective.summed_losses(inputs, labels)[0]
         return tape.gradient(total, [variable.value for variable in variables])
 
-    return peak_memory(graph_of(gradients, images_shape, num_classes))
+    return extra + peak_memory(gradients.get_concrete_function(*spec).graph)
 
 
-def targets_memory(targets, images_shape, num_classes) -> int:
-    """Returns the bytes that the targets of one piece take, with all weights they are made by.
-
-    They are added to the gradient's, for nothing keeps TensorFlow from computing both at once.
-    """
-    graph = graph_of(tf.function(targets), images_shape, num_classes)
-    weights = sum(4 * variable.shape.num_elements() for variable in graph.variables)
-    return weights + peak_memory(graph)
+def _spec_of(tensor):
+    return tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
-def graph_of(function, images_shape, num_classes):
-    images, labels = tf.TensorSpec(images_shape), tf.TensorSpec((images_shape[0], num_classes))
-    return function.get_concrete_function(images, labels).graph
+def _bytes_of(tensors):
+    """Of variables, tensors or their specifications."""
+    return sum(tensor.shape.num_elements() * tf.as_dtype(tensor.dtype).size for tensor in tensors)
 
 
 def peak_memory(graph) -> int:
@@ -117,31 +112,12 @@ def peak_memory(graph) -> int:
     return peak
 
 
-def forward_flops(model: keras.Model, image_shape: tuple[int, ...]) -> int:
-    """Returns the floating-point operations of one image's way through the model.
-
-    Multiplications and additions of convolutions and dense layers, two for each weight used, which
-    is how hardware counts; papers often print half of it, multiply-adds.
-    """
-    forward = tf.function(lambda images: model(images, training=False))
-    graph = forward.get_concrete_function(tf.TensorSpec((1, *image_shape))).graph
-    # Each output is a sum over all of the kernel but its last axis.
-    return sum(
-        2 * op.outputs[0].shape.num_elements() * op.inputs[1].shape[:-1].num_elements()
-        for op in graph.get_operations()
-        if op.type in ("Conv2D", "MatMul")
-    )
-
-
 def usable_memory(strategy: tf.distribute.Strategy) -> float:
     """Returns the bytes that one replica of a strategy may use; infinite where nobody tells."""
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return float("inf")
     if tf.config.list_logical_devices("GPU"):
-        from tensorflow.python.client import device_lib  # TensorFlow's only way to ask
-
-        found = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
-        return USABLE["GPU"] * min(found)
+        return USABLE["GPU"] * gpu_memory()
     mirrored = isinstance(strategy, tf.distribute.MirroredStrategy)  # over logical CPUs, all here
     return USABLE["CPU"] * machine_memory() / (strategy.num_replicas_in_sync if mirrored else 1)
 

@@ -10,6 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..files import replacing, try_lock, write_json, write_text
+from .reading_runs import flattened_settings, read_lines
+
 KEPT = 2  # checkpoints: the last, and the one before it in case the last is damaged
 
 
@@ -99,7 +102,7 @@ class RunFolder:
                 "that folder."
             )
         # Before its first checkpoint or result a run can be begun anew with other settings.
-        changes = differences(before, now)
+        changes = _differences(before, now)
         if changes and (self.last_checkpoint() or self.results()):
             raise RunFolderError(
                 f"{self.path} holds another run, which differs in {'; '.join(changes)}: give this "
@@ -181,6 +184,12 @@ class RunFolder:
                 shutil.rmtree(file, ignore_errors=True)
             raise
 
+    def save_best(self, model: keras.Model) -> None:
+        """Writes `checkpoints/best.keras`, which `bit_keras.load` takes."""
+        self._checkpoints.mkdir(exist_ok=True)
+        with replacing(self._checkpoints / "best.keras", suffix=".keras") as temporary:
+            model.save(temporary)
+
     def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
 
@@ -225,71 +234,18 @@ class RunFolder:
         write_json(self.path / "metrics.json", metrics)
 
 
-def try_lock(file) -> bool:
-    """Locks a file for as long as it is open; False if another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes are not kept apart
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def differences(before: dict, now: dict) -> list[str]:
+def _differences(before: dict, now: dict) -> list[str]:
     """Returns one phrase for each setting in which two configurations differ."""
-    before, now = flattened(before), flattened(now)
+    before, now = flattened_settings(before), flattened_settings(now)
     missing = object()
     return [
-        f"{name} ({short(before.get(name, 'unset'))} there, {short(now.get(name, 'unset'))} here)"
+        f"{name} ({_short(before.get(name, 'unset'))} there, {_short(now.get(name, 'unset'))} here)"
         for name in sorted(before.keys() | now.keys())
         if before.get(name, missing) != now.get(name, missing)
     ]
 
 
-def short(value) -> str:
+def _short(value) -> str:
     """A list of thousands of classes is no help in a sentence."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:40]} ... {text[-35:]}"
-
-
-def flattened(settings: dict) -> dict:
-    """{"rule": {"steps": 5}} -> {"rule.steps": 5}"""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": x for inner, x in flattened(value).items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def read_lines(path: pathlib.Path) -> list[dict]:
-    """Returns the JSON objects of a file that has one a line."""
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:  # what was being written when the machine went down
-            break
-    return lines
-
-
-def write_json(path: pathlib.Path, value) -> None:
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is there whole or not at all, also after a loss of power."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if hasattr(os, "O_DIRECTORY"):  # where folders can be opened
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)

@@ -10,7 +10,7 @@ import time
 
 import tensorflow as tf
 
-GATHERING_SECONDS = 600.0  # for the slowest machine of a cluster to come up
+MEETING_SECONDS = 600.0  # for the slowest machine of a cluster to come up
 
 STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
 
@@ -37,8 +37,8 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     if name == "auto" and "TF_CONFIG" in os.environ:
         name = "multiworker"
     if name == "multiworker":  # before anything that makes TensorFlow look for its devices
-        workers, index = read_tf_config()
-        gather(workers, index)
+        workers, index = _read_tf_config()
+        meet_workers(workers, index)
         try:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except RuntimeError as error:
@@ -47,7 +47,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
                 'bit_keras.make_strategy("multiworker") first of all and pass what it returns.'
             ) from error
     if name == "tpu" or (name == "auto" and "TPU_NAME" in os.environ):
-        return tpu_strategy()
+        return _tpu_strategy()
     gpus = tf.config.list_logical_devices("GPU")
     if name == "mirrored" or (name == "auto" and len(gpus) > 1):
         devices = gpus or tf.config.list_logical_devices("CPU")
@@ -55,7 +55,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def read_tf_config() -> tuple[list[str], int]:
+def _read_tf_config() -> tuple[list[str], int]:
     """Returns (the addresses of all workers, the first being the leader's; this one's index).
 
     Raises:
@@ -84,7 +84,7 @@ def read_tf_config() -> tuple[list[str], int]:
     return addresses, before + index
 
 
-def gather(addresses: list[str], index: int, seconds: float = GATHERING_SECONDS) -> None:
+def meet_workers(addresses: list[str], index: int, seconds: float = MEETING_SECONDS) -> None:
     """Returns when all workers have come: the others call on the first one, at its address.
 
     TensorFlow itself would wait without end, and not say for whom.
@@ -95,7 +95,7 @@ def gather(addresses: list[str], index: int, seconds: float = GATHERING_SECONDS)
     host, port = addresses[0].rsplit(":", 1)
     limit = time.monotonic() + seconds
     if index == 0:
-        receive(addresses, int(port), limit, seconds)
+        _answer_workers(addresses, int(port), limit, seconds)
         return
     while time.monotonic() < limit:
         with contextlib.suppress(OSError), socket.create_connection((host, port), 5) as leader:
@@ -110,7 +110,7 @@ def gather(addresses: list[str], index: int, seconds: float = GATHERING_SECONDS)
     )
 
 
-def receive(addresses, port, limit, seconds):
+def _answer_workers(addresses, port, limit, seconds):
     """The first worker's part: answers the others when all of them have called."""
     missing = set(range(1, len(addresses)))
     with contextlib.ExitStack() as calls:
@@ -142,7 +142,7 @@ def receive(addresses, port, limit, seconds):
                 caller.sendall(b"+")
 
 
-def tpu_strategy() -> tf.distribute.Strategy:
+def _tpu_strategy() -> tf.distribute.Strategy:
     """Connects to a TPU; everything that needs one is here."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", ""))
@@ -154,6 +154,22 @@ def tpu_strategy() -> tf.distribute.Strategy:
             "another strategy."
         ) from error
     return tf.distribute.TPUStrategy(resolver)
+
+
+def single_machine_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
+    """Returns the strategy of that name for a suite of many runs.
+
+    Raises:
+        ValueError: If it has several workers, of whom only the first knows which runs are done.
+    """
+    if isinstance(strategy, str):
+        strategy = make_strategy(strategy)
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "a suite of runs takes the devices of one machine; choose another strategy than "
+            "multiworker, or start one suite on each."
+        )
+    return strategy
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

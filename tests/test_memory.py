@@ -1,48 +1,41 @@
+import keras
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 import bit_keras
-from bit_keras.training import memory as cost
-
-
-def loss(labels, logits):
-    return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+from bit_keras.training import LOSSES, Objective, forward_flops, memory
 
 
 @pytest.fixture
 def one_gigabyte(monkeypatch):
-    monkeypatch.setattr(cost, "machine_memory", lambda: 2**30)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2**30)
 
 
-def split(model, **changes):
-    settings = {
-        "image_shape": (64, 64, 3),
-        "num_classes": 5,
-        "batch": 512,
-        "strategy": tf.distribute.get_strategy(),
-        **changes,
-    }
-    return cost.fitting_split(model, loss, **settings)
+def split(model, pieces=None, **changes):
+    spec = tf.TensorSpec((None, 64, 64, 3)), tf.TensorSpec((None, 5))
+    settings = {"batches": None, "batch": 512, "loss": LOSSES["softmax"], "spec": spec, **changes}
+    objective = Objective(model=model, **settings)
+    return memory.fitting_split(objective, tf.distribute.get_strategy(), pieces)
 
 
 def test_a_split_is_the_fewest_pieces_that_fit(tiny, one_gigabyte):
-    pieces, memory = split(tiny)
-    limit = cost.USABLE["CPU"] * 2**30
+    pieces, need = split(tiny)
+    limit = memory.USABLE["CPU"] * 2**30
     assert 1 < pieces < 512
-    assert memory <= limit
+    assert need <= limit
     larger = max(n for n in range(1, pieces) if 512 % n == 0)
     assert split(tiny, pieces=larger)[1] > limit
     assert split(tiny, batch=8)[0] == 1
 
 
 def test_images_that_do_not_fit_even_singly_are_tried_one_by_one(tiny, monkeypatch):
-    monkeypatch.setattr(cost, "machine_memory", lambda: 1)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 1)
     assert split(tiny, batch=6)[0] == 6
 
 
 def test_a_cpu_may_take_a_part_of_the_machines_memory(one_gigabyte):
-    assert cost.usable_memory(tf.distribute.get_strategy()) == pytest.approx(0.4 * 2**30)
+    assert memory.usable_memory(tf.distribute.get_strategy()) == pytest.approx(0.4 * 2**30)
 
 
 def test_targets_add_their_weights_and_what_they_compute(tiny):
@@ -64,7 +57,7 @@ def test_the_memory_of_a_known_graph():
         square = tf.square(x + 1)
         return tf.reduce_sum(tf.exp(square))
 
-    found = cost.peak_memory(graph.get_concrete_function(tf.TensorSpec((1000, 1000))).graph)
+    found = memory.peak_memory(graph.get_concrete_function(tf.TensorSpec((1000, 1000))).graph)
     assert found == pytest.approx(8e6, rel=0.01)
 
 
@@ -79,9 +72,26 @@ def test_flops_are_those_tensorflow_counts(tiny):
     profile = tf.compat.v1.profiler.profile(frozen.graph, cmd="op", options=options)
     convolutions = profile.children[0]  # each node's children are of other kinds
     assert convolutions.name == "Conv2D"
-    assert cost.forward_flops(tiny, (64, 96, 3)) == convolutions.float_ops
+    assert forward_flops(tiny, (64, 96, 3)) == convolutions.float_ops
 
 
 def test_flops_of_the_published_size():
     model = bit_keras.ResNetV2((3, 4, 6, 3), 1, 1000, kernel_initializer="zeros")
-    assert cost.forward_flops(model, (224, 224, 3)) / 2 == pytest.approx(4.1e9, rel=0.01)
+    assert forward_flops(model, (224, 224, 3)) / 2 == pytest.approx(4.1e9, rel=0.01)
+
+
+def test_nested_labels_and_losses_have_a_split_too(one_gigabyte):
+    """Of a head of 1,000 by 1,000 weights, which outweighs an example's own 4 kB."""
+    inputs = keras.Input((1000,))
+    model = keras.Model(inputs, {"a": keras.layers.Dense(1000)(inputs)})
+    objective = Objective(
+        model=model,
+        batches=None,
+        batch=64,
+        loss=lambda labels, outputs: {"only": tf.norm(labels["a"] - outputs["a"], axis=1)},
+        parts=("only",),
+        spec=(tf.TensorSpec((None, 1000)), {"a": tf.TensorSpec((None, 1000))}),
+    )
+    pieces, need = memory.fitting_split(objective, tf.distribute.get_strategy())
+    assert pieces == 1
+    assert 16e6 < need < 24e6  # weights, momentum, sums of gradients, and the gradient

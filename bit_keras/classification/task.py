@@ -1,0 +1,141 @@
+"""Training a classifier as a task: what fine-tuning and pre-training share."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..data import LabeledImages
+from ..exporting import export
+from ..training import LOSSES, Objective, RunFolder, Task, predict
+from .distillation import Teacher, open_teacher
+from .evaluation import Evaluation, check_testable
+from .report import document
+
+TEST_BATCH = 64
+PICTURES = 16  # augmented training images to look at, at most
+
+
+@dataclasses.dataclass(kw_only=True)
+class ClassifierTask(Task):
+    """What fine-tuning and pre-training share; they choose the model, the batches and the rates.
+
+    Attributes:
+        name: The model's, for the report.
+        train, test: The images.
+        prepare: From labeled images and a keyword `batch`, one pass over them, as tests take it.
+        crop: Side of the images that are trained on, in pixels.
+        loss: A name in `LOSSES`.
+        teacher, temperature: As in `fine_tune`.
+    """
+
+    name: str
+    train: LabeledImages
+    test_images: LabeledImages | None
+    prepare: Callable[..., tf.data.Dataset]
+    steps: int
+    batch: int
+    crop: int
+    loss: str
+    teacher: keras.Model | str | os.PathLike | None = None
+    temperature: float = 1.0
+    opened_teacher: Teacher | None = dataclasses.field(default=None, init=False)
+
+    @property
+    def best_by(self) -> str:
+        return "mean_average_precision" if self.train.multi_label else "accuracy"
+
+    @property
+    def has_test(self) -> bool:
+        return self.test_images is not None
+
+    def objective_of(
+        self,
+        model: keras.Model,
+        batches: Callable[[int, tuple[int, int]], tf.data.Dataset],
+        **settings: Any,
+    ) -> Objective:
+        """Returns what is minimized: the loss, or with a teacher the divergence from its answers.
+
+        Args:
+            model: What is trained.
+            batches: As `Objective` has them.
+            **settings: Others of `Objective`.
+        """
+        self.opened_teacher = teacher = open_teacher(
+            self.teacher, self.temperature, images=self.train, crop=self.crop
+        )
+        return Objective(
+            model=model,
+            batches=batches,
+            batch=self.batch,
+            loss=teacher.loss(self.loss) if teacher else LOSSES[self.loss],
+            targets=teacher.targets if teacher else None,
+            **settings,
+        )
+
+    def settings(self) -> dict:
+        return {
+            "model": self.name,
+            "loss": self.loss,
+            **({"teacher": self.opened_teacher.settings()} if self.opened_teacher else {}),
+            "train": self.train.description(),
+            "test": self.test_images and self.test_images.description(),
+            "class_names": self.train.class_names,
+        }
+
+    def picture(self, objective: Objective) -> np.ndarray | None:
+        number = max(n for n in range(1, PICTURES + 1) if self.batch % n == 0)
+        images, _ = next(iter(objective.batches(0, (0, self.batch // number))))
+        if images.shape.rank != 4:  # features
+            return None
+        side = math.isqrt(len(images))
+        rows = images.numpy()[: side * side].reshape(side, side, *images.shape[1:])
+        return np.concatenate(np.concatenate(rows, axis=1), axis=1)
+
+    def test(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Evaluation:
+        logits = predict(model, self.test_images, self.prepare, batch=TEST_BATCH, strategy=strategy)
+        return Evaluation(self.test_images, logits, sigmoid=self.loss == "sigmoid")
+
+    def export(self, model: keras.Model, run: RunFolder) -> None:
+        names = self.train.class_names
+        labels = "".join(f"{name}\n" for name in names)
+        (run.path / "labels.txt").write_text(labels, encoding="utf-8", errors="replace")
+        if not (run.path / "model").exists():
+            sigmoid = self.loss == "sigmoid"
+            export(model, run.path / "model", labels=names, multi_label=sigmoid, size=self.crop)
+
+    def report(
+        self,
+        run: RunFolder,
+        tested: Evaluation | None,
+        *,
+        settings: dict,
+        metrics: dict,
+        command: str | None,
+    ) -> None:
+        title = f"{self.name} on {self.train.name}"
+        document(run, tested, title=title, settings=settings, metrics=metrics, command=command)
+
+
+def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:
+    """Raises ValueError unless there are classes to tell apart, the same in both sets."""
+    if train.num_classes < 2:
+        raise ValueError(
+            f"{train.name} has one class only, and 2 or more are needed; add images of another."
+        )
+    if test is None:
+        return
+    if test.class_names != train.class_names:
+        raise ValueError(
+            f"test must have the {train.num_classes} classes of train in the same order, "
+            f"got {test.num_classes} classes that differ."
+        )
+    if test.multi_label != train.multi_label:
+        raise ValueError("train and test must both have one label an image, or both several.")
+    check_testable(test)

@@ -1,0 +1,59 @@
+"""What a training minimizes."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """A model, its batches and its loss. Inputs, labels and outputs are any nested structure.
+
+    Attributes:
+        model: What is trained: a batch's inputs to float32 outputs.
+        batches: `batches(step, (k, n))` returns an endless data set of `(inputs, labels)` that
+            begins with that step's batch, of which it holds the k-th of n equal slices. Every
+            tensor has one row per example.
+        batch: Examples per step, over all replicas and workers.
+        loss: `loss(labels, outputs)` returns one value per example, float32 `[batch]`; or a
+            dictionary of such, `parts`, whose sum is minimized and which are logged by name.
+        parts: The names in that dictionary.
+        targets: `targets(inputs, labels)` returns what the loss takes in place of labels, from the
+            inputs that the model is given, micro-batch by micro-batch; it has no gradient.
+        weight_decay: Factor of the L2 penalty, added to the gradient of variables named `kernel`.
+        spec: The `element_spec` of a batch, where making `batches` takes long.
+    """
+
+    model: keras.Model
+    batches: Callable[[int, tuple[int, int]], tf.data.Dataset]
+    batch: int
+    loss: Callable[[Any, Any], tf.Tensor | dict[str, tf.Tensor]]
+    parts: tuple[str, ...] = ()
+    targets: Callable[[Any, Any], Any] | None = None
+    weight_decay: float = 0.0
+    spec: Any = None
+
+    def element_spec(self, examples: int) -> tuple[Any, Any]:
+        """Returns the `tf.TensorSpec`s of the inputs and labels of so many examples."""
+        spec = self.spec or self.batches(0, (0, 1)).element_spec
+        return tf.nest.map_structure(
+            lambda one: tf.TensorSpec((examples, *one.shape[1:]), one.dtype), spec
+        )
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What `summed_losses` returns, by name."""
+        return ("loss", *self.parts)
+
+    def summed_losses(self, inputs: Any, labels: Any) -> tf.Tensor:
+        """Returns float32 `[len(loss_names)]`: sums over the examples of the loss and its parts."""
+        if self.targets:
+            labels = self.targets(inputs, labels)
+        found = self.loss(labels, self.model(inputs, training=True))
+        if not self.parts:
+            return tf.reduce_sum(found)[tf.newaxis]
+        parts = [tf.reduce_sum(found[name]) for name in self.parts]
+        return tf.stack([tf.add_n(parts), *parts])

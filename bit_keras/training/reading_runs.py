@@ -1,0 +1,93 @@
+"""What the folder of a run tells those who come later: its settings, its model, its classes."""
+
+import json
+import os
+import pathlib
+
+
+def flattened_settings(settings: dict) -> dict:
+    """Returns nested settings by dotted names: {"rule": {"steps": 5}} as {"rule.steps": 5}."""
+    flat = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            inner = flattened_settings(value)
+            flat |= {f"{name}.{inner_name}": x for inner_name, x in inner.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def read_lines(path: pathlib.Path) -> list[dict]:
+    """Returns the JSON objects of a file that has one per line; none if there is no file."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:  # what was being written when the machine went down
+            break
+    return lines
+
+
+def run_settings(folder: str | os.PathLike) -> dict:
+    """Returns the settings in a run's `config.json`; nothing if the folder is not a run's."""
+    try:
+        text = pathlib.Path(folder, "config.json").read_text(encoding="utf-8")
+        settings = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    # Other programs have files of that name too.
+    ours = isinstance(settings, dict) and {"loss", "class_names"} <= settings.keys()
+    return settings if ours else {}
+
+
+def settings_around(model: str | os.PathLike) -> dict:
+    """Returns the settings of the run that a model file lies in; nothing if it lies in none.
+
+    That is RUN/model or RUN/checkpoints/best.keras, say.
+    """
+    if not os.path.exists(model):  # the name of a published model
+        return {}
+    return next(filter(None, map(run_settings, _folders_above(model))), {})
+
+
+def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
+    """Returns the model in a run's folder; any other source as it is.
+
+    Raises:
+        ValueError: If the run has no model yet.
+    """
+    path = pathlib.Path(source)
+    if not run_settings(path):
+        return source
+    if not (path / "model").is_dir():
+        raise ValueError(f"the run {path} has no model yet; finish it by the command it began by.")
+    return path / "model"
+
+
+def class_names_around(model: str | os.PathLike) -> list[str] | None:
+    """Returns the classes of the run that a model lies in, or of a `labels.txt` beside it."""
+    if names := settings_around(model).get("class_names"):
+        return names
+    path = _folders_above(model)[0] / "labels.txt"
+    return read_labels(path) if os.path.exists(model) and path.is_file() else None
+
+
+def read_labels(path: str | os.PathLike) -> list[str]:
+    """Returns the class names in a file that has one per line.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        lines = pathlib.Path(path).read_bytes().decode("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"cannot read class names from {path} ({error}); give a file in UTF-8 with one name a "
+            "line."
+        ) from error
+    names = [line.removesuffix("\r") for line in lines]  # names may hold all other line breaks
+    return names if names[-1] else names[:-1]
+
+
+def _folders_above(path):
+    return pathlib.Path(os.path.abspath(path)).parents[:2]

@@ -1,0 +1,65 @@
+"""What works around faults of TensorFlow, and all that uses its private names.
+
+Where a private name is missing in another release, the workaround warns and does nothing.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+
+@contextlib.contextmanager
+def released_gradients() -> Iterator[None]:
+    """Unregisters the custom gradients that are made inside; none may be used afterwards.
+
+    TensorFlow 2.21 keeps them for ever. Every optimizer registers one, which refers to the graph of
+    its steps, and through that to all weights and their momenta.
+    """
+    try:
+        from tensorflow.python.framework.ops import gradient_registry
+
+        registry = gradient_registry._registry
+        before = set(registry)
+    except (ImportError, AttributeError, TypeError) as error:
+        logging.getLogger(__name__).warning(
+            "the memory of a training is not freed at its end (%s in this TensorFlow)", error
+        )
+        registry, before = {}, set()
+    try:
+        yield
+    finally:
+        for name in set(registry) - before:
+            if name.startswith("CustomGradient-"):
+                del registry[name]
+
+
+@contextlib.contextmanager
+def no_shared_sums() -> Iterator[None]:
+    """Turns off the graph optimization by which sums share memory.
+
+    It fails in loops within loops: TensorFlow 2.21 then finds a temporary variable of an earlier
+    step (AlreadyExistsError).
+    """
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **before})
+
+
+def gpu_memory() -> float:
+    """Returns the bytes that TensorFlow may use of the smallest GPU; infinite if it cannot tell."""
+    try:
+        from tensorflow.python.client import device_lib  # there is no public way
+
+        limits = [d.memory_limit for d in device_lib.list_local_devices() if d.device_type == "GPU"]
+        return min(limits, default=float("inf"))
+    except (ImportError, AttributeError) as error:
+        logging.getLogger(__name__).warning(
+            "the memory of GPUs is not known (%s in this TensorFlow), so batches are not split",
+            error,
+        )
+        return float("inf")
