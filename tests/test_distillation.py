@@ -22,7 +22,7 @@ from bit_keras.classification.distillation import Teacher, open_teacher
 from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.classification.pretraining import plan
 from bit_keras.recipes.upstream import recipe
-from bit_keras.training import RunFolder, train
+from bit_keras.training import Intervals, Objective, RunFolder, train
 
 TINY = ((1, 1, 1, 1), 0.25)
 RULE = HyperRule(4, 8, 0.1, 0, (), 36, 32, 1.0)
@@ -92,18 +92,17 @@ def taught(path, student, teacher, images, steps=2, lr=0.5, **settings):
         )
 
     guide = Teacher("expert", teacher, 2.0)
+    objective = Objective(
+        model=student,
+        batches=batches,
+        batch=8,
+        loss=guide.loss("softmax"),
+        targets=guide.targets,
+    )
+    optimizer = keras.optimizers.SGD(lr, momentum=0.9)
     with RunFolder(path, {}) as folder:
-        train(
-            *(student, batches),
-            batch=8,
-            loss=guide.loss("softmax"),
-            targets=guide.targets,
-            optimizer=keras.optimizers.SGD(lr, momentum=0.9),
-            steps=steps,
-            run=folder,
-            log_every=1,
-            **{"checkpoint_every": 3, **settings},
-        )
+        every = Intervals(log=1, checkpoint=3)
+        train(objective, optimizer, folder, steps=steps, every=every, **settings)
         return [line["loss"] for line in folder.history()]
 
 

@@ -139,7 +139,7 @@ def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
 
 
 def boxes(start_step, part=(0, 1)):
-    """Inputs and labels in dictionaries: eight points a step, their sum and whether it is above 0."""
+    """Eight points a step, their sums and signs, in nested dictionaries."""
 
     def nested(x, _):
         total = tf.reduce_sum(x, axis=1)
@@ -199,8 +199,9 @@ def test_nested_answers_are_collected_in_order():
     assert found.keys() == whole.keys()
     for name, answers in found.items():
         np.testing.assert_allclose(answers, whole[name], rtol=1e-5)
-    points[7] = np.nan
-    with pytest.raises(NotFiniteError, match="the model answers with NaN .* for image 7"):
+    inputs["points"][7] = np.nan
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, np.zeros(10))).batch(4)
+    with pytest.raises(NotFiniteError, match=r"the model answers with NaN .* for image 7"):
         collect(lambda x: objective.model(x, training=False), dataset, 10, of="the model")
 
 
