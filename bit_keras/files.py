@@ -1,26 +1,121 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes and locks: the only ones of the package."""
 
+import contextlib
+import json
+import logging
 import os
 import pathlib
 import secrets
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+_POLL = 0.2  # seconds between two tries for a lock
+
+try:
+    import fcntl
+
+    def _lock_now(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except ImportError:  # Windows
+    import msvcrt
+
+    def _lock_now(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike, *, suffix: str = ".tmp") -> Iterator[pathlib.Path]:
+    """Gives a temporary path to write to, which takes the place of `path` when the block ends.
+
+    Readers, and whoever comes after a crash or a loss of power, find the old file or the whole new
+    one. An error inside the block leaves the old file as it was, and no temporary file. Only a
+    process that is killed leaves its temporary file behind.
+
+    Args:
+        path: The file to replace or to make. Its folder must exist.
+        suffix: How the temporary path ends, for writers that choose their format by it or append
+            their own: ".keras", ".npz".
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
+    try:
+        yield temporary
+        move_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def move_file(written: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Moves a complete file over another one in the same folder, and syncs both to the disk."""
+    with open(written, "rb+") as file:  # Windows syncs only what is open for writing
+        os.fsync(file.fileno())
+    os.replace(written, path)
+    if hasattr(os, "O_DIRECTORY"):  # where folders can be opened
+        with contextlib.suppress(OSError):  # not every file system can sync a folder
+            folder = os.open(pathlib.Path(path).parent, os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Writes a file atomically; its folder must exist."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: str | os.PathLike, text: str, *, errors: str = "strict") -> None:
+    """Writes a UTF-8 file atomically; `errors` is that of `str.encode`."""
+    write_bytes(path, text.encode(errors=errors))
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a JSON file atomically; raises ValueError for NaN and infinity, which JSON lacks."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def replace_file(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file, in place of one that is there already; folders above it are made.
+    """Writes a file that the user named, atomically; folders above it are made.
 
     Raises:
         ValueError: If it cannot be written; what was there is then left as it was.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(path, content)
     except OSError as error:
         raise ValueError(
             f"cannot write {path} ({error.strerror or error}); make room or choose another place."
         ) from error
+
+
+def try_lock(file: IO) -> bool:
+    """Locks an open file until it is closed; returns False if another process holds the lock.
+
+    The lock ends with the process too, however that ends. It is advisory: it keeps out only those
+    who ask for it.
+    """
+    try:
+        _lock_now(file.fileno())
+    except (BlockingIOError, PermissionError):  # taken, on POSIX and on Windows
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def lock(path: str | os.PathLike, message: str) -> Iterator[None]:
+    """Holds a lock file during a block, after waiting until no other process holds it.
+
+    Args:
+        path: The lock file, made if it is missing and never deleted.
+        message: Logged as a warning, once, if it has to wait.
+    """
+    with open(path, "ab") as file:
+        if not try_lock(file):
+            logging.getLogger(__name__).warning(message)
+            while not try_lock(file):
+                time.sleep(_POLL)
+        yield

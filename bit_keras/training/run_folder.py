@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..files import try_lock, write_json, write_text
+
 KEPT = 2  # checkpoints: the last, and the one before it in case the last is damaged
 
 
@@ -225,19 +227,6 @@ class RunFolder:
         write_json(self.path / "metrics.json", metrics)
 
 
-def try_lock(file) -> bool:
-    """Locks a file for as long as it is open; False if another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: two processes are not kept apart
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def differences(before: dict, now: dict) -> list[str]:
     """Returns one phrase for each setting in which two configurations differ."""
     before, now = flattened(before), flattened(now)
@@ -275,21 +264,3 @@ def read_lines(path: pathlib.Path) -> list[dict]:
         except json.JSONDecodeError:  # what was being written when the machine went down
             break
     return lines
-
-
-def write_json(path: pathlib.Path, value) -> None:
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file that is there whole or not at all, also after a loss of power."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    if hasattr(os, "O_DIRECTORY"):  # where folders can be opened
-        folder = os.open(path.parent, os.O_DIRECTORY)
-        os.fsync(folder)
-        os.close(folder)
