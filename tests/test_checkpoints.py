@@ -2,7 +2,6 @@
 
 import io
 import os
-import pathlib
 import pickle
 import subprocess
 import sys
@@ -12,8 +11,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from light_import import LIGHT
 
-import bit_keras
 from bit_keras.checkpoints import CheckpointError, check_names_and_shapes, open_npz, save_npz
 
 ARRAYS = {
@@ -24,7 +23,6 @@ ARRAYS = {
     "head/conv2d/kernel": (1, 1, 8, 5),
     "head/conv2d/bias": (5,),
 }
-SRC = pathlib.Path(bit_keras.__file__).parent
 
 
 @pytest.fixture
@@ -283,11 +281,13 @@ def test_long_lists_are_cut_short():
 
 
 def test_the_room_imports_nothing_heavy():
-    # Imported by itself, for bit_keras as a whole may well need TensorFlow.
-    code = "import checkpoints, sys; print(*sys.modules)"
+    # Imported by itself, for bit_keras as a whole needs TensorFlow.
+    code = f"{LIGHT}; import bit_keras.checkpoints; print(*sys.modules)"
     modules = subprocess.run(
-        [sys.executable, "-c", code], cwd=SRC, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "checkpoints.download" in modules
-    heavy = {"tensorflow", "keras", "bit_keras", "safetensors", "huggingface_hub", "ml_dtypes"}
+    assert "bit_keras.checkpoints.download" in modules
+    heavy = {"tensorflow", "keras", "safetensors", "huggingface_hub", "ml_dtypes"}
     assert not heavy & set(modules)
+    rooms = {name.split(".")[1] for name in modules if name.startswith("bit_keras.")}
+    assert rooms == {"checkpoints", "files"}

@@ -76,7 +76,7 @@ def test_logits_that_are_far_out_have_finite_gradients(kind):
     assert np.isfinite(tape.gradient(loss, student)).all()
 
 
-def taught(path, student, teacher, images, steps=2, lr=0.5, **settings):
+def taught(path, student, teacher, images, steps=2, lr=0.5, evaluate_every=None, **settings):
     """Trains a student on mixed crops; returns the losses."""
 
     def batches(step, part):
@@ -101,7 +101,7 @@ def taught(path, student, teacher, images, steps=2, lr=0.5, **settings):
     )
     optimizer = keras.optimizers.SGD(lr, momentum=0.9)
     with RunFolder(path, {}) as folder:
-        every = Intervals(log=1, checkpoint=3)
+        every = Intervals(log=1, checkpoint=3, evaluate=evaluate_every)
         train(objective, optimizer, folder, steps=steps, every=every, **settings)
         return [line["loss"] for line in folder.history()]
 
@@ -137,7 +137,7 @@ def test_pieces_have_the_gradient_of_the_whole(noise, teacher, tmp_path):
     weights = []
     for pieces in (1, 2):
         student = small_student()
-        taught(tmp_path / str(pieces), student, teacher, noise, micro_batches=pieces)
+        taught(tmp_path / str(pieces), student, teacher, noise, pieces=pieces)
         weights.append(student.get_weights())
     assert np.abs(weights[0][1]).max() > 1e-3  # the bias, which was zero
     for a, b in zip(*weights, strict=True):

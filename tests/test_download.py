@@ -18,15 +18,14 @@ import threading
 import time
 
 import pytest
+from light_import import LIGHT
 
-import bit_keras
 from bit_keras.checkpoints import DownloadError, base_url, cache_dir, download, fetch
 
 NAME = "BiT-M-R50x1.npz"
 BODY = random.Random(0).randbytes(3_000_000)
 OTHER_BODY = random.Random(1).randbytes(3_000_000)
 CUT = 1_234_567
-SRC = pathlib.Path(bit_keras.__file__).parent
 
 
 class Site(http.server.ThreadingHTTPServer):
@@ -134,9 +133,9 @@ def files(folder):
 
 def child(arguments, before="pass", **options):
     """A real process that fetches; it imports the module by itself to start at once."""
-    code = f"import download; {before}; print(download.fetch({NAME!r}, {arguments}))"
-    environment = os.environ | {"PYTHONPATH": str(SRC / "checkpoints")}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, text=True, **options)
+    module = "from bit_keras.checkpoints import download"
+    code = f"{LIGHT}; {module}; {before}; print(download.fetch({NAME!r}, {arguments}))"
+    return subprocess.Popen([sys.executable, "-c", code], text=True, **options)
 
 
 def wait_until(condition):
@@ -430,7 +429,9 @@ def test_a_full_disk_keeps_what_came(site, get, tmp_path):
         stderr=subprocess.PIPE,
     )
     message = process.communicate(timeout=30)[1].splitlines()[-1]
-    assert message.startswith(f"download.DownloadError: cannot keep {tmp_path / NAME} (")
+    assert message.startswith(
+        f"{DownloadError.__module__}.DownloadError: cannot keep {tmp_path / NAME} ("
+    )
     assert "BIT_KERAS_CACHE" in message
     assert files(tmp_path) == [f"{NAME}.partial", f"{NAME}.partial.json"]
     assert get().read_bytes() == BODY

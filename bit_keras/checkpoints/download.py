@@ -5,39 +5,26 @@ Beside `NAME` the cache holds `NAME.sha256`, its checksum in the format of `sha2
 `NAME.partial.json` what it is a part of.
 """
 
-import contextlib
 import hashlib
 import http.client
 import json
-import logging
 import os
 import pathlib
 import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import tqdm
 
+from ..files import lock, move_file, write_text
+
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try
 TIMEOUT = 30.0  # seconds without a byte after which a connection counts as broken
-LOCK_POLL = 0.2  # seconds
 
 _CHUNK = 1 << 18
 _NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-try:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-except ImportError:  # Windows
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 
 class DownloadError(OSError):
@@ -93,7 +80,8 @@ def fetch(
         # Whatever is recorded is whole, so a cache that only others may write needs no lock.
         if not (path.exists() and record.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path):
+            waiting = f"another process is downloading {path}: waiting for it"
+            with lock(_beside(path, ".lock"), waiting):
                 if not path.exists():
                     _download(url, path, pin)
                     return path
@@ -138,7 +126,7 @@ def _download(url: str, path: pathlib.Path, pin: str | None) -> None:
     found = _sha256(partial)
     if not pin or found == pin:
         _write_record(path, found)  # First, so that no file is ever in the cache without it.
-        os.replace(partial, path)
+        move_file(partial, path)
     partial.unlink(missing_ok=True)
     _beside(partial, ".json").unlink()
     if pin and found != pin:
@@ -231,24 +219,6 @@ def _unreachable(url: str, path: pathlib.Path, reason: object) -> DownloadError:
     )
 
 
-@contextlib.contextmanager
-def _locked(path: pathlib.Path) -> Iterator[None]:
-    with open(_beside(path, ".lock"), "ab") as file:
-        waiting = False
-        while True:
-            try:
-                _try_lock(file.fileno())
-                break
-            except (BlockingIOError, PermissionError):  # taken, on POSIX and on Windows
-                if not waiting:
-                    logging.getLogger(__name__).warning(
-                        "another process is downloading %s: waiting for it", path
-                    )
-                waiting = True
-                time.sleep(LOCK_POLL)
-        yield  # The lock ends with the open file, and so with the process, however it ends.
-
-
 def _sha256(path: pathlib.Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -258,10 +228,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _write_record(path: pathlib.Path, sha256: str) -> None:
-    record = _beside(path, ".sha256")
-    temporary = _beside(record, ".tmp")
-    temporary.write_text(f"{sha256}  {path.name}\n")
-    os.replace(temporary, record)
+    write_text(_beside(path, ".sha256"), f"{sha256}  {path.name}\n")
 
 
 def _beside(path: pathlib.Path, suffix: str) -> pathlib.Path:

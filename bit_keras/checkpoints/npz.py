@@ -3,12 +3,12 @@
 import math
 import os
 import pathlib
-import secrets
 import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 
+from ..files import replacing
 from .checkpoint import PREFIX, Checkpoint, canonical, damage_as_error
 from .matching import CheckpointError
 
@@ -69,18 +69,9 @@ def save_npz(
     Raises:
         CheckpointError: a name is not canonical or a dtype is not one of the three.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                for name in sorted(arrays):
-                    _write_array(archive, name, np.asarray(arrays[name], order="C"), compressed)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "x") as archive:
+        for name in sorted(arrays):
+            _write_array(archive, name, np.asarray(arrays[name], order="C"), compressed)
 
 
 def _check_is_zip(path: pathlib.Path) -> None:

@@ -4,7 +4,6 @@ Kernels are `[out, in, height, width]` there, and the head of transformers is de
 by the name of its root convolution.
 """
 
-import json
 import os
 import pathlib
 import re
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..files import replacing, write_json
 from .checkpoint import Checkpoint, damage_as_error, require_interop
 from .matching import CheckpointError, architecture, first_few
 
@@ -242,9 +242,10 @@ def _save(folder, arrays, names, configs):
         tensors[peer_name] = array
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(tensors, folder / FILE, metadata={"format": "pt"})
+    with replacing(folder / FILE) as temporary:
+        safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
     for file, config in configs.items():
-        (folder / file).write_text(json.dumps(config, indent=2) + "\n")
+        write_json(folder / file, config)
 
 
 def _hwio(shape):
