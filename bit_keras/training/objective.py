@@ -16,7 +16,7 @@ class Objective:
         model: What is trained: a batch's inputs to float32 outputs.
         batches: `batches(step, (k, n))` returns an endless data set of `(inputs, labels)` that
             begins with that step's batch, of which it holds the k-th of n equal slices. Every
-            tensor has one row per example.
+            tensor has one row per example, and a static shape.
         batch: Examples per step, over all replicas and workers.
         loss: `loss(labels, outputs)` returns one value per example, float32 `[batch]`; or a
             dictionary of such, `parts`, whose sum is minimized and which are logged by name.
