@@ -1,17 +1,34 @@
 """Which of a model's classes are right for the classes of labeled images."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..checkpoints import DownloadError
-from ..data import accepted_classes
+from ..data import LabeledImages, accepted_classes
 from ..models.imagenet_classes import synsets
 from ..models.zoo import PUBLISHED
+from .opened_model import OpenedModel
 
 
-def matched_classes(images, opened, class_map):
-    """Which of the model's classes are right for which of the images', as `accepted_classes`."""
+def matched_classes(
+    images: LabeledImages, opened: OpenedModel, class_map: Mapping[str, Sequence[str]] | None
+) -> np.ndarray:
+    """Finds which of a model's classes are right for which of the images' classes.
+
+    Args:
+        images: Their classes are matched.
+        opened: The model; its classes are known by name, or as those of ImageNet, or not at all.
+        class_map: As in `evaluate`.
+
+    Returns:
+        bool [number of the images' classes, number of the model's], as `data.accepted_classes`.
+
+    Raises:
+        DataError: If classes cannot be matched.
+        DownloadError: If the names of ImageNet's classes are needed, and cannot be fetched.
+    """
     names = images.class_names
     if opened.class_names:
         return accepted_classes(names, opened.class_names, class_map)
@@ -33,20 +50,30 @@ def matched_classes(images, opened, class_map):
     return accepted_classes(names, known or [str(label) for label in range(number)], class_map)
 
 
-def one_to_one(accepted):
-    return (accepted.sum(axis=1) == 1).all() and (accepted.sum(axis=0) <= 1).all()
+def is_one_to_one(accepted: np.ndarray) -> bool:
+    """Whether each class of the images is one of the model's, and no two the same one."""
+    return bool((accepted.sum(axis=1) == 1).all() and (accepted.sum(axis=0) <= 1).all())
 
 
-def check_one_to_one(images, accepted):
-    if not one_to_one(accepted):
+def check_one_to_one(images: LabeledImages, accepted: np.ndarray) -> None:
+    """Raises ValueError unless each class of the images is another one of the model's."""
+    if not is_one_to_one(accepted):
         raise ValueError(
             f"{images.name} has several labels an image, so each of its classes must be one of the "
             "model's, and no two the same; map each to one."
         )
 
 
-def without_classes(images, unknown):
-    """The images of all other classes, and their classes only."""
+def without_classes(images: LabeledImages, unknown: np.ndarray) -> LabeledImages:
+    """Returns the images of all other classes, with these classes only.
+
+    Args:
+        images: One label each.
+        unknown: bool [number of classes].
+
+    Raises:
+        ValueError: If no image is left, or images have several labels.
+    """
     if images.multi_label:
         raise ValueError(
             f"the model does not know {unknown.sum():,} of the {len(unknown):,} classes of "

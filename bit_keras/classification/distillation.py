@@ -47,7 +47,7 @@ class Teacher:
         gradients shrink by 1 / T^2 and the learning rate would have to follow (Hinton et al., 2015,
         https://arxiv.org/abs/1503.02531, section 2); the authors of the recipe do so too.
         """
-        divergence = {"softmax": softmax_divergence, "sigmoid": sigmoid_divergence}[kind]
+        divergence = {"softmax": _softmax_divergence, "sigmoid": _sigmoid_divergence}[kind]
         t = self.temperature
         return lambda teacher, student: t**2 * divergence(teacher / t, student / t)
 
@@ -108,7 +108,7 @@ def open_teacher(
             "those first."
         )
     if published:
-        check_synsets(name, images)
+        _check_synsets(name, images)
     if not {*model.input_shape[1:3]} <= {None, crop}:
         raise ValueError(
             f"the teacher must take the student's images of {crop} x {crop} pixels, and {name} "
@@ -117,7 +117,7 @@ def open_teacher(
     return Teacher(name, model, temperature)
 
 
-def check_synsets(teacher, images):
+def _check_synsets(teacher, images):
     """Its file has no names, but if it is of ImageNet its classes are WordNet's."""
     for number, synset in enumerate(synsets(images.num_classes) or ()):
         own = images.class_names[number]
@@ -129,12 +129,12 @@ def check_synsets(teacher, images):
             )
 
 
-def softmax_divergence(p, q):
+def _softmax_divergence(p, q):
     log_p, log_q = tf.nn.log_softmax(p), tf.nn.log_softmax(q)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def sigmoid_divergence(p, q):
+def _sigmoid_divergence(p, q):
     """Of logits: each class is there or is not, and a logit's negative is that of its absence."""
 
     def part(p, q):

@@ -17,8 +17,9 @@ from ..models.zoo import PUBLISHED
 from ..recipes.hyperrule import HyperRule
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
 from ..training.reading_runs import model_of_run, settings_around
-from .class_matching import check_one_to_one, matched_classes, one_to_one, without_classes
-from .prediction import all_logits, open_model, printable
+from .class_matching import check_one_to_one, is_one_to_one, matched_classes, without_classes
+from .opened_model import all_logits, open_model
+from .prediction import printable
 from .report import document
 
 
@@ -174,7 +175,7 @@ class Evaluation:
             return
         if self.images.multi_label:
             check_one_to_one(self.images, accepted)
-        elif expected < accepted.shape[1] or not one_to_one(accepted):
+        elif expected < accepted.shape[1] or not is_one_to_one(accepted):
             return  # some answers are none of the images' classes, or several are one
         order = accepted.argmax(axis=1)
         if not np.array_equal(order, np.arange(self.logits.shape[1])):

@@ -1,0 +1,117 @@
+"""A model in any format, and what the files around it say of its use."""
+
+import dataclasses
+import functools
+import os
+import re
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..data import LabeledImages, center_crop_batches, test_batches
+from ..exporting.opening import Classifier, open_classifier, reason
+from ..models.imagenet_classes import ILSVRC2012, IMAGENET21K, class_names, synsets
+from ..models.zoo import PUBLISHED
+from ..recipes import upstream as recipes
+from ..training import collect
+from ..training.reading_runs import class_names_around, model_of_run, settings_around
+
+DEFAULT_SIZE = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedModel:
+    """A classifier, and what the files around it say of its use.
+
+    Attributes:
+        title: What to call it in messages.
+        classifier: From images to logits.
+        class_names: Its classes, if anything tells.
+        size: Side of its images in pixels.
+        prepare: From labeled images and a keyword `batch`, one pass over them, prepared as the
+            test images of its training were.
+        sigmoid: Whether it was trained to give every class a probability of its own.
+    """
+
+    title: str
+    classifier: Classifier
+    class_names: tuple[str, ...] | None
+    size: int
+    prepare: Callable[..., tf.data.Dataset]
+    sigmoid: bool
+
+
+def open_model(
+    model: keras.Model | str | os.PathLike,
+    *,
+    labels: Sequence[str] | None = None,
+    size: int | None = None,
+) -> OpenedModel:
+    """Opens what `predict_images` takes as a model; arguments and errors as there."""
+    run, around = {}, None
+    if isinstance(model, keras.Model):
+        title = model.name
+    else:
+        title, model = os.fspath(model), model_of_run(model)
+        run, around = settings_around(model), class_names_around(model)
+    classifier = open_classifier(model)
+    if labels is None:
+        labels = around or classifier.class_names
+    if labels is not None and len(labels) != classifier.num_classes:
+        file = "config.json around" if run.get("class_names") else "labels.txt beside"
+        raise ValueError(
+            f"labels must name the {classifier.num_classes} classes of {title}, got {len(labels)} "
+            f"names{f' from {file} it' if labels is around else ''}; give one a class."
+        )
+    recipe = run.get("recipe") or upstream_recipe(title, classifier.num_classes)
+    sigmoid = (run or recipe).get("loss") == "sigmoid"
+    if size is None:
+        protocol = recipe or run.get("rule", {})
+        size = classifier.size or protocol.get("crop", DEFAULT_SIZE)
+    else:
+        recipe = {}
+    if size != (classifier.size or size):
+        raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
+    if recipe and size == recipe["crop"]:  # as its own test images were prepared
+        prepare = functools.partial(center_crop_batches, resize=recipe["test_resize"], crop=size)
+    else:
+        prepare = functools.partial(test_batches, size=size)
+    names = None if labels is None else tuple(map(str, labels))
+    return OpenedModel(title, classifier, names, size, prepare, sigmoid)
+
+
+def default_names(opened):
+    """WordNet's for the published models of ImageNet, else numbers."""
+    number = opened.classifier.num_classes
+    found = synsets(number) if opened.title in PUBLISHED else None
+    return class_names(found) if found else [str(label) for label in range(number)]
+
+
+def upstream_recipe(name, num_classes):
+    """Of the published models that were not fine-tuned; with another head they were."""
+    known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
+    if not known or num_classes != {"S": ILSVRC2012, "M": IMAGENET21K}[known[1]]:
+        return {}
+    return dataclasses.asdict(recipes.recipe(f"BiT-{known[1]}"))
+
+
+def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:
+    """Returns the logits of every image, float32 `[N, K]`, `batch` images at once.
+
+    Raises:
+        ValueError: If the runtime fails, or an answer is not finite.
+    """
+
+    def forward(pixels):
+        try:
+            return opened.classifier.logits(pixels.numpy())
+        except Exception as error:  # every runtime raises its own, out of memory for instance
+            raise ValueError(
+                f"{opened.title} fails on {len(pixels)} images of {opened.size} x {opened.size} "
+                f"({reason(error)}); try a smaller batch, or another size."
+            ) from error
+
+    batches = opened.prepare(images, batch=batch)
+    return collect(forward, batches, len(images), of=f"{opened.title} on {images.name}")
