@@ -45,7 +45,7 @@ def matched_classes(
             raise
         known = []
     of_imagenet = known and (published or any(set(names) & set(aliases) for aliases in known))
-    if alike and not of_imagenet:  # nobody knows the model's classes, so they must be the same
+    if alike and not of_imagenet:  # names unknown: assume the same classes in the same order
         return np.eye(number, dtype=bool)
     return accepted_classes(names, known or [str(label) for label in range(number)], class_map)
 

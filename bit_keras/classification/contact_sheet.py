@@ -1,4 +1,4 @@
-"""Images and what a model says of them, as one picture."""
+"""A contact sheet: images with their likeliest classes in one PNG."""
 
 import io
 import math
@@ -11,7 +11,7 @@ import numpy as np
 from ..files import replace_file
 from .prediction import as_labeled_images, printable
 
-MAX_IMAGES = 100  # nobody looks through more
+MAX_IMAGES = 100  # more would not be readable
 COLUMNS = 10
 SIDE, GAP, CAPTION = 176, 24, 52  # pixels
 PAPER, INK, SOFT, CARD, BLUE = "#ffffff", "#1b1f24", "#5a6470", "#f0f2f5", "#0062a0"
@@ -47,7 +47,7 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
         left = GAP + i % columns * (SIDE + GAP)
         top = GAP + i // columns * (SIDE + CAPTION + GAP)
         picture = Image.fromarray(images.read(np.int64(i)).numpy())
-        few = max(picture.size) <= SIDE // 2  # pixels, so that one wants to see each
+        few = max(picture.size) <= SIDE // 2  # small images are enlarged without smoothing
         method = Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS
         picture = ImageOps.contain(picture, (SIDE, SIDE), method)
         draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), CARD)

@@ -26,7 +26,7 @@ class Teacher:
     """A classifier that is not trained, and how a student learns from it.
 
     Attributes:
-        name: What it was asked for by.
+        name: Its name, path or URL as given.
         model: Images to logits.
         temperature: What the logits of both are divided by.
     """
@@ -52,7 +52,7 @@ class Teacher:
         return lambda teacher, student: t**2 * divergence(teacher / t, student / t)
 
     def settings(self) -> dict:
-        """Returns what tells one teacher from another in a run's settings."""
+        """Returns what identifies the teacher in a run's settings."""
         fingerprint = 0
         for variable in self.model.variables:
             fingerprint = zlib.crc32(variable.numpy().tobytes(), fingerprint)
@@ -66,7 +66,7 @@ def open_teacher(
     images: LabeledImages,
     crop: int,
 ) -> Teacher | None:
-    """Opens a teacher in the scope and the precision that it is called in; None is none.
+    """Opens a teacher under the current strategy and precision; returns None for None.
 
     Args:
         teacher: What `bit_keras.load` takes, or the folder of a finished run; or a model, which
@@ -118,7 +118,7 @@ def open_teacher(
 
 
 def _check_synsets(teacher, images):
-    """Its file has no names, but if it is of ImageNet its classes are WordNet's."""
+    """Raises ValueError unless the images' classes are ImageNet's, as a published teacher's are."""
     for number, synset in enumerate(synsets(images.num_classes) or ()):
         own = images.class_names[number]
         if own not in synset.aliases:
@@ -135,7 +135,7 @@ def _softmax_divergence(p, q):
 
 
 def _sigmoid_divergence(p, q):
-    """Of logits: each class is there or is not, and a logit's negative is that of its absence."""
+    """Sums the classes' Bernoulli divergences; -logit is the logit of the class being absent."""
 
     def part(p, q):
         return tf.sigmoid(p) * (tf.math.log_sigmoid(p) - tf.math.log_sigmoid(q))

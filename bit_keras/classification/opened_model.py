@@ -1,4 +1,4 @@
-"""A model in any format, and what the files around it say of its use."""
+"""A model in any format, and how the files around it say that it is used."""
 
 import dataclasses
 import functools
@@ -23,12 +23,12 @@ DEFAULT_SIZE = 224
 
 @dataclasses.dataclass(frozen=True)
 class OpenedModel:
-    """A classifier, and what the files around it say of its use.
+    """A classifier, and how the files around it say that it is used.
 
     Attributes:
         title: What to call it in messages.
         classifier: From images to logits.
-        class_names: Its classes, if anything tells.
+        class_names: Its class names, if known.
         size: Side of its images in pixels.
         prepare: From labeled images and a keyword `batch`, one pass over them, prepared as the
             test images of its training were.
@@ -90,7 +90,7 @@ def default_names(opened):
 
 
 def upstream_recipe(name, num_classes):
-    """Of the published models that were not fine-tuned; with another head they were."""
+    """Returns the recipe of a published upstream model; nothing for other models."""
     known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
     if not known or num_classes != {"S": ILSVRC2012, "M": IMAGENET21K}[known[1]]:
         return {}

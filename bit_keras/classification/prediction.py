@@ -1,4 +1,4 @@
-"""What a model says of image files."""
+"""Predicts the classes of image files."""
 
 import glob
 import os
@@ -34,7 +34,7 @@ def predict_images(
             of a run, for the model in it; or what else `bit_keras.load` takes. The graph of a
             SavedModel, a LiteRT, ONNX or OpenVINO model is run, so know where it comes from.
         images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
-            folders of any depth. An image that is met twice is answered once.
+            folders of any depth. Duplicates are predicted once.
         labels: The classes' names. By default those of the run that the model lies in, of a
             `labels.txt` beside it, or stored in a SavedModel; WordNet's for the published models of
             ImageNet; or else their numbers.
@@ -114,7 +114,7 @@ def images_among(paths):
 
 
 def as_labeled_images(files: Sequence[str]) -> LabeledImages:
-    """The images, checked and read as all others are, under a label that nobody looks at."""
+    """Returns the images, checked and read like any others, with a dummy label."""
     labels = np.zeros(len(files), int)
     return from_files(files, labels, ["any"], name="what was given", folder=pathlib.Path())
 
@@ -132,5 +132,5 @@ def as_table(predictions: Sequence[dict]) -> str:
 
 
 def printable(text: str) -> str:
-    """One line that any file can hold: names of files may be no text, and have line breaks."""
+    """Returns a text as one line: file names may hold line breaks or invalid Unicode."""
     return " ".join(text.encode("utf-8", "replace").decode().split())

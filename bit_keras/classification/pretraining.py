@@ -130,7 +130,7 @@ class Plan:
     """What a pre-training would take, as `plan` finds it.
 
     Attributes:
-        parameters: Numbers that are trained.
+        parameters: Number of trainable parameters.
         flops: Floating-point operations of one image's forward pass, two a multiply-add; training
             takes about three times as many.
         teacher_flops: Those of a teacher's forward pass, which training takes too.
@@ -231,7 +231,7 @@ def _checked_recipe(recipe, train, distilled):
     if steps <= protocol.warmup_steps:
         raise ValueError(
             f"{len(train):,} images make {steps:,} steps of {protocol.batch}, fewer than the "
-            f"{protocol.warmup_steps:,} of the warm-up; take a smaller batch or a shorter warm-up."
+            f"{protocol.warmup_steps:,} of the warm-up; take more epochs, or fewer warm-up steps (--warmup_steps)."
         )
     if train.multi_label and protocol.loss == "softmax":
         raise ValueError(

@@ -16,8 +16,8 @@ from .run_folder import RunFolder
 from .signals import SignalFlag
 from .tf_workarounds import no_shared_sums, released_gradients
 
-SECONDS_PER_CALL = 1.0  # of several steps in one tf.function: hides the call, yet can be watched
-WORKERS_STEPS_PER_CALL = 10  # several workers must agree, and their clocks do not
+SECONDS_PER_CALL = 1.0  # of several steps: makes the overhead small, keeps the progress bar alive
+WORKERS_STEPS_PER_CALL = 10  # fixed, because workers must run the same number of steps
 
 # What TensorFlow raises in one worker when another is gone.
 WORKER_LOST = (
@@ -97,7 +97,7 @@ class TrainStep:
         for i in tf.range(count):
             of_replicas = self._strategy.run(self._step, args=next(iterator))
             losses = losses.write(i, self._sum_over_replicas(of_replicas))
-        # Every worker learns what any of them was asked.
+        # Summed over workers, so that all of them stop after the same step.
         asked = self._strategy.run(lambda: tf.identity(asked_to_stop))
         return losses.stack(), self._sum_over_replicas(asked)
 
@@ -108,7 +108,7 @@ class TrainStep:
         """One replica's part of a step; returns its share of the losses."""
         losses, gradients = self._gradients_of_pieces(inputs, labels)
         if self._objective.weight_decay:
-            # Once in all, and the optimizer adds up the replicas' gradients.
+            # A part on each replica, because the optimizer adds up the replicas' gradients.
             decay = tf.constant(self._objective.weight_decay / self._replicas)
             decay = self._optimizer.scale_loss(decay)
             gradients = [
@@ -227,7 +227,7 @@ class _Training:
     def _check_workers_agree(self, done):
         if not self.several_workers:
             return
-        # Or they would train from different weights, unnoticed.
+        # Otherwise they would silently train from different weights.
         own = self.strategy.run(lambda: tf.constant([done]))
         steps = self.strategy.gather(own, axis=0).numpy()
         if len({*steps}) > 1:

@@ -13,7 +13,7 @@ from .tf_workarounds import gpu_memory
 # Of a GPU nearly all is TensorFlow's own; of a machine's memory, which also holds the input
 # pipeline, other programs and what the allocator has not given back, less than half.
 USABLE = {"GPU": 0.8, "CPU": 0.4}
-BATCHES_HELD = 4  # one in training, one ready, one in the making, one being mixed
+BATCHES_HELD = 4  # one in training, one prefetched, one being batched, one being mixed
 
 # Their output is their input, under another shape or name.
 VIEWS = {"ExpandDims", "Identity", "PreventGradient", "Reshape", "Squeeze", "StopGradient"}
@@ -53,7 +53,7 @@ def fitting_split(
 
 
 def gradient_memory(objective: Objective, examples: int) -> int:
-    """Returns the bytes that the gradient of so many examples takes, rather too many than too few.
+    """Returns an upper estimate of the bytes that the gradient of so many examples takes.
 
     Targets are made by a graph of their own, whose memory is added with all weights it uses, for
     TensorFlow may compute both at once.
@@ -113,7 +113,7 @@ def peak_memory(graph) -> int:
 
 
 def usable_memory(strategy: tf.distribute.Strategy) -> float:
-    """Returns the bytes that one replica of a strategy may use; infinite where nobody tells."""
+    """Returns the bytes that one replica of a strategy may use; infinite where that is unknown."""
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return float("inf")
     if tf.config.list_logical_devices("GPU"):

@@ -1,4 +1,4 @@
-"""What the folder of a run tells those who come later: its settings, its model, its classes."""
+"""Reads a run's folder: its settings, its model and its class names."""
 
 import json
 import os

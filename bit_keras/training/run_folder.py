@@ -39,8 +39,8 @@ class RunFolder:
         may_grow: True for a run that may be added to when it is finished.
 
     Raises:
-        RunFolderError: If the folder holds a run with other settings, a finished run, a run that
-            another process is at, or files that are no run's. Nothing is written then.
+        RunFolderError: If the folder holds a run with other settings, a finished run, a run in use
+            by another process, or files of no run. Nothing is written then.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Lets another process have the folder."""
+        """Releases the folder."""
         if self.chief:
             self._events.close()
             self._lock.close()
@@ -101,7 +101,7 @@ class RunFolder:
                 f"{self.path} holds a finished run already; give this run another name, or delete "
                 "that folder."
             )
-        # Before its first checkpoint or result a run can be begun anew with other settings.
+        # Before its first checkpoint or result a run can be started again with other settings.
         changes = _differences(before, now)
         if changes and (self.last_checkpoint() or self.results()):
             raise RunFolderError(
@@ -129,7 +129,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _writing(self, what):
-        """A disk that is full is an OSError that says what is safe; TensorFlow has others."""
+        """Turns write errors, TensorFlow's too, into an OSError that names the last checkpoint."""
         try:
             yield
         except (OSError, tf.errors.OpError) as error:
@@ -144,7 +144,7 @@ class RunFolder:
         if not self.chief:
             return
         file = self.path / "results.jsonl"
-        (self.path / "metrics.json").unlink(missing_ok=True)  # of fewer results; it is to grow
+        (self.path / "metrics.json").unlink(missing_ok=True)  # out of date now
         whole = "".join(json.dumps(row) + "\n" for row in [*self.results(), result])
         with self._writing("a result"):
             write_text(file, whole)
@@ -159,7 +159,7 @@ class RunFolder:
 
     def _manager(self, model, optimizer, step):
         # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
-        # layers, and would leave out what they hold without a word.
+        # layers, and would silently leave out their variables.
         checkpoint = tf.train.Checkpoint(
             model=[variable.value for variable in model.variables],
             optimizer=[variable.value for variable in optimizer.variables],
@@ -212,8 +212,8 @@ class RunFolder:
             if problems:
                 raise RunFolderError(
                     f"the checkpoints in {self._checkpoints} are damaged or another model's "
-                    f"({problems[0]}); give this run another name, or delete that folder to begin "
-                    "anew."
+                    f"({problems[0]}); give this run another name, or delete that folder to "
+                    "start again."
                 )
         done = int(tf.convert_to_tensor(step))
         if self.chief and (self.path / "metrics.jsonl").exists():
@@ -230,7 +230,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def finish(self, metrics: dict) -> None:
-        """Writes `metrics.json`, the run's last act."""
+        """Writes `metrics.json`, which marks the run as finished."""
         write_json(self.path / "metrics.json", metrics)
 
 
@@ -246,6 +246,6 @@ def _differences(before: dict, now: dict) -> list[str]:
 
 
 def _short(value) -> str:
-    """A list of thousands of classes is no help in a sentence."""
+    """Shortens long values, such as lists of class names, for an error message."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:40]} ... {text[-35:]}"

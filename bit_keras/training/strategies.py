@@ -16,7 +16,7 @@ STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
 
 
 class StrategyError(ValueError):
-    """The strategy asked for cannot be had here."""
+    """The requested strategy is not available here."""
 
 
 def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
@@ -85,9 +85,9 @@ def _read_tf_config() -> tuple[list[str], int]:
 
 
 def meet_workers(addresses: list[str], index: int, seconds: float = MEETING_SECONDS) -> None:
-    """Returns when all workers have come: the others call on the first one, at its address.
+    """Waits until all workers have connected to the first one, at its address.
 
-    TensorFlow itself would wait without end, and not say for whom.
+    TensorFlow itself would wait for ever, without naming the missing worker.
 
     Raises:
         StrategyError: If some do not come in time.
@@ -101,7 +101,7 @@ def meet_workers(addresses: list[str], index: int, seconds: float = MEETING_SECO
         with contextlib.suppress(OSError), socket.create_connection((host, port), 5) as leader:
             leader.settimeout(max(1.0, limit - time.monotonic()))
             leader.sendall(f"{index}\n".encode())
-            if leader.recv(1):  # all have come
+            if leader.recv(1):  # all are there
                 return
         time.sleep(0.2)
     raise StrategyError(
@@ -143,7 +143,7 @@ def _answer_workers(addresses, port, limit, seconds):
 
 
 def _tpu_strategy() -> tf.distribute.Strategy:
-    """Connects to a TPU; everything that needs one is here."""
+    """Connects to a TPU."""
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(os.environ.get("TPU_NAME", ""))
         tf.config.experimental_connect_to_cluster(resolver)
@@ -185,7 +185,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def wait_for_all_workers(strategy: tf.distribute.Strategy) -> None:
-    """Returns when every worker has come here; one that leaves early would end the others."""
+    """Waits until every worker gets here; a worker that exits early would end the others."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         ones = strategy.run(tf.function(lambda: tf.ones(())))
         strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None).numpy()
