@@ -231,7 +231,8 @@ def _checked_recipe(recipe, train, distilled):
     if steps <= protocol.warmup_steps:
         raise ValueError(
             f"{len(train):,} images make {steps:,} steps of {protocol.batch}, fewer than the "
-            f"{protocol.warmup_steps:,} of the warm-up; take more epochs, or fewer warm-up steps (--warmup_steps)."
+            f"{protocol.warmup_steps:,} of the warm-up; take more epochs, or fewer "
+            "warm-up steps (--warmup_steps)."
         )
     if train.multi_label and protocol.loss == "softmax":
         raise ValueError(
