@@ -31,7 +31,7 @@ from ..training import (
 from ..training.inference import NotFiniteError, predict
 from .distillation import open_teacher
 from .evaluation import Evaluation, check_testable
-from .report import document
+from .report import write_run_report
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 TEST_BATCH = 64
@@ -257,7 +257,9 @@ def conduct(
             if export:
                 hand_over(run, model, train_images.class_names, loss, crop)
             title = f"{config['model']} on {train_images.name}"
-            document(run, tested, title=title, settings=config, metrics=metrics, command=command)
+            write_run_report(
+                run, tested, title=title, settings=config, metrics=metrics, command=command
+            )
             metrics["seconds"] = round(time.perf_counter() - start, 1)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
