@@ -34,7 +34,7 @@ def scalars(history: Sequence[dict]) -> dict[str, dict[int, float]]:
 
 
 def curves(charts: dict[str, list[tuple[str, int, dict[int, float]]]]) -> str:
-    """Draws a chart for each {title: [(name, color, {step: value})]} with two steps or more."""
+    """Draws a chart for each {title: [(name, color, {step: value})]} with a line of two points."""
     drawn = []
     for title, series in charts.items():
         if all(len(values) < 2 for *_, values in series):
@@ -44,9 +44,7 @@ def curves(charts: dict[str, list[tuple[str, int, dict[int, float]]]]) -> str:
         for name, color, values in series:
             points = [(step, scale * y) for step, y in sorted(values.items(), reverse=True)]
             label = f"{name} {number(points[0][1])}{unit}"
-            thinned = points[
-                :: math.ceil(len(points) / CURVE_POINTS)
-            ]  # keeps the last, which is first
+            thinned = points[:: math.ceil(len(points) / CURVE_POINTS)]  # keeps the last step
             lines.append(Line(label, color, thinned[::-1]))
         last = max(line.points[-1][0] for line in lines)
         ticks = {tick: number(tick) for tick in _nice_ticks([0, last]) if tick <= last}
@@ -70,9 +68,8 @@ def chart(
         band = [p for p in line.points if len(p) == 4]
         if band:
             edge = [(x, low) for x, _, low, _ in band] + [(x, high) for x, *_, high in band[::-1]]
-            shapes.append(
-                f'<polygon {kind} points="{_listed(map(at, *zip(*edge, strict=True)))}"/>'
-            )
+            points = _listed(at(x, y) for x, y in edge)
+            shapes.append(f'<polygon {kind} points="{points}"/>')
         places = [at(x, y) for x, y, *_ in line.points]
         shapes.append(f'<polyline {kind} points="{_listed(places)}"/>')
         if len(places) <= 20:
@@ -99,8 +96,8 @@ def reliability_diagram(images: np.ndarray, confidence: np.ndarray, correct: np.
             f"<title>{note}</title></circle>"
         )
     return (
-        f"<p>Each dot is one of {len(images)} bins of confidence, the larger the more images. Below "
-        "the dashed line the model is overconfident.</p>"
+        f"<p>Each dot is one of {len(images)} bins of confidence, the larger the more images. "
+        "Below the dashed line the model is overconfident.</p>"
         f'<div class="charts">{_figure("Accuracy", "confidence", shapes)}</div>'
     )
 

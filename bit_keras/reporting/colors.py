@@ -18,7 +18,7 @@ DASHES = ((), (6, 3), (2, 3), (8, 3, 2, 3))  # of the first 8 lines, the next 8,
 
 
 def color_style() -> str:
-    """Returns CSS: the properties `--c0` … (red, green, blue) and the classes `c0`, `d0`, … of lines."""
+    """Returns CSS: the properties `--c0` … (red, green, blue) and the classes `c0` … of lines."""
 
     def properties(paper):
         triplets = (" ".join(map(str, bytes.fromhex(pair[paper][1:]))) for pair in COLORS)
