@@ -88,9 +88,14 @@ def gray(i):
     return np.full((8, 8, 3), i % 251, np.uint8)
 
 
+def images_of(labels, class_names, read=gray):
+    """Labeled images that `read` makes; for eager use only."""
+    return LabeledImages("some", labels, class_names, (8, 8), lambda i: tf.constant(read(int(i))))
+
+
 def evaluated(labels, probabilities, class_names, read=gray, **changes):
     """An evaluation of a model with these probabilities, of images that `read` makes."""
-    images = LabeledImages("some", labels, class_names, (8, 8), lambda i: tf.constant(read(int(i))))
+    images = images_of(labels, class_names, read)
     odds = (1 - probabilities) if images.multi_label else 1
     return Evaluation(images, np.log(probabilities / odds).astype(np.float32), **changes)
 
