@@ -231,7 +231,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(noise, teacher, tmp_path, monke
             export=False,
         )
 
-    monkeypatch.setattr(bit_keras.classification.task, "document", die)
+    monkeypatch.setattr(bit_keras.classification.task, "write_run_report", die)
     with pytest.raises(KeyboardInterrupt):
         student_of(teacher)
     monkeypatch.undo()

@@ -106,7 +106,7 @@ def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_
     def die(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bit_keras.classification.task, "document", die)
+    monkeypatch.setattr(bit_keras.classification.task, "write_run_report", die)
     with pytest.raises(KeyboardInterrupt):
         bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
     monkeypatch.undo()

@@ -5,10 +5,12 @@ import shutil
 import numpy as np
 import pytest
 import scipy.sparse
+from reports import evaluated, few_shot_rows, outcome, run_folder
 from selenium import webdriver
-from test_reporting import few_shot_rows, outcome, run_folder
 
-from bit_keras.reporting import write_comparison, write_report
+from bit_keras.classification.report import report_sections
+from bit_keras.reporting import few_shot_section, write_comparison, write_report
+from bit_keras.reporting.page import plain_table
 
 NAMES = ["<b>ant</b>", 'the "bee" & the wasp', "🐈", "Donaudampfschifffahrtsgesellschaft", "eel"]
 LONG = "a_name_that_is_longer_than_the_screen_of_a_phone_is_wide_and_has_no_spaces"
@@ -97,7 +99,8 @@ def pages(tmp_path_factory):
     """{what: (path, number of charts, of pictures)}"""
     folder = tmp_path_factory.mktemp("reports")
     pictures = np.random.default_rng(0).integers(256, size=(300, 150, 200, 3), dtype=np.uint8)
-    labels, probabilities = outcome(5, 300)
+    shown = NAMES, pictures.__getitem__
+    labels, probabilities = outcome(6, 300)
     metrics = {
         "accuracy": 0.8132,
         "top5_accuracy": 1.0,
@@ -110,34 +113,34 @@ def pages(tmp_path_factory):
     }
     given = {
         "settings": {
-            "command": f"bit-finetune --name={LONG}",
             "model": LONG,
             "class_names": NAMES * 20,
             "rule": {"steps": 500},
         },
+        "command": f"bit-finetune --name={LONG}",
         "metrics": metrics,
         "history": history(0),
-        "class_names": NAMES,
-        "read_image": pictures.__getitem__,
     }
-    predictions = np.where(np.arange(300) % 9 == 0, -1, probabilities.argmax(axis=1))
+    accepted = np.eye(5, 6, dtype=bool)  # the model's last class is none of the images'
+    tasks = ["task", "accuracy", "remark"], [[LONG, "51.2 %", "later " * 40]]
     write_report(
         folder / "one label.html",
         title=f"BiT-XS-R26x0.25 on {LONG}",
         **given,
-        few_shot=few_shot_rows(1) + few_shot_rows(2, method="probe"),
-        tables={"Tasks <b>": (["task", "accuracy", "remark"], [[LONG, "51.2 %", "later " * 40]])},
-        labels=labels,
-        probabilities=probabilities,
-        predictions=predictions,
+        sections=[
+            few_shot_section(few_shot_rows(1) + few_shot_rows(2, method="probe")),
+            ("Tasks <b>", plain_table(*tasks)),
+            *report_sections(evaluated(labels % 5, probabilities, *shown, accepted=accepted)),
+        ],
     )
     truth = scipy.sparse.csr_array(np.random.default_rng(1).random((300, 5)) < 0.3)
     write_report(
         folder / "several labels.html",
         title="Many classes an image",
         **given,
-        labels=truth,
-        probabilities=np.random.default_rng(2).random((300, 5)),
+        sections=report_sections(
+            evaluated(truth, np.random.default_rng(2).random((300, 5)), *shown)
+        ),
     )
     write_report(folder / "bare.html", title="Nothing yet", settings={}, metrics={})
     runs = [

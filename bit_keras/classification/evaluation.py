@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages
-from ..metrics.classification import average_precisions, score, several_label_score
+from ..metrics.classification import (
+    average_precisions,
+    confusion_matrix,
+    per_class,
+    score,
+    several_label_per_class,
+    several_label_score,
+)
 from ..models.resnet_v2 import copied
 from ..models.zoo import PUBLISHED
 from ..recipes.hyperrule import HyperRule
@@ -20,7 +27,7 @@ from ..training.reading_runs import model_of_run, settings_around
 from .class_matching import check_one_to_one, is_one_to_one, matched_classes, without_classes
 from .opened_model import all_logits, open_model
 from .prediction import printable
-from .report import document
+from .report import write_run_report
 
 
 def evaluate(
@@ -103,7 +110,9 @@ def evaluate(
         found = evaluation()
         if run.chief:
             title, metrics = f"{opened.title} on {images.name}", found.metrics
-            document(run, found, title=title, settings=config, metrics=metrics, command=command)
+            write_run_report(
+                run, found, title=title, settings=config, metrics=metrics, command=command
+            )
             run.finish(found.metrics)
         wait_for_all_workers(strategy)
     return found
@@ -145,14 +154,14 @@ def published_size(model, images):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model said of labeled images, and how right it was.
+    """A model's answers to labeled images, and how right they are.
 
     Attributes:
-        images: Those it was asked about.
+        images: The images.
         logits: float32 `[N, number of the model's classes]`.
         accepted: bool `[number of the images' classes, number of the model's classes]`: which
             answers are right for which class; None where the classes are the same.
-        left_out: Classes whose images were not asked about, as the model does not know them.
+        left_out: Classes whose images were not tested, as the model does not have them.
         sigmoid: Whether the model gives every class a probability of its own. It changes the
             probabilities that are shown, and no metric.
     """
@@ -164,18 +173,19 @@ class Evaluation:
     sigmoid: bool = False
 
     def __post_init__(self):
-        """Makes one-to-one maps identities, so that probabilities are over the images' classes."""
-        expected, accepted = self.images.num_classes, self.accepted
+        """Reorders the logits of a one-to-one `accepted`, which is then None."""
+        number, accepted = self.images.num_classes, self.accepted
+        expected = (len(self.images), number if accepted is None else np.shape(accepted)[-1])
+        if self.logits.shape != expected:
+            raise ValueError(
+                f"logits must be {list(expected)}, one row per image and one column per class, "
+                f"got {list(self.logits.shape)}."
+            )
         if accepted is None:
-            if self.logits.shape != (len(self.images), expected):
-                raise ValueError(
-                    f"logits must be [{len(self.images)}, {expected}], one row an image and one "
-                    f"column a class, got {list(self.logits.shape)}."
-                )
             return
         if self.images.multi_label:
             check_one_to_one(self.images, accepted)
-        elif expected < accepted.shape[1] or not is_one_to_one(accepted):
+        elif number < accepted.shape[1] or not is_one_to_one(accepted):
             return  # some answers are none of the images' classes, or several are one
         order = accepted.argmax(axis=1)
         if not np.array_equal(order, np.arange(self.logits.shape[1])):
@@ -184,7 +194,7 @@ class Evaluation:
 
     @functools.cached_property
     def metrics(self) -> dict[str, float | int]:
-        """Returns `score`'s."""
+        """What `score` returns."""
         labels = self.images.labels
         if self.images.multi_label:
             return several_label_score(self.logits, labels, self.average_precisions)
@@ -192,21 +202,21 @@ class Evaluation:
 
     @functools.cached_property
     def average_precisions(self) -> list[float | None]:
-        """Returns one a class, None for one that no image has; of several labels an image only."""
+        """One per class, None for a class without images; for several labels per image only."""
         return average_precisions(self.logits, self.images.labels)
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """Returns float32, shaped as the logits: sigmoids of several labels, else their softmax.
+        """float32, of the logits' shape: their softmax.
 
-        They are sigmoids too if the model is one of sigmoids.
+        For several labels per image, or a model of sigmoids, the sigmoids.
         """
         sigmoids = self.sigmoid or self.images.multi_label
         return (tf.sigmoid if sigmoids else tf.nn.softmax)(self.logits).numpy()
 
     @functools.cached_property
     def predictions(self) -> np.ndarray:
-        """Returns int64 `[N]`: the class said, or -1 for one that the images do not have."""
+        """int64 `[N]`: the predicted class, or -1 for one that the images do not have."""
         best = self.logits.argmax(axis=1)
         if self.accepted is None:
             return best
@@ -216,51 +226,30 @@ class Evaluation:
 
     @functools.cached_property
     def confusion_matrix(self) -> np.ndarray:
-        """Returns int64 `[K, K + 1]`: images of a class (row) that were said to be of a class.
+        """int64 `[K, K + 1]`: images by true class (row) and predicted class (column).
 
         The last column is for classes that the images do not have.
         """
-        number = self.images.num_classes
-        counts = np.zeros((number, number + 1), np.int64)
-        np.add.at(counts, (self.images.labels, self.predictions), 1)  # -1 is the last
-        return counts
+        return confusion_matrix(self.images.labels, self.predictions, self.images.num_classes)
 
     @functools.cached_property
     def per_class(self) -> list[dict]:
-        """Returns for every class its name, `images`, and how well it is told from the others.
+        """For each class its name (`class`), `images`, and how well it is told from the others.
 
         That is `correct` images, `recall` and `precision` (None where there is nothing to divide
-        by); for several labels an image `average_precision`, and recall and precision of what has a
-        probability above a half.
+        by); for several labels per image `average_precision`, and recall and precision of the
+        classes with a probability above a half.
         """
-        names = self.images.class_names
+        labels, names = self.images.labels, self.images.class_names
         if self.images.multi_label:
-            truth, said = self.images.labels.toarray(), self.logits > 0
-            right, total, found = (truth & said).sum(0), truth.sum(0), said.sum(0)
-            middle = {"average_precision": self.average_precisions}
+            rows = several_label_per_class(self.logits, labels, self.average_precisions)
         else:
-            labels, answers = self.images.labels, self.predictions
-            right, total, found = (  # the matrix itself may be as large as classes squared
-                np.bincount(classes, minlength=len(names))
-                for classes in (labels[labels == answers], labels, answers[answers >= 0])
-            )
-            middle = {"correct": right.tolist()}
-        (kind, values), *_ = middle.items()
-        rows = zip(names, total.tolist(), values, right.tolist(), found.tolist(), strict=True)
-        return [
-            {
-                "class": name,
-                "images": images,
-                kind: value,
-                "recall": correct / images if images else None,
-                "precision": correct / answers if answers else None,
-            }
-            for name, images, value, correct, answers in rows
-        ]
+            rows = per_class(labels, self.predictions, len(names))
+        return [{"class": name, **row} for name, row in zip(names, rows, strict=True)]
 
 
 def worst_classes(evaluation: Evaluation, number: int = 5) -> str:
-    """Returns the classes that are found least as one reads them: "8 (91.4% of 35), ..."."""
+    """Returns the classes of the lowest recall as text: "8 (91.4% of 35), ..."."""
     rows = [row for row in evaluation.per_class if row["images"]]
     rows = sorted(rows, key=lambda row: row["recall"])[:number]
     return ", ".join(

@@ -19,7 +19,7 @@ import tensorflow as tf
 from ..data import LabeledImages, test_batches
 from ..models.zoo import check_source, load, weights_crc32
 from ..recipes.hyperrule import HyperRule
-from ..reporting import few_shot_picture, write_report
+from ..reporting import few_shot_picture, few_shot_section, write_report
 from ..training import RunFolder, predict, single_machine_strategy
 from .fine_tuning import default_rule, fine_tune
 from .linear_probe import LinearProbe
@@ -175,9 +175,10 @@ def few_shot_curve(
         write_report(
             run.path / "report.html",
             title=f"{config['model']} on a few examples a class of {train.name}",
-            settings={"command": command, **config} if command else config,
+            settings=config,
             metrics=metrics,
-            few_shot=rows,
+            sections=[few_shot_section(rows)],
+            command=command,
         )
         run.finish(metrics)
     return rows

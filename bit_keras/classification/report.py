@@ -1,17 +1,31 @@
-"""The report of a classifier's run."""
+"""The report of a classifier's run: `report.html` and `per_class.csv`."""
 
 import csv
+from html import escape
+from typing import TYPE_CHECKING
 
+import numpy as np
 import tensorflow as tf
 
-from ..metrics.classification import confidence
+from ..metrics.classification import calibration_bins, confidence, confused_pairs
 from ..reporting import write_report
+from ..reporting.charts import reliability_diagram
+from ..reporting.page import Section, percent, table
+from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
 
+if TYPE_CHECKING:
+    from .evaluation import Evaluation
 
-def document(
+MATRIX_CLASSES = 40  # with more classes, a table of pairs is easier to read than the matrix
+MISTAKES = 24
+PAIRS = 25
+CLASS_ROWS = 1000
+
+
+def write_run_report(
     run: RunFolder,
-    evaluation,
+    evaluation: "Evaluation | None",
     *,
     title: str,
     settings: dict,
@@ -21,37 +35,151 @@ def document(
     """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
 
     Args:
-        title, settings, metrics: As `write_report` takes them.
-        command: The command line to show, if there was one.
+        title, settings, metrics, command: As in `write_report`.
     """
-    tested = {}
     if evaluation:
-        images, rows = evaluation.images, evaluation.per_class
-        table = run.path / "per_class.csv"
-        with open(table, "w", newline="", encoding="utf-8", errors="replace") as file:
+        rows = evaluation.per_class
+        path = run.path / "per_class.csv"
+        with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-        tested = {
-            "labels": images.labels,
-            "class_names": images.class_names,
-            "read_image": lambda i: images.read(tf.constant(i, tf.int64)).numpy(),
-        }
-        if images.multi_label:
-            tested["probabilities"] = evaluation.probabilities
-            tested["average_precisions"] = evaluation.average_precisions
-        else:  # of the answers alone, as those of all classes may be many
-            tested["predictions"] = evaluation.predictions
-            shown = confidence(evaluation.logits)
-            if evaluation.sigmoid:
-                tested["confidence"] = shown
-                shown = tf.sigmoid(evaluation.logits.max(axis=1)).numpy()
-            tested["probabilities"] = shown[:, None]
     write_report(
         run.path / "report.html",
         title=title,
-        settings={"command": command, **settings} if command else settings,
-        history=run.history(),
+        settings=settings,
         metrics=metrics,
-        **tested,
+        history=run.history(),
+        sections=report_sections(evaluation) if evaluation else (),
+        command=command,
     )
+
+
+def report_sections(evaluation: "Evaluation") -> list[Section]:
+    """Returns confusions, calibration, the most confident mistakes and a table of the classes."""
+    names = [escape(str(name)) for name in evaluation.images.class_names]
+    if evaluation.images.multi_label:
+        return _several_label_sections(evaluation, names)
+    return _one_label_sections(evaluation, names)
+
+
+def _one_label_sections(evaluation, names):
+    labels, predictions = evaluation.images.labels, evaluation.predictions
+    predicted = [*names, "another class"]  # which -1 finds
+    right, sure = labels == predictions, confidence(evaluation.logits)
+    shown, note = sure, ""
+    if evaluation.sigmoid:
+        shown = tf.sigmoid(evaluation.logits.max(axis=1)).numpy()
+        note = "<p>Confidence is the probability given that an image has just one class.</p>"
+    confusions = _confusion_table if len(names) <= MATRIX_CLASSES else _pair_table
+    count = f"The model is wrong on {np.sum(~right):,} of {len(labels):,} test images"
+
+    def caption(i):
+        return names[labels[i]], predicted[predictions[i]]
+
+    return [
+        ("Confusions", confusions(evaluation, predicted)),
+        ("Calibration", note + reliability_diagram(*calibration_bins(sure, right))),
+        ("Most confident mistakes", _mistakes(evaluation.images, count, ~right, shown, caption)),
+        ("Classes, worst first", _class_table(evaluation.per_class, "recall")),
+    ]
+
+
+def _several_label_sections(evaluation, names):
+    truth = evaluation.images.labels.toarray()
+    false = np.where(truth, 0, evaluation.probabilities)
+    sure, predictions = false.max(axis=1), false.argmax(axis=1)
+    wrong = sure > 0.5
+    count = f"{np.sum(wrong):,} of {len(truth):,} test images lack a class that the model says"
+
+    def caption(i):
+        true = ", ".join(names[k] for k in np.flatnonzero(truth[i])) or "none"
+        return true, names[predictions[i]]
+
+    return [
+        ("Most confident mistakes", _mistakes(evaluation.images, count, wrong, sure, caption)),
+        ("Classes, worst first", _class_table(evaluation.per_class, "average_precision")),
+    ]
+
+
+def _confusion_table(evaluation, names):
+    """The matrix of classes by predicted classes; `names` ends with that of no class."""
+    counts = evaluation.confusion_matrix
+    classes = range(len(counts))
+    columns = [*classes, *([-1] if counts[:, -1].any() else [])]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    def cell(true, predicted):
+        if not counts[true, predicted]:
+            return "<td></td>"
+        kind = "right" if true == predicted else "wrong"
+        return (
+            f'<td class="{kind}" style="--share:{shares[true, predicted]:.2f}" '
+            f'title="true {names[true]}, said {names[predicted]}">{counts[true, predicted]}</td>'
+        )
+
+    rows = [[f"<th>{names[true]}</th>", *(cell(true, k) for k in columns)] for true in classes]
+    header = ["", *(f"<span>{names[k]}</span>" for k in columns)]
+    kind = "matrix tall" if max(len(names[k]) for k in columns) > 4 else "matrix"
+    return (
+        "<p>A row is a true class, a column what the model said. "
+        '<span class="blue">Right</span> and <span class="orange">wrong</span>, the stronger the '
+        f"larger the share of the row.</p>{table(kind, header, rows)}"
+    )
+
+
+def _pair_table(evaluation, names):
+    """The most frequent confusions, where the whole matrix would be too large."""
+    images = evaluation.images.labels, evaluation.predictions
+    rows = [
+        [
+            f"<th>{names[true]} → {names[predicted]}</th>",
+            f"<td>{count:,}</td>",
+            f"<td>{percent(count / evaluation.per_class[true]['images'])}</td>",
+        ]
+        for (true, predicted), count in confused_pairs(*images, PAIRS)
+    ]
+    return table("", ["Most frequent: true → said", "Images", "Of the class"], rows) if rows else ""
+
+
+def _mistakes(images, count, wrong, sure, caption):
+    """Pictures of the most confident mistakes; `caption` returns (true class, predicted class)."""
+    mistakes = np.flatnonzero(wrong)
+    if not len(mistakes):
+        return ""
+    worst = mistakes[np.argsort(-sure[mistakes], kind="stable")][:MISTAKES].tolist()
+    pictures = []
+    for i in worst:
+        true, predicted = caption(i)
+        image = images.read(tf.constant(i, tf.int64)).numpy()
+        text = f"true <b>{true}</b>, said <b>{predicted}</b>, {percent(sure[i], 0)}"
+        pictures.append((thumbnail(image, f"test image {i}, true class {true}"), text))
+    shown = f"; its {len(worst)} most confident mistakes are shown" * (len(worst) < len(mistakes))
+    return f"<p>{count}{shown}.</p>{picture_grid(pictures)}"
+
+
+def _class_table(rows, measure):
+    """The rows of `Evaluation.per_class`, the lowest `measure` first, those without it last."""
+    at = " at 0.5" if measure == "average_precision" else ""
+    titles = {
+        "images": "Images",
+        "correct": "Correct",
+        "average_precision": "Average precision",
+        "recall": f"Recall{at}",
+        "precision": f"Precision{at}",
+    }
+
+    def cell(name, value):
+        if name in ("images", "correct"):
+            return f"<td>{value:,}</td>"
+        bar = f' class="bar" style="--share:{value or 0:.3f}"' * (name == measure)
+        return f"<td{bar}>{percent(value)}</td>"
+
+    worst = sorted(rows, key=lambda row: (row[measure] is None, row[measure], -row["images"]))
+    columns = [name for name in rows[0] if name != "class"]
+    lines = [
+        [f"<th>{escape(str(row['class']))}</th>", *(cell(name, row[name]) for name in columns)]
+        for row in worst[:CLASS_ROWS]
+    ]
+    shown = f"<p>The worst {CLASS_ROWS:,} of {len(rows):,}.</p>" * (len(rows) > CLASS_ROWS)
+    return shown + table("", ["Class", *(titles[name] for name in columns)], lines)

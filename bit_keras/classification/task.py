@@ -15,7 +15,7 @@ from ..exporting import export
 from ..training import LOSSES, Objective, RunFolder, Task, predict
 from .distillation import Teacher, open_teacher
 from .evaluation import Evaluation, check_testable
-from .report import document
+from .report import write_run_report
 
 TEST_BATCH = 64
 PICTURES = 16  # augmented training images to look at, at most
@@ -120,7 +120,9 @@ class ClassifierTask(Task):
         command: str | None,
     ) -> None:
         title = f"{self.name} on {self.train.name}"
-        document(run, tested, title=title, settings=settings, metrics=metrics, command=command)
+        write_run_report(
+            run, tested, title=title, settings=settings, metrics=metrics, command=command
+        )
 
 
 def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:

@@ -20,6 +20,7 @@ from ..data.sources.vtab import vtab_task
 from ..models.zoo import check_source, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import write_report
+from ..reporting.page import plain_table
 from ..training import RunFolder, TrainingError, single_machine_strategy
 from .fine_tuning import fine_tune
 
@@ -99,9 +100,10 @@ def run_vtab(
             write_report(
                 run.path / "report.html",
                 title=f"{config['model']} on VTAB-1k",
-                settings={"command": command, **config} if command else config,
+                settings=config,
                 metrics=scalars(results()),
-                tables=tables(results()),
+                sections=[(name, plain_table(*rows)) for name, rows in tables(results()).items()],
+                command=command,
             )
 
         def drop_checkpoints(name):

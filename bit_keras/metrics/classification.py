@@ -1,12 +1,14 @@
-"""How right answers are: the numbers in `metrics.json`."""
+"""Metrics of a classifier: scores, confusions, per-class numbers, calibration."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
 
-CALIBRATION_BINS = 15  # of equal width, as Guo et al. 2017 (arXiv:1706.04599) have them
-BLOCK = 256  # images at once, so that what is made of their logits stays small beside these
+CALIBRATION_BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv:1706.04599)
+BLOCK = 256  # images at a time, so that temporary arrays stay small beside the logits
 
 
 def score(
@@ -14,29 +16,28 @@ def score(
 ) -> dict[str, float | int]:
     """Scores logits `[N, K]` against labels as `LabeledImages` has them.
 
-    The labels alone decide how: one label an image is scored by the softmax, also of a model that
-    was trained by a sigmoid. If its classes are independent, and the image is known to have just
-    one, then the softmax of its logits is what it says of which one that is.
+    The labels alone decide which metrics are used. One label per image is scored by the softmax,
+    also for a model trained with a sigmoid: given that an image has exactly one of independent
+    classes, the softmax of the logits is the probability of each.
 
     Args:
-        accepted: As in `Evaluation`; for one label an image only.
+        accepted: As in `Evaluation`; for one label per image only.
 
     Returns:
-        For one label an image, all over the model's own classes: `accuracy`, `top5_accuracy` (top-K
-        where there are fewer than 5 classes) and `mean_per_class_accuracy` (over the classes that
-        have images) in [0, 1]; `loss`, the mean softmax cross-entropy in nats; and
-        `calibration_error`, the expected one: the mean distance in [0, 1] of `confidence` and
-        accuracy over bins of confidence. Among equal logits the lower class counts as the higher
-        answer. For several labels, what `several_label_score` returns. For both `num_test`, the
-        number of images.
+        For one label per image, all over the model's own classes: `accuracy`, `top5_accuracy`
+        (top-K where there are fewer than 5 classes) and `mean_per_class_accuracy` (over the classes
+        that have images) in [0, 1]; `loss`, the mean softmax cross-entropy in nats; and
+        `calibration_error`, as the function of that name computes it from `confidence`. Of equal
+        logits the lower class ranks first. For several labels, what `several_label_score` returns.
+        For both `num_test`, the number of images.
     """
     if labels.ndim == 2:
         return several_label_score(logits, labels, average_precisions(logits, labels))
-    ranked, losses = [], []
-    for rows in blocks(logits):
-        ranked.append(ranks(logits[rows], labels[rows], accepted))
-        losses.append(-log_likelihood(log_softmax(logits[rows]), labels[rows], accepted))
-    rank = np.concatenate(ranked)
+    ranks, losses = [], []
+    for rows in _blocks(logits):
+        ranks.append(_ranks(logits[rows], labels[rows], accepted))
+        losses.append(-_log_likelihood(_log_softmax(logits[rows]), labels[rows], accepted))
+    rank = np.concatenate(ranks)
     correct = rank == 0
     right, images = np.bincount(labels, correct), np.bincount(labels)
     return {
@@ -52,14 +53,14 @@ def score(
 def several_label_score(
     logits: np.ndarray, labels: scipy.sparse.csr_array, averages: Sequence[float | None]
 ) -> dict[str, float | int]:
-    """Scores answers to images of several labels, given their `average_precisions`.
+    """Scores logits of images with several labels, given their `average_precisions`.
 
     Returns:
-        `mean_average_precision` in [0, 1], over the classes that some image has; `loss`, the mean
-        over images of the sum of the classes' sigmoid cross-entropies in nats; and `num_test`.
+        `mean_average_precision` in [0, 1], over the classes that have images; `loss`, the sum of
+        the classes' sigmoid cross-entropies in nats, mean over images; and `num_test`.
     """
     losses = []
-    for rows in blocks(logits):
+    for rows in _blocks(logits):
         truth = labels[rows].toarray()
         losses.append((np.logaddexp(0, logits[rows]) - truth * logits[rows]).sum(axis=1))
     return {
@@ -69,22 +70,150 @@ def several_label_score(
     }
 
 
+def average_precisions(logits: np.ndarray, labels: scipy.sparse.csr_array) -> list[float | None]:
+    """Returns one per class, in [0, 1]; None for a class without images."""
+    from sklearn.metrics import average_precision_score
+
+    truth = labels.tocsc()
+    return [
+        float(average_precision_score(truth[:, [k]].toarray().ravel(), logits[:, k]))
+        if truth.indptr[k] < truth.indptr[k + 1]
+        else None
+        for k in range(truth.shape[1])
+    ]
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns int64 `[K, K + 1]`: images by true class (row) and predicted class (column).
+
+    The last column is for predictions of -1.
+    """
+    counts = np.zeros((num_classes, num_classes + 1), np.int64)
+    np.add.at(counts, (labels, predictions), 1)  # -1 is the last
+    return counts
+
+
+def confused_pairs(
+    labels: np.ndarray, predictions: np.ndarray, number: int
+) -> list[tuple[tuple[int, int], int]]:
+    """Returns the most frequent mistakes: ((true class, predicted class), images).
+
+    It needs no confusion matrix, which would be large for thousands of classes.
+    """
+    wrong = labels != predictions
+    pairs = zip(labels[wrong].tolist(), predictions[wrong].tolist(), strict=True)
+    return Counter(pairs).most_common(number)
+
+
+def per_class(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[dict]:
+    """Returns for each class `images`, `correct`, `recall` and `precision`.
+
+    The last two are None where there is nothing to divide by. A prediction of -1 is of none of the
+    classes.
+    """
+    correct, images, predicted = (
+        np.bincount(classes, minlength=num_classes).tolist()
+        for classes in (labels[labels == predictions], labels, predictions[predictions >= 0])
+    )
+    return [
+        {"images": n, "correct": c, "recall": _ratio(c, n), "precision": _ratio(c, p)}
+        for n, c, p in zip(images, correct, predicted, strict=True)
+    ]
+
+
+def several_label_per_class(
+    logits: np.ndarray, labels: scipy.sparse.csr_array, averages: Sequence[float | None]
+) -> list[dict]:
+    """Returns for each class `images`, `average_precision`, `recall` and `precision`.
+
+    The last two are those of the classes with a probability above a half, and None where there is
+    nothing to divide by.
+
+    Args:
+        averages: The `average_precisions`.
+    """
+    truth, predicted = labels.toarray(), logits > 0
+    counts = (x.sum(axis=0).tolist() for x in (truth, truth & predicted, predicted))
+    return [
+        {"images": n, "average_precision": a, "recall": _ratio(c, n), "precision": _ratio(c, p)}
+        for a, n, c, p in zip(averages, *counts, strict=True)
+    ]
+
+
+def _ratio(part, whole):
+    return part / whole if whole else None
+
+
 def confidence(logits: np.ndarray) -> np.ndarray:
-    """Returns `[N]`: the likeliest class's probability, if the image has one class: a softmax."""
-    return np.concatenate([np.exp(log_softmax(logits[r]).max(axis=1)) for r in blocks(logits)])
+    """Returns `[N]`: the highest softmax probability of each image."""
+    return np.concatenate([np.exp(_log_softmax(logits[r]).max(axis=1)) for r in _blocks(logits)])
 
 
-def blocks(logits):
+class CalibrationBins(NamedTuple):
+    """Answers in bins of confidence: `[CALIBRATION_BINS]` each, of equal width from 0 to 1.
+
+    Attributes:
+        images: Number of images in a bin.
+        confidence: Sum of their confidences.
+        correct: Number of them that are right.
+    """
+
+    images: np.ndarray
+    confidence: np.ndarray
+    correct: np.ndarray
+
+
+def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> CalibrationBins:
+    """Sorts answers into bins of confidence; a bin includes its upper edge.
+
+    Args:
+        confidence: `[N]`, in [0, 1].
+        correct: bool `[N]`: whether each answer is right.
+    """
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    return CalibrationBins(
+        *(np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, confidence, correct))
+    )
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Returns the expected calibration error, in [0, 1].
+
+    It is the distance of mean confidence and accuracy of a bin, mean over images.
+    """
+    bins = calibration_bins(confidence, correct)
+    return float(np.abs(bins.correct - bins.confidence).sum() / len(confidence))
+
+
+def headline(scores: dict[str, float | int]) -> str:
+    """Returns the name of the score by which two models are compared."""
+    return "accuracy" if "accuracy" in scores else "mean_average_precision"
+
+
+def sentence(scores: dict[str, float | int]) -> str:
+    """Returns scores as text: "Accuracy 97.41%, ... on 1,697 test images"."""
+    if "num_test" not in scores:
+        return "Not tested"
+    shown = [
+        f"{name.replace('_', ' ').replace('top5', 'top-5')} {scores[name]:.2%}"
+        for name in ("accuracy", "top5_accuracy", "mean_average_precision")
+        if name in scores
+    ]
+    text = f"{', '.join(shown)}, loss {scores['loss']:.4f} on {scores['num_test']:,} test images"
+    return text[0].upper() + text[1:]
+
+
+def _blocks(logits):
     return [slice(start, start + BLOCK) for start in range(0, len(logits), BLOCK)]
 
 
-def log_softmax(logits):
+def _log_softmax(logits):
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def ranks(logits, labels, accepted=None):
-    """How many answers stand before the best that is right, int64 `[N]`."""
+def _ranks(logits, labels, accepted):
+    """How many classes rank before the best accepted one, int64 `[N]`."""
     if accepted is None:
         best = labels
     else:
@@ -97,51 +226,11 @@ def ranks(logits, labels, accepted=None):
     return ((logits > reached) | ((logits == reached) & before)).sum(axis=1)
 
 
-def log_likelihood(log_probabilities, labels, accepted):
+def _log_likelihood(log_probabilities, labels, accepted):
     if accepted is None:
         return log_probabilities[np.arange(len(labels)), labels]
     found = np.empty(len(labels), log_probabilities.dtype)
-    for label in np.unique(labels):  # the probability that it is any of the accepted classes
+    for label in np.unique(labels):  # the probability of any of the accepted classes
         rows = labels == label
         found[rows] = np.logaddexp.reduce(log_probabilities[rows][:, accepted[label]], axis=1)
     return found
-
-
-def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Returns the expected calibration error, in [0, 1], of so confident answers."""
-    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, correct, CALIBRATION_BINS) - np.bincount(
-        bins, confidence, CALIBRATION_BINS
-    )
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def average_precisions(logits: np.ndarray, labels: scipy.sparse.csr_array) -> list[float | None]:
-    """Returns one a class, in [0, 1], or None for a class that no image has."""
-    from sklearn.metrics import average_precision_score
-
-    truth = labels.tocsc()
-    return [
-        float(average_precision_score(truth[:, [k]].toarray().ravel(), logits[:, k]))
-        if truth.indptr[k] < truth.indptr[k + 1]
-        else None
-        for k in range(truth.shape[1])
-    ]
-
-
-def headline(scores: dict[str, float | int]) -> str:
-    """Returns the name of the score by which two models are compared."""
-    return "accuracy" if "accuracy" in scores else "mean_average_precision"
-
-
-def sentence(scores: dict[str, float | int]) -> str:
-    """Returns scores as one reads them: "Accuracy 97.41%, ... on 1,697 test images"."""
-    if "num_test" not in scores:
-        return "Not tested"
-    shown = [
-        f"{name.replace('_', ' ').replace('top5', 'top-5')} {scores[name]:.2%}"
-        for name in ("accuracy", "top5_accuracy", "mean_average_precision")
-        if name in scores
-    ]
-    text = f"{', '.join(shown)}, loss {scores['loss']:.4f} on {scores['num_test']:,} test images"
-    return text[0].upper() + text[1:]

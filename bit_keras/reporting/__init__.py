@@ -1,7 +1,7 @@
-"""Runs as HTML pages: one by itself, or several side by side."""
+"""Runs as HTML pages: a report of one, made of sections, or several side by side."""
 
 from .comparison import write_comparison
-from .few_shot import few_shot_picture
+from .few_shot import few_shot_picture, few_shot_section
 from .report import write_report
 
-__all__ = ["few_shot_picture", "write_comparison", "write_report"]
+__all__ = ["few_shot_picture", "few_shot_section", "write_comparison", "write_report"]

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, drawn small, so that on a phone their letters keep their size."""
+"""Charts as inline SVG, drawn small so that their text stays readable on a phone."""
 
 import math
 import numbers
@@ -13,11 +13,10 @@ from .page import SPACE, is_share, number, percent, title_of
 
 LEFT, RIGHT, TOP, BOTTOM = 56, 338, 12, 170
 CURVE_POINTS = 400
-BINS = 15  # of confidence (Guo et al. 2017)
 
 
 class Line(NamedTuple):
-    """Points by x: (x, y), or (x, y, low, high) of a line in a band."""
+    """A line of a chart; its points are (x, y), or (x, y, low, high) for a line in a band."""
 
     name: str
     color: int
@@ -25,7 +24,7 @@ class Line(NamedTuple):
 
 
 def scalars(history: Sequence[dict]) -> dict[str, dict[int, float]]:
-    """{name: {step: value}} of the finite numbers in a run's history."""
+    """Returns {name: {step: value}} of the finite numbers in a run's history."""
     found = {}
     for row in history:
         for name, value in row.items():
@@ -35,7 +34,7 @@ def scalars(history: Sequence[dict]) -> dict[str, dict[int, float]]:
 
 
 def curves(charts: dict[str, list[tuple[str, int, dict[int, float]]]]) -> str:
-    """A chart for each {title: [(name, color, {step: value})]} in which something is a line."""
+    """Draws a chart for each {title: [(name, color, {step: value})]} with a line of two points."""
     drawn = []
     for title, series in charts.items():
         if all(len(values) < 2 for *_, values in series):
@@ -45,10 +44,10 @@ def curves(charts: dict[str, list[tuple[str, int, dict[int, float]]]]) -> str:
         for name, color, values in series:
             points = [(step, scale * y) for step, y in sorted(values.items(), reverse=True)]
             label = f"{name} {number(points[0][1])}{unit}"
-            thinned = points[:: math.ceil(len(points) / CURVE_POINTS)]  # which keeps the last
+            thinned = points[:: math.ceil(len(points) / CURVE_POINTS)]  # keeps the last step
             lines.append(Line(label, color, thinned[::-1]))
         last = max(line.points[-1][0] for line in lines)
-        ticks = {tick: number(tick) for tick in nice_ticks([0, last]) if tick <= last}
+        ticks = {tick: number(tick) for tick in _nice_ticks([0, last]) if tick <= last}
         drawn.append(chart(title_of(title), "step", lines, (0, last), ticks, unit))
     return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
 
@@ -61,47 +60,49 @@ def chart(
     x_ticks: dict[float, str],
     unit: str,
 ) -> str:
-    """A figure of lines, with dots where they have few points."""
-    y_ticks = nice_ticks([y for line in lines for _, *ys in line.points for y in ys], unit)
-    at, shapes = grid(x_name, x_range, x_ticks, {y: f"{number(y)}{unit}" for y in y_ticks})
+    """Draws lines, with dots where they have few points; ticks are {place: text}."""
+    y_ticks = _nice_ticks([y for line in lines for _, *ys in line.points for y in ys], unit)
+    at, shapes = _grid(x_name, x_range, x_ticks, {y: f"{number(y)}{unit}" for y in y_ticks})
     for line in lines:
         kind = f'class="{color_class(line.color)}"'
         band = [p for p in line.points if len(p) == 4]
         if band:
             edge = [(x, low) for x, _, low, _ in band] + [(x, high) for x, *_, high in band[::-1]]
-            shapes.append(f'<polygon {kind} points="{listed(map(at, *zip(*edge, strict=True)))}"/>')
+            points = _listed(at(x, y) for x, y in edge)
+            shapes.append(f'<polygon {kind} points="{points}"/>')
         places = [at(x, y) for x, y, *_ in line.points]
-        shapes.append(f'<polyline {kind} points="{listed(places)}"/>')
+        shapes.append(f'<polyline {kind} points="{_listed(places)}"/>')
         if len(places) <= 20:
             shapes += [f'<circle {kind} cx="{a:.1f}" cy="{b:.1f}" r="3"/>' for a, b in places]
-    return figure(title, x_name, shapes, "".join(key(line.name, line.color) for line in lines))
+    return _figure(title, x_name, shapes, "".join(key(line.name, line.color) for line in lines))
 
 
-def reliability(confidence: np.ndarray, right: np.ndarray) -> str:
-    """How often the model is right, by how sure it is (DeGroot and Fienberg, 1983)."""
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    images, said, true = (
-        np.bincount(bins, weights, BINS) for weights in (None, confidence, right.astype(float))
-    )
+def reliability_diagram(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> str:
+    """Draws accuracy by confidence (DeGroot and Fienberg, 1983).
+
+    Args:
+        images: `[B]`: the number of images in each bin of confidence.
+        confidence, correct: `[B]`: the sum of their confidences, and how many of them are right.
+    """
     ticks = {tick: f"{tick}{SPACE}%" for tick in (0, 25, 50, 75, 100)}
-    at, shapes = grid("confidence", (0, 100), ticks, ticks)
-    shapes.append(f'<path class="ideal" d="M{listed([at(0, 0)])}L{listed([at(100, 100)])}"/>')
+    at, shapes = _grid("confidence", (0, 100), ticks, ticks)
+    shapes.append(f'<path class="ideal" d="M{_listed([at(0, 0)])}L{_listed([at(100, 100)])}"/>')
     for i in np.flatnonzero(images):
-        a, b = at(100 * said[i] / images[i], 100 * true[i] / images[i])
+        a, b = at(100 * confidence[i] / images[i], 100 * correct[i] / images[i])
         radius = 2 + 10 * math.sqrt(images[i] / images.max())
-        note = f"{images[i]:,} images, right {percent(true[i] / images[i])}"
+        note = f"{images[i]:,} images, right {percent(correct[i] / images[i])}"
         shapes.append(
             f'<circle class="c0 bin" cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}">'
             f"<title>{note}</title></circle>"
         )
     return (
-        "<p>A dot is a fifteenth of the range of confidence, the larger the more images. Below the "
-        "dashed line the model is surer than it is right.</p>"
-        f'<div class="charts">{figure("Accuracy", "confidence", shapes)}</div>'
+        f"<p>Each dot is one of {len(images)} bins of confidence, the larger the more images. "
+        "Below the dashed line the model is overconfident.</p>"
+        f'<div class="charts">{_figure("Accuracy", "confidence", shapes)}</div>'
     )
 
 
-def nice_ticks(values, unit=""):
+def _nice_ticks(values, unit=""):
     from matplotlib.ticker import MaxNLocator
 
     locator = MaxNLocator(4, steps=[1, 2, 5, 10])
@@ -109,8 +110,8 @@ def nice_ticks(values, unit=""):
     return locator.tick_values(low, min(high, 100) if unit else high)
 
 
-def grid(x_name, x_range, x_ticks, y_ticks):
-    """A function from (x, y) to the place in the drawing, and the shapes of the axes."""
+def _grid(x_name, x_range, x_ticks, y_ticks):
+    """Returns a function from (x, y) to the place in the drawing, and the shapes of the axes."""
     x0, x1 = x_range
     y0, y1 = min(y_ticks), max(y_ticks)
 
@@ -125,7 +126,7 @@ def grid(x_name, x_range, x_ticks, y_ticks):
         _, b = at(x0, tick)
         shapes.append(f'<path d="M{LEFT} {b:.1f}H{RIGHT}"/>')
         shapes.append(f'<text x="{LEFT - 6}" y="{b + 4:.1f}" class="y">{text}</text>')
-    free = math.inf  # of other ticks' texts; the last tick always has its own
+    free = math.inf  # of other texts, from the right; the last tick always has its text
     for tick, text in sorted(x_ticks.items(), reverse=True):
         a, _ = at(tick, y0)
         if a < free:
@@ -135,7 +136,7 @@ def grid(x_name, x_range, x_ticks, y_ticks):
     return at, shapes
 
 
-def figure(title, x_name, shapes, keys=""):
+def _figure(title, x_name, shapes, keys=""):
     title = escape(title)
     return (
         f"<figure><figcaption><b>{title}</b>{keys}</figcaption>"
@@ -144,5 +145,5 @@ def figure(title, x_name, shapes, keys=""):
     )
 
 
-def listed(places):
+def _listed(places):
     return " ".join(f"{a:.1f},{b:.1f}" for a, b in places)

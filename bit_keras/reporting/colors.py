@@ -2,8 +2,8 @@
 
 from html import escape
 
-# On white and on black. Chosen by search: to every kind of color vision each differs from the
-# others by 0.11 or more in Oklab, and stands out from the paper by a contrast of 3 or more.
+# On white and on black. Found by search: for every kind of color vision any two differ by 0.11 or
+# more in Oklab, and each has a contrast of 3 or more with the background.
 COLORS = (
     ("#0062a0", "#56b4e9"),
     ("#c85200", "#f0a01e"),
@@ -18,7 +18,7 @@ DASHES = ((), (6, 3), (2, 3), (8, 3, 2, 3))  # of the first 8 lines, the next 8,
 
 
 def color_style() -> str:
-    """The properties `--c0` …, as red, green and blue, and the classes `c0` … that draw in them."""
+    """Returns CSS: the properties `--c0` … (red, green, blue) and the classes `c0` … of lines."""
 
     def properties(paper):
         triplets = (" ".join(map(str, bytes.fromhex(pair[paper][1:]))) for pair in COLORS)
@@ -37,11 +37,11 @@ def color_style() -> str:
 
 
 def color_class(index: int) -> str:
-    """The classes of the index-th line."""
+    """Returns the CSS classes of the index-th line."""
     return f"c{index % len(COLORS)} d{index // len(COLORS) % len(DASHES)}"
 
 
 def key(name: str, index: int) -> str:
-    """A name beside a sample of its line."""
+    """Returns a name beside a sample of its line."""
     sample = '<svg viewBox="0 0 28 6"><path d="M0 3H28"/></svg>'
     return f'<span class="key {color_class(index)}">{sample}{escape(name)}</span>'

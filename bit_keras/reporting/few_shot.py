@@ -1,4 +1,4 @@
-"""Accuracy by the number of training images a class, in the manner of Fig. 1 of the BiT paper."""
+"""Accuracy by the number of training images per class, as in figure 1 of the BiT paper."""
 
 import io
 import math
@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from ..files import replace_file
 from .charts import Line, chart
 from .colors import COLORS, DASHES
-from .page import SPACE, percent, plain_table
+from .page import SPACE, Section, percent, plain_table
 
 Curves = Sequence[dict] | dict[str, Sequence[dict]]
 
+HEADING = "Accuracy by examples a class"
 
-def few_shot_section(curves: Curves) -> str:
-    """The plot and a table of its numbers; nothing where there are no results."""
-    lines, ticks = few_shot_lines(curves)
+
+def few_shot_section(curves: Curves) -> Section:
+    """Returns what `few_shot_picture` draws, with a table; without HTML if there are no rows."""
+    lines, ticks = _few_shot_lines(curves)
     if not lines:
-        return ""
+        return HEADING, ""
     margin = 0.04 * (max(ticks) - min(ticks)) or 1
     x_range = (min(ticks) - margin, max(ticks) + margin)
     drawn = [line._replace(points=[point[:4] for point in line.points]) for line in lines]
@@ -31,20 +33,20 @@ def few_shot_section(curves: Curves) -> str:
         if at == x
     ]
     header = ("Examples a class", "Method", "Median", "Min", "Max", "Seeds")
-    return (
+    return HEADING, (
         "<p>Lines are medians over seeds, bands reach from the worst to the best.</p>"
         f'<div class="charts wide">{plot}{plain_table(header, rows)}</div>'
     )
 
 
-def few_shot_lines(curves):
+def _few_shot_lines(curves):
     """Lines with points (x, median, low, high, seeds) in %, and {x: shots}; x is logarithmic."""
     series = curves if isinstance(curves, dict) else {"": curves}
     rows = [row for rows in series.values() for row in rows]
     numbers = [row["shots"] for row in rows if row["shots"] != "full"]
     place = {shots: math.log(shots) for shots in numbers}
     if full := [row["examples_per_class"] for row in rows if row["shots"] == "full"]:
-        # All images are further right than any number of them, also where they are hardly more.
+        # The full set stands apart on the right, even where it is hardly larger than the others.
         place["full"] = math.log(max(*full, 2 * max(numbers, default=0)))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     stride = 1 if len(series) == 1 else len(COLORS) * -(-len(series) // len(COLORS))
@@ -66,19 +68,19 @@ def few_shot_lines(curves):
 
 
 def few_shot_picture(path: str | os.PathLike, curves: Curves) -> None:
-    """Writes accuracies by examples a class as a PNG 1,400 pixels wide, whole or not at all.
+    """Writes accuracies by examples per class as a PNG, 1,400 pixels wide.
 
     Args:
-        path: The file to write, which is replaced if it exists.
+        path: The file to write, atomically; replaced if it exists.
         curves: Rows with `method`, `shots` (a number or "full"), `examples_per_class` and
-            `accuracy` in [0, 1], one a seed; or {series: rows}.
+            `accuracy` in [0, 1], one per seed; or {series: rows}.
 
     Raises:
         ValueError: If there are no rows.
     """
-    from matplotlib.figure import Figure  # without pyplot, which would choose a screen
+    from matplotlib.figure import Figure  # not pyplot, which needs a display
 
-    lines, ticks = few_shot_lines(curves)
+    lines, ticks = _few_shot_lines(curves)
     if not lines:
         raise ValueError("curves must hold one result or more, got none.")
     figure = Figure(figsize=(7, 4.5), dpi=200, layout="constrained")

@@ -1,4 +1,4 @@
-"""One HTML document that needs nothing else, no network, script or other file; and its numbers."""
+"""A self-contained HTML page (no network, script or other file), its tables and its numbers."""
 
 import math
 import os
@@ -14,6 +14,8 @@ DASH = "\N{EN DASH}"
 SPACE = "\N{NO-BREAK SPACE}"
 NUMBER = re.compile(rf"[+-]?\d|[-{DASH}]?$")  # how the text of a number, or of none, begins
 TEXT = ' class="text"'
+
+Section = tuple[str, str]  # heading, HTML
 
 PAGE = """\
 <!DOCTYPE html>
@@ -35,10 +37,8 @@ PAGE = """\
 """
 
 
-def write_page(
-    path: str | os.PathLike, title: str, lead: str, sections: Sequence[tuple[str, str]]
-) -> None:
-    """Writes (heading, HTML) under each other; those without HTML are left out."""
+def write_page(path: str | os.PathLike, title: str, lead: str, sections: Sequence[Section]) -> None:
+    """Writes sections below each other, atomically; those without HTML are left out."""
     body = "".join(f"<section><h2>{escape(h)}</h2>{s}</section>\n" for h, s in sections if s)
     style = color_style() + pathlib.Path(__file__).with_name("style.css").read_text("utf-8")
     page = PAGE.format(title=escape(title), style=style, lead=lead, body=body)
@@ -48,12 +48,13 @@ def write_page(
 def table(
     kind: str, header: Sequence[str], rows: Iterable[Sequence[str]], text: Container[int] = ()
 ) -> str:
-    """A table in a box of its own, which scrolls where the page is too narrow.
+    """Returns a table in a box that scrolls where the page is too narrow.
 
     Args:
-        header: HTML in the cells of the header.
-        rows: Whole cells, as HTML.
-        text: The columns of text.
+        kind: Its CSS classes.
+        header: HTML inside the header's cells.
+        rows: Cells as HTML, `<td>` included.
+        text: The columns of text, which are aligned on the left.
     """
     head = "".join(f"<th{TEXT * (i in text)}>{name}</th>" for i, name in enumerate(header))
     head = head and f"<thead><tr>{head}</tr></thead>\n"
@@ -62,7 +63,7 @@ def table(
 
 
 def plain_table(header: Sequence, rows: Iterable[Sequence], kind: str = "") -> str:
-    """A table of plain text, each row's first cell being its name; numbers stand on the right."""
+    """Returns a table of plain text; a row starts with its name, numbers are on the right."""
     rows = [[escape(str(cell)) for cell in row] for row in rows]
     text = {i for row in rows for i, cell in enumerate(row) if i and not NUMBER.match(cell)}
     lines = (
@@ -76,25 +77,28 @@ def plain_table(header: Sequence, rows: Iterable[Sequence], kind: str = "") -> s
 
 
 def is_share(name: str) -> bool:
-    """Whether a number of this name is a share, which is shown in %."""
-    return name.endswith(("accuracy", "precision", "recall", "calibration_error", "vtab_mean"))
+    """Whether the metric of this name is a share in [0, 1], which is shown in %."""
+    known = FIGURES.get(name.removeprefix("test_"))
+    return bool(known and known[1] is percent) or name.endswith(("accuracy", "precision", "recall"))
 
 
 def title_of(name: str) -> str:
-    """test_top5_accuracy -> Test top-5 accuracy"""
+    """Returns a metric's name as text: test_top5_accuracy -> Test top-5 accuracy."""
     text = name.replace("_", " ").replace("top5", "top-5").replace("per class", "per-class")
     return FIGURES[name][0] if name in FIGURES else text[:1].upper() + text[1:]
 
 
-def percent(share: float, decimals: int = 1) -> str:
-    return DASH if math.isnan(share) else f"{100 * share:.{decimals}f}{SPACE}%"
+def percent(share: float | None, decimals: int = 1) -> str:
+    """Returns a share in [0, 1] in %; a dash for None and NaN."""
+    return DASH if share is None or math.isnan(share) else f"{100 * share:.{decimals}f}{SPACE}%"
 
 
 def number(value: float) -> str:
+    """Returns a number with four digits, or all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def duration(seconds: float) -> str:
+def _duration(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -102,7 +106,8 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
-FIGURES = {  # of `metrics.json`: what they are called, and how they are shown
+# Metrics that a report shows first: title and format. A task with a new metric adds a line.
+FIGURES = {
     "accuracy": ("Accuracy", percent),
     "top5_accuracy": ("Top-5 accuracy", percent),
     "mean_per_class_accuracy": ("Mean per-class accuracy", percent),
@@ -112,5 +117,5 @@ FIGURES = {  # of `metrics.json`: what they are called, and how they are shown
     "loss": ("Loss", number),
     "num_test": ("Test images", "{:,}".format),
     "steps": ("Steps", "{:,}".format),
-    "seconds": ("Time", duration),
+    "seconds": ("Time", _duration),
 }
