@@ -1,7 +1,8 @@
 """Big Transfer (BiT) for Keras 3: load a published model, fine-tune it by rule, export it."""
 
 from . import data
-from .classification.evaluation import Evaluation, evaluate
+from .classification.answers import Evaluation
+from .classification.evaluation import evaluate
 from .classification.few_shot import few_shot_curve
 from .classification.fine_tuning import fine_tune
 from .classification.prediction import predict_images

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras import reporting
-from bit_keras.classification.evaluation import Evaluation
+from bit_keras.classification.answers import Evaluation
 from bit_keras.data import LabeledImages
 
 VOID = {"meta", "img", "br"}

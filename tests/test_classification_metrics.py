@@ -11,7 +11,7 @@ import sklearn.metrics
 import tensorflow as tf
 from reports import images_of
 
-from bit_keras.classification.evaluation import Evaluation, worst_classes
+from bit_keras.classification.answers import Evaluation, worst_classes
 from bit_keras.classification.report import write_run_report
 from bit_keras.metrics.classification import calibration_error, score, sentence
 from bit_keras.training import RunFolder

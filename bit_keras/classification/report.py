@@ -2,7 +2,6 @@
 
 import csv
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -13,9 +12,7 @@ from ..reporting.charts import reliability_diagram
 from ..reporting.page import Section, percent, table
 from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
-
-if TYPE_CHECKING:
-    from .evaluation import Evaluation
+from .answers import Evaluation
 
 MATRIX_CLASSES = 40  # with more classes, a table of pairs is easier to read than the matrix
 MISTAKES = 24
@@ -25,7 +22,7 @@ CLASS_ROWS = 1000
 
 def write_run_report(
     run: RunFolder,
-    evaluation: "Evaluation | None",
+    evaluation: Evaluation | None,
     *,
     title: str,
     settings: dict,
@@ -55,7 +52,7 @@ def write_run_report(
     )
 
 
-def report_sections(evaluation: "Evaluation") -> list[Section]:
+def report_sections(evaluation: Evaluation) -> list[Section]:
     """Returns confusions, calibration, the most confident mistakes and a table of the classes."""
     names = [escape(str(name)) for name in evaluation.images.class_names]
     if evaluation.images.multi_label:

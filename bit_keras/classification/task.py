@@ -13,8 +13,8 @@ import tensorflow as tf
 from ..data import LabeledImages
 from ..exporting import export
 from ..training import LOSSES, Objective, RunFolder, Task, predict
+from .answers import Evaluation, check_testable
 from .distillation import Teacher, open_teacher
-from .evaluation import Evaluation, check_testable
 from .report import write_run_report
 
 TEST_BATCH = 64

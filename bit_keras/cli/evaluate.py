@@ -18,7 +18,8 @@ from absl import flags
 from .. import data, training
 from ..classification import few_shot, read_labels
 from ..classification import vtab as vtab_suite
-from ..classification.evaluation import evaluate, may_have_been_trained_on, worst_classes
+from ..classification.answers import worst_classes
+from ..classification.evaluation import evaluate, may_have_been_trained_on
 from ..classification.prediction import printable
 from ..classification.vtab import MissingTasksError, run_vtab
 from ..metrics.classification import sentence
