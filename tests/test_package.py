@@ -118,13 +118,15 @@ def test_public_functions_are_annotated_and_private_ones_underscored():
     for path, tree in TREES.items():
         if PACKAGE not in path.parents:
             continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private, f"{path.relative_to(ROOT)} imports {private}"
         for owner, node in definitions(tree):
             where = f"{path.relative_to(ROOT)}: {node.name}"
             if node.name.startswith("__") or (owner and owner.name.startswith("_")):
                 continue
-            elsewhere = bool(used.get(node.name, set()) - {path})
-            if not owner and node.name.startswith("_"):
-                assert not elsewhere, f"{where}: others use it"
+            elsewhere = used.get(node.name, set()) - {path}
             if not owner and isinstance(node, ast.FunctionDef):
                 assert elsewhere or node.name.startswith("_"), f"{where}: nobody else uses it"
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):

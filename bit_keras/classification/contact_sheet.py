@@ -58,9 +58,9 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
         draw.rectangle((left, bar, left + SIDE - 1, bar + 3), CARD)
         if filled := round(best["probability"] * SIDE):
             draw.rectangle((left, bar, left + filled - 1, bar + 3), BLUE)
-        draw.text((left, bar + 10), shortened(best["class"], bold), INK, bold)
+        draw.text((left, bar + 10), _shortened(best["class"], bold), INK, bold)
         detail = f"{best['probability']:.1%} · {pathlib.Path(one['image']).name}"
-        draw.text((left, bar + 30), shortened(detail, plain), SOFT, plain)
+        draw.text((left, bar + 30), _shortened(detail, plain), SOFT, plain)
     if omitted:
         text = f"The first {len(shown)} of {len(predictions):,} images"
         draw.text((GAP, height - GAP - 8), text, SOFT, plain)
@@ -69,7 +69,7 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
     replace_file(path, png.getvalue())
 
 
-def shortened(text, font):
+def _shortened(text, font):
     """As much of a text as fits under an image."""
     text = printable(text)
     if font.getlength(text) <= SIDE:

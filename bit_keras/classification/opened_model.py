@@ -65,7 +65,7 @@ def open_model(
             f"labels must name the {classifier.num_classes} classes of {title}, got {len(labels)} "
             f"names{f' from {file} it' if labels is around else ''}; give one a class."
         )
-    recipe = run.get("recipe") or upstream_recipe(title, classifier.num_classes)
+    recipe = run.get("recipe") or _upstream_recipe(title, classifier.num_classes)
     sigmoid = (run or recipe).get("loss") == "sigmoid"
     if size is None:
         protocol = recipe or run.get("rule", {})
@@ -82,14 +82,14 @@ def open_model(
     return OpenedModel(title, classifier, names, size, prepare, sigmoid)
 
 
-def default_names(opened):
+def default_names(opened: OpenedModel) -> list[str]:
     """WordNet's for the published models of ImageNet, else numbers."""
     number = opened.classifier.num_classes
     found = synsets(number) if opened.title in PUBLISHED else None
     return class_names(found) if found else [str(label) for label in range(number)]
 
 
-def upstream_recipe(name, num_classes):
+def _upstream_recipe(name, num_classes):
     """Returns the recipe of a published upstream model; nothing for other models."""
     known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
     if not known or num_classes != {"S": ILSVRC2012, "M": IMAGENET21K}[known[1]]:

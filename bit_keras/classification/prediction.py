@@ -86,9 +86,9 @@ def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
         if os.path.isfile(given):
             found = [given]
         elif os.path.isdir(given):
-            found = images_among(os.path.join(given, name) for name in os.listdir(given))
+            found = _images_among(os.path.join(given, name) for name in os.listdir(given))
         else:
-            found = images_among(glob.glob(given, recursive=True))
+            found = _images_among(glob.glob(given, recursive=True))
         if not found:
             deeper = os.path.join(given, "**")
             raise ValueError(
@@ -103,7 +103,7 @@ def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
     return list(files)
 
 
-def images_among(paths):
+def _images_among(paths):
     return sorted(
         path
         for path in paths

@@ -43,7 +43,7 @@ def fitting_split(
     last = pieces or share
     pieces = pieces or 1
     while True:
-        need = gradient_memory(objective, share // pieces)
+        need = _gradient_memory(objective, share // pieces)
         if fixed + need <= limit or pieces == last:
             return pieces, fixed + need
         # What is left for a piece must hold it; a little more where that estimate was too low.
@@ -52,7 +52,7 @@ def fitting_split(
         pieces = next((n for n in divisors if n >= least), share)
 
 
-def gradient_memory(objective: Objective, examples: int) -> int:
+def _gradient_memory(objective: Objective, examples: int) -> int:
     """Returns an upper estimate of the bytes that the gradient of so many examples takes.
 
     Targets are made by a graph of their own, whose memory is added with all weights it uses, for
@@ -86,7 +86,7 @@ def _bytes_of(tensors):
     return sum(tensor.shape.num_elements() * tf.as_dtype(tensor.dtype).size for tensor in tensors)
 
 
-def peak_memory(graph) -> int:
+def peak_memory(graph: tf.Graph) -> int:
     """Returns the largest number of bytes alive at once in a graph run in its own order."""
     operations = [
         op for op in graph.get_operations() if op.type not in ("Const", "Placeholder", *VIEWS)

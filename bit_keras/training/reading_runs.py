@@ -28,7 +28,7 @@ def read_lines(path: pathlib.Path) -> list[dict]:
     return lines
 
 
-def run_settings(folder: str | os.PathLike) -> dict:
+def _run_settings(folder: str | os.PathLike) -> dict:
     """Returns the settings in a run's `config.json`; nothing if the folder is not a run's."""
     try:
         text = pathlib.Path(folder, "config.json").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def settings_around(model: str | os.PathLike) -> dict:
     """
     if not os.path.exists(model):  # the name of a published model
         return {}
-    return next(filter(None, map(run_settings, _folders_above(model))), {})
+    return next(filter(None, map(_run_settings, _folders_above(model))), {})
 
 
 def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
@@ -57,7 +57,7 @@ def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
         ValueError: If the run has no model yet.
     """
     path = pathlib.Path(source)
-    if not run_settings(path):
+    if not _run_settings(path):
         return source
     if not (path / "model").is_dir():
         raise ValueError(f"the run {path} has no model yet; finish it by the command it began by.")

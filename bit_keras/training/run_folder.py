@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import keras
 import numpy as np
@@ -139,7 +140,7 @@ class RunFolder:
                 f"again: it goes on from {self.last_checkpoint() or 'its first step'}."
             ) from error
 
-    def record(self, **result) -> None:
+    def record(self, **result: Any) -> None:
         """Adds one line to `results.jsonl`, which is on the disk when this returns."""
         if not self.chief:
             return
