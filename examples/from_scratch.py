@@ -3,10 +3,10 @@
     python examples/from_scratch.py --shots=5,25,all --schedules=1,3,10 --seeds=2
 
 The question of He et al., 2018 ("Rethinking ImageNet Pre-training", arXiv 1811.08883) on
-handwritten digits: pre-trained and one schedule of HyperRule, against a random start and several.
-All are tested on the same 359 digits; a seed picks the training digits and makes the batches.
-About 14 minutes on two cores. Prints a Markdown table and draws it. Goes on where it was
-interrupted; more seeds, sizes and schedules can be added later.
+handwritten digits: a pre-trained model with one schedule of HyperRule against random starts with
+longer ones. All are tested on the same 359 digits; a seed chooses the training digits and their
+batches. About 14 minutes on two cores. Prints a Markdown table and draws it. An interrupted study
+goes on when it is started again; more seeds, sizes and schedules can be added later.
 """
 
 import numpy as np
@@ -19,17 +19,15 @@ from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.cli import application
 from bit_keras.models import zoo
 
-MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "What to start from.")
-SHOTS = flags.DEFINE_list("shots", ["5", "25", "all"], "Digits a class to train on, or all.")
+MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "The pre-trained model.")
+SHOTS = flags.DEFINE_list("shots", ["5", "25", "all"], "Digits per class to train on, or all.")
 SCHEDULES = flags.DEFINE_list(
     "schedules", ["1", "3", "10"], "Lengths of a random start's schedule."
 )
 STEPS = flags.DEFINE_integer("steps", 500, "Steps of one schedule.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 32, "Images a step.", lower_bound=1)
-SEEDS = flags.DEFINE_integer("seeds", 2, "Runs for every number.", lower_bound=1)
-PROCESSES = flags.DEFINE_integer("processes", 2, "Runs at a time.", lower_bound=1)
-LOGDIR = flags.DEFINE_string("logdir", "runs/from_scratch", "Where the runs' folders go.")
-NEAR = 1.0  # percentage points below the pre-trained that count as having caught up
+BATCH = flags.DEFINE_integer("batch", 32, "Images per step.", lower_bound=1)
+SEEDS, PROCESSES, LOGDIR = studies.define_flags("runs/from_scratch", seeds=2)
+NEAR = 1.0  # a random start has caught up if it is at most so many percentage points behind
 
 
 def tune(workdir, *, model, init, shots, seed, steps, batch):
@@ -65,13 +63,10 @@ def main():
     }
     config = {**common, "weights": zoo.weights_crc32(MODEL.value), "steps": STEPS.value}
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
-        found = studies.conduct(study, jobs, PROCESSES.value)
+        found = studies.run_jobs(study, jobs, PROCESSES.value)
     accuracy = {  # of each start, in the order of `starts`
         shots: [
-            [
-                100 * found[f"{shots}-shot-{init}-{times}x-{seed}"]["accuracy"]
-                for seed in range(SEEDS.value)
-            ]
+            studies.accuracies(found, f"{shots}-shot-{init}-{times}x", SEEDS.value)
             for init, times in starts
         ]
         for shots in SHOTS.value

@@ -2,10 +2,10 @@
 
     python examples/hyperrule_changes.py --shots=10 --seeds=3
 
-The embedded model on a few handwritten digits, tested on all the others. A seed picks the digits
-and makes the batches, the same for every change, so that differences are taken seed by seed. About
-10 minutes on two cores. Prints a Markdown table. Goes on where it was interrupted; more seeds and
-changes can be added later.
+The embedded model on a few handwritten digits, tested on all the others. A seed chooses the digits
+and their batches, the same for every change, so that differences are taken seed by seed. About 10
+minutes on two cores. Prints a Markdown table. An interrupted study goes on when it is started
+again; more seeds and changes can be added later.
 """
 
 import numpy as np
@@ -18,21 +18,19 @@ from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.cli import application
 from bit_keras.models import zoo
 
-MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "What to start from.")
-SHOTS = flags.DEFINE_integer("shots", 10, "Digits a class to train on.", lower_bound=1)
+MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "The model to fine-tune.")
+SHOTS = flags.DEFINE_integer("shots", 10, "Digits per class to train on.", lower_bound=1)
 CHANGES = flags.DEFINE_list("changes", [], "Names of the table's rows; all if none is given.")
 STEPS = flags.DEFINE_integer("steps", 500, "Steps of the rule's schedule.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 32, "Images a step.", lower_bound=1)
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs for every row.", lower_bound=1)
-PROCESSES = flags.DEFINE_integer("processes", 2, "Runs at a time.", lower_bound=1)
-LOGDIR = flags.DEFINE_string("logdir", "runs/hyperrule_changes", "Where the runs' folders go.")
+BATCH = flags.DEFINE_integer("batch", 32, "Images per step.", lower_bound=1)
+SEEDS, PROCESSES, LOGDIR = studies.define_flags("runs/hyperrule_changes", seeds=3)
 UNCHANGED = "HyperRule"
 
 
 def changes(rule):
-    """The arguments of `fine_tune` by the name of what is changed.
+    """{name of a change: arguments of `fine_tune`}
 
-    Half the resolution is not among them: the embedded model's 32 pixels are the least there is.
+    Half the resolution is missing: the embedded model's 32 pixels are the minimum.
     """
     return {
         "five times the steps": {"rule": rule.with_steps(5 * rule.steps)},
@@ -76,11 +74,8 @@ def main():
         "batch": BATCH.value,
     }
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
-        found = studies.conduct(study, jobs, PROCESSES.value)
-    accuracy = {
-        name: np.array([100 * found[f"{name}-{s}"]["accuracy"] for s in range(SEEDS.value)])
-        for name in names
-    }
+        found = studies.run_jobs(study, jobs, PROCESSES.value)
+    accuracy = {name: np.array(studies.accuracies(found, name, SEEDS.value)) for name in names}
     print(f"Mean (least to most) of {SEEDS.value} seeds:\n")
     studies.print_table(
         ["", "accuracy in %", f"gain over {UNCHANGED}"],

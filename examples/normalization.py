@@ -1,15 +1,13 @@
-"""Batch or group normalization, plain or standardized convolutions: which, upstream and then?
+"""Batch or group normalization, plain or standardized convolutions: which transfers best?
 
     python examples/normalization.py --steps=5000 --seeds=3
 
 The ablation of Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370, tables 4 and 5), at the
 scale of two cores: four models, each pre-trained for equally many steps on glyphs, then fine-tuned
 by HyperRule on a few handwritten digits. About 22 minutes. The glyphs are those of
-`pretrain_glyphs.py`, rendered if there are none. Prints a Markdown table. Goes on where it was
-interrupted; more seeds can be added later.
+`pretrain_glyphs.py`, rendered if missing. Prints a Markdown table. An interrupted study goes on
+when it is started again; more seeds can be added later.
 """
-
-import pathlib
 
 import studies
 from absl import flags
@@ -17,17 +15,10 @@ from absl import flags
 from bit_keras import training
 from bit_keras.cli import application
 
-GLYPHS = flags.DEFINE_string("glyphs", "runs/glyphs-glyphs.npz", "The glyphs, rendered if missing.")
-FONTS = flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
 WIDTH = flags.DEFINE_float("width", 0.25, "Width of the models.")
 STEPS = flags.DEFINE_integer("steps", 5_000, "Steps of pre-training.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 64, "Images a step of pre-training.", lower_bound=1)
-SHOTS = flags.DEFINE_integer("shots", 10, "Digits a class to fine-tune on.", lower_bound=1)
-TUNING_STEPS = flags.DEFINE_integer("tuning_steps", 500, "Steps of fine-tuning.", lower_bound=1)
-TUNING_BATCH = flags.DEFINE_integer("tuning_batch", 32, "Images a step of it.", lower_bound=1)
-SEEDS = flags.DEFINE_integer("seeds", 3, "Fine-tunings of every model.", lower_bound=1)
-PROCESSES = flags.DEFINE_integer("processes", 2, "Runs at a time.", lower_bound=1)
-LOGDIR = flags.DEFINE_string("logdir", "runs/normalization", "Where the runs' folders go.")
+SEEDS, PROCESSES, LOGDIR = studies.define_flags("runs/normalization", seeds=3)
+studies.define_glyph_flags()
 UNITS = (2, 2, 2, 2)
 
 # ResNet-50 on ILSVRC-2012 with a batch of 4,096, and the same transferred to VTAB-1k: top-1 in %
@@ -41,51 +32,39 @@ PUBLISHED = {
 
 
 def main():
-    studies.render_glyphs(GLYPHS.value, FONTS.value)
+    studies.render_glyphs(flags.FLAGS.glyphs, flags.FLAGS.fonts)
     upstream = {
         f"{norm}-{conv}": (
             studies.pretrain,
             {
-                "file": GLYPHS.value,
+                "file": flags.FLAGS.glyphs,
                 "num_classes": None,
-                "units": UNITS,
-                "width": WIDTH.value,
+                "architecture": {
+                    "units": UNITS,
+                    "width": WIDTH.value,
+                    "norm": norm,
+                    "conv": conv,
+                },
                 "steps": STEPS.value,
-                "batch": BATCH.value,
-                "norm": norm,
-                "conv": conv,
+                "batch": flags.FLAGS.batch,
             },
         )
         for norm, conv in PUBLISHED
     }
-    config = {"glyphs": pathlib.Path(GLYPHS.value).stat().st_size, "units": UNITS}
-    settings = ("width", "steps", "batch", "shots", "tuning_steps", "tuning_batch")
-    config |= {name: flags.FLAGS[name].value for name in settings}
+    config = {**studies.glyph_config(UNITS), "width": WIDTH.value, "steps": STEPS.value}
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
-        pretrained = studies.conduct(study, upstream, PROCESSES.value)
-        downstream = {
-            f"{name}-to-digits-{seed}": (
-                studies.transfer,
-                {
-                    "model": str(study.path / name / "model.keras"),
-                    "shots": SHOTS.value,
-                    "seed": seed,
-                    "steps": TUNING_STEPS.value,
-                    "batch": TUNING_BATCH.value,
-                },
-            )
-            for name in upstream
-            for seed in range(SEEDS.value)
-        }
-        found = studies.conduct(study, downstream, PROCESSES.value)
-    print(f"Accuracy in %; on digits, {SHOTS.value} a class, of {SEEDS.value} seeds:\n")
+        pretrained, digits = studies.pretrain_and_transfer(
+            study, upstream, SEEDS.value, PROCESSES.value
+        )
+    print(
+        f"Accuracy in %; on digits, {flags.FLAGS.shots} per class, mean (least to greatest) of "
+        f"{SEEDS.value} seeds:\n"
+    )
     rows = []
     for (norm, conv), published in PUBLISHED.items():
-        digits = [
-            100 * found[f"{norm}-{conv}-to-digits-{s}"]["accuracy"] for s in range(SEEDS.value)
-        ]
-        glyphs = f"{100 * pretrained[f'{norm}-{conv}']['accuracy']:.1f}"
-        rows.append([norm, conv, glyphs, studies.spread(digits), *published])
+        name = f"{norm}-{conv}"
+        upstream_accuracy = f"{100 * pretrained[name]['accuracy']:.1f}"
+        rows.append([norm, conv, upstream_accuracy, studies.spread(digits[name]), *published])
     studies.print_table(
         [
             *("normalization", "convolutions", "held-out glyphs", "digits"),

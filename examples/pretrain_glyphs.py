@@ -4,7 +4,7 @@
     pip install fonttools
     python examples/pretrain_glyphs.py --workdir=runs/glyphs
 
-About 20 minutes on two cores. A run that was interrupted goes on when it is started again.
+About 20 minutes on two cores. An interrupted run goes on when it is started again.
 """
 
 import pathlib
@@ -19,12 +19,11 @@ from absl import flags
 import bit_keras
 from bit_keras import checkpoints, training
 from bit_keras.cli import application
-from bit_keras.recipes import hyperrule
 
 FONTS = flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/glyphs", "The run's folder.")
 STEPS = flags.DEFINE_integer("steps", 10_000, "Training steps.", lower_bound=1)
-BATCH = flags.DEFINE_integer("batch", 128, "Images a step.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 128, "Images per step.", lower_bound=1)
 BASE_LR = flags.DEFINE_float("base_lr", 0.1, "Highest learning rate.")
 WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "L2 penalty on kernels.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the initial weights and of every batch.")
@@ -56,39 +55,35 @@ def main():
     model = bit_keras.ResNetV2((2, 2, 2, 2), 0.25, len(names), name="BiT-XS-R26x0.25")
     predict = tf.function(lambda x: model(x, training=False))
 
-    def accuracy():
-        right = [
-            tf.argmax(predict(x), axis=1) == tf.argmax(y, axis=1)
-            for x, y in batches(held_out, 0).take(HELD_OUT // BATCH.value)
-        ]
-        return {"held_out_accuracy": float(tf.reduce_mean(tf.cast(right, tf.float32)))}
+    def evaluate():
+        tested = batches(held_out, 0).take(HELD_OUT // BATCH.value)
+        return {"held_out_accuracy": studies.accuracy(predict, tested)}
 
-    steps = STEPS.value
-    schedule = hyperrule.Schedule(
-        BASE_LR.value, steps // 20, (steps * 5 // 10, steps * 7 // 10, steps * 9 // 10)
-    )
+    schedule = studies.upstream_schedule(BASE_LR.value, STEPS.value)
     settings = ("steps", "batch", "base_lr", "weight_decay", "seed")
     config = {name: flags.FLAGS[name].value for name in settings}
     with training.RunFolder(workdir, {**config, "glyphs": len(images), "classes": names}) as run:
-        training.train(
-            model,
-            lambda step, _: batches(train, step),
+        objective = training.Objective(
+            model=model,
+            batches=lambda step, _: batches(train, step),
             batch=BATCH.value,
-            loss=lambda y, logits: tf.nn.softmax_cross_entropy_with_logits(y, logits),
-            optimizer=keras.optimizers.SGD(schedule, momentum=0.9),
-            steps=steps,
-            run=run,
+            loss=training.LOSSES["softmax"],
             weight_decay=WEIGHT_DECAY.value,
-            evaluate=accuracy,
-            evaluate_every=1_000,
-            checkpoint_every=1_000,
         )
-        # Features only, at half precision: the head's classes mean nothing to a user, and two
-        # megabytes are enough for a wheel.
-        body = {v.path: v.numpy() for v in model.variables if not v.path.startswith("head/")}
-        half = {path: array.astype("float16") for path, array in body.items()}
+        training.train(
+            objective,
+            keras.optimizers.SGD(schedule, momentum=0.9),
+            run,
+            steps=STEPS.value,
+            every=training.Intervals(checkpoint=1_000, evaluate=1_000),
+            evaluate=evaluate,
+        )
+        # The backbone only, as users do not need classes of glyphs, and at half precision: that is
+        # 2 MB in the wheel.
+        backbone = {v.path: v.numpy() for v in model.variables if not v.path.startswith("head/")}
+        half = {path: array.astype("float16") for path, array in backbone.items()}
         checkpoints.save_npz(workdir / f"{model.name}.npz", half, compressed=True)
-        run.finish({**accuracy(), "steps": steps})
+        run.finish({**evaluate(), "steps": STEPS.value})
     print(f"wrote {workdir / model.name}.npz")
 
 

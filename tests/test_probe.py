@@ -48,14 +48,14 @@ def test_errors_are_those_of_literally_leaving_one_out(shape, monkeypatch):
     features, labels = examples(*shape)
     targets = np.eye(shape[2])[labels]
     fitted = LinearProbe(features, labels, shape[2])
-    for regularizer, error in zip(fitted.regularizers, fitted.errors, strict=True):
-        errors = []
-        for i in range(len(features)):
-            ridge = Ridge(alpha=regularizer)
-            ridge.fit(np.delete(features, i, axis=0).astype(np.float64), np.delete(targets, i, 0))
-            answer = ridge.predict(features[i : i + 1].astype(np.float64))
-            errors.append(np.sum((answer - targets[i]) ** 2))
-        assert error == pytest.approx(np.mean(errors), rel=1e-5)
+    squares = np.zeros((len(features), len(fitted.regularizers), shape[2]))
+    for i in range(len(features)):
+        ridge = Ridge(alpha=np.repeat(fitted.regularizers, shape[2]))  # one for each column
+        kept = np.tile(np.delete(targets, i, 0), len(fitted.regularizers))
+        ridge.fit(np.delete(features, i, axis=0).astype(np.float64), kept)
+        answers = ridge.predict(features[i : i + 1].astype(np.float64))
+        squares[i] = (answers.reshape(-1, shape[2]) - targets[i]) ** 2
+    np.testing.assert_allclose(fitted.errors, squares.sum(axis=2).mean(axis=0), rtol=1e-5)
     assert fitted.regularizer == fitted.regularizers[np.argmin(fitted.errors)]
 
 

@@ -1,5 +1,6 @@
-"""A linear probe: how well least squares on frozen features tell classes apart."""
+"""Linear probe: a regularized least-squares classifier on frozen features."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,14 @@ BLOCK = 4096  # examples in float64 at once: the features are never copied as a 
 class LinearProbe:
     """L2-regularized least squares from features to classes, fitted for all regularizers at once.
 
-    For a regularizer `a` it has the weights W and the intercept b that minimize
-    `|X W + b - Y|^2 + a |W|^2`, where Y has a column a class: 1 for its examples, 0 for all others
-    (scikit-learn's `Ridge(alpha=a)`). Targets of +1 and -1, as others have them, would make a score
-    s into 2 s - 1, and so change neither the highest score nor the choice of the regularizer.
+    For a regularizer `a`, the weights W and the intercept b minimize `|X W + b - Y|^2 + a |W|^2`,
+    where Y has a column per class: 1 for its examples, 0 for all others (scikit-learn's
+    `Ridge(alpha=a)`). With targets of +1 and -1, a score s would be 2 s - 1: neither the highest
+    score nor the choice of the regularizer would change.
 
-    All come from one eigendecomposition in float64, of the features' Gram matrix or, if they are
-    fewer, of the examples'. So do the errors on every example of the fit to all the others, by
-    which the regularizer is chosen (Rifkin and Lippert, 2007, "Notes on regularized least
+    One eigendecomposition in float64, of the Gram matrix of the features (or of the examples, if
+    these are fewer), gives the weights for all regularizers. It also gives the leave-one-out errors
+    by which the regularizer is chosen (Rifkin and Lippert, 2007, "Notes on regularized least
     squares", http://hdl.handle.net/1721.1/37318).
 
     Args:
@@ -36,13 +37,13 @@ class LinearProbe:
 
     Attributes:
         regularizers: float64 [R].
-        errors: float64 [R], the mean over examples of the squared error, summed over classes, of
-            the fit to all the other examples.
-        regularizer: The one with the least error, the smallest of several such.
+        errors: float64 [R], the leave-one-out errors: squared, summed over classes, and averaged
+            over examples.
+        regularizer: The one with the least error; the smallest, if there are several.
 
     Raises:
-        ValueError: Features that are not finite, labels of another shape or range, the same for
-            all examples, or regularizers that are not above 0.
+        ValueError: If features are not finite, labels have another shape or range or are the same
+            for all examples, or regularizers are not above 0.
     """
 
     def __init__(
@@ -52,67 +53,71 @@ class LinearProbe:
         num_classes: int,
         regularizers: Sequence[float] | None = None,
     ):
-        from scipy.linalg import eigh
-        from scipy.linalg.blas import dsyrk
-
-        features = checked_features(features)
-        labels = checked_labels(labels, len(features), num_classes)
-        count, channels = features.shape
+        features = _check_features(features)
+        labels = _check_labels(labels, len(features), num_classes)
         self._mean = features.mean(axis=0, dtype=np.float64)
-        blocks = [slice(start, start + BLOCK) for start in range(0, count, BLOCK)]
-
-        def targets(block):
-            if labels.ndim == 2:
-                return labels[block].toarray().astype(np.float64)
-            return (labels[block, np.newaxis] == np.arange(num_classes)).astype(np.float64)
-
-        self._target_mean = sum(targets(block).sum(axis=0) for block in blocks) / count
-        moments = np.zeros((channels, num_classes))  # X^T Y
-        gram = np.zeros((channels, channels) if count >= channels else (0, 0), order="F")
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
+        targets = functools.partial(_one_hot, labels, num_classes)
+        self._target_mean = sum(targets(block).sum(axis=0) for block in blocks) / len(features)
+        moments = np.zeros((features.shape[1], num_classes))  # X^T Y
         for block in blocks:
-            x = features[block] - self._mean
-            moments += x.T @ targets(block)
-            if count >= channels:  # the upper triangle, in half the time of both
-                gram = dsyrk(1.0, x.T, beta=1.0, c=gram, overwrite_c=True)
-        if count < channels:
-            x = features - self._mean
-            gram = x @ x.T
-        values, vectors = eigh(gram, lower=False, driver="evd", overwrite_a=True)
-        # What is left is rounding: centered examples are never independent.
-        kept = values > values[-1] * max(count, channels) * np.finfo(np.float64).eps
-        self._values, self._basis = values[kept], vectors[:, kept]
-        if count < channels:
-            self._basis = x.T @ (self._basis / np.sqrt(self._values))
+            moments += (features[block] - self._mean).T @ targets(block)
+        self._values, self._basis = self._decompose(features, blocks)
         self._moments = self._basis.T @ moments
 
         if regularizers is None:
-            scale = self._values.sum() / count or 1.0  # of features that are all constant: any
+            # Constant features have no scale, and any will do.
+            scale = self._values.sum() / len(features) or 1.0
             regularizers = [scale * 10.0**decade for decade in DECADES]
         self.regularizers = np.asarray(regularizers, np.float64)
         if not (self.regularizers.size and np.all(self.regularizers > 0)):
             raise ValueError(f"regularizers must be above 0, got {list(regularizers)}.")
+        self.errors = self._leave_one_out_errors(features, targets, blocks)
+        self.regularizer = float(self.regularizers[np.argmin(self.errors)])
+
+    def _decompose(self, features, blocks):
+        """(eigenvalues [R] of the features' Gram matrix, their vectors [D, R]), those above 0."""
+        from scipy.linalg import eigh
+        from scipy.linalg.blas import dsyrk
+
+        count, channels = features.shape
+        if count < channels:  # the examples' Gram matrix is smaller and has the same eigenvalues
+            x = features - self._mean
+            gram = x @ x.T
+        else:
+            gram = np.zeros((channels, channels), order="F")
+            for block in blocks:  # the upper triangle alone, in half the time
+                x = features[block] - self._mean
+                gram = dsyrk(1.0, x.T, beta=1.0, c=gram, overwrite_c=True)
+        values, vectors = eigh(gram, lower=False, driver="evd", overwrite_a=True)
+        # Smaller values are rounding errors: centered examples are never independent.
+        kept = values > values[-1] * max(count, channels) * np.finfo(np.float64).eps
+        values, vectors = values[kept], vectors[:, kept]
+        return values, x.T @ (vectors / np.sqrt(values)) if count < channels else vectors
+
+    def _leave_one_out_errors(self, features, targets, blocks):
         shrinkage = 1 / (self._values + self.regularizers[:, np.newaxis])  # [R, D or less]
-        self.errors = np.zeros(len(shrinkage))
+        errors = np.zeros(len(shrinkage))
         for block in blocks:
             x = (features[block] - self._mean) @ self._basis
             y = targets(block) - self._target_mean
-            # How much of an example's own target is in its score, by which its residual is short.
-            leverages = 1 / count + x**2 @ shrinkage.T
+            # The share of its own target in an example's score, by which its residual is too small.
+            leverages = 1 / len(features) + x**2 @ shrinkage.T
             rest = np.maximum(1 - leverages, np.finfo(np.float64).eps)
             for i, factors in enumerate(shrinkage):
                 residuals = y - x @ (self._moments * factors[:, np.newaxis])
-                self.errors[i] += np.sum((residuals / rest[:, i : i + 1]) ** 2) / count
-        self.regularizer = float(self.regularizers[np.argmin(self.errors)])
+                errors[i] += np.sum((residuals / rest[:, i : i + 1]) ** 2) / len(features)
+        return errors
 
     def weights(self, regularizer: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns weights [D, K] and intercept [K], float64; by default of the one chosen."""
+        """Returns float64 weights [D, K] and intercept [K]; by default of the best regularizer."""
         regularizer = self.regularizer if regularizer is None else regularizer
         weights = self._basis @ (self._moments / (self._values + regularizer)[:, np.newaxis])
         return weights, self._target_mean - self._mean @ weights
 
     def predict(self, features: np.ndarray, regularizer: float | None = None) -> np.ndarray:
-        """Returns scores, float32 [N, K], of features [N, D]; by default of the one chosen."""
-        features = checked_features(features)
+        """Returns float32 scores [N, K] of features [N, D]; by default of the best regularizer."""
+        features = _check_features(features)
         weights, intercept = self.weights(regularizer)
         if features.shape[1] != len(weights):
             raise ValueError(
@@ -125,7 +130,13 @@ class LinearProbe:
         return scores
 
 
-def checked_features(features):
+def _one_hot(labels, num_classes, block):
+    if labels.ndim == 2:
+        return labels[block].toarray().astype(np.float64)
+    return (labels[block, np.newaxis] == np.arange(num_classes)).astype(np.float64)
+
+
+def _check_features(features):
     features = np.asarray(features)
     if features.ndim != 2 or features.dtype.kind != "f" or 0 in features.shape:
         raise ValueError(
@@ -141,8 +152,8 @@ def checked_features(features):
     return features
 
 
-def checked_labels(labels, count, num_classes):
-    """int [N], or a csr_array [N, K]"""
+def _check_labels(labels, count, num_classes):
+    """Returns the labels as int [N], or as a csr_array [N, K]."""
     labels = labels if hasattr(labels, "tocsr") else np.asarray(labels)
     if labels.shape not in ((count,), (count, num_classes)) or labels.dtype.kind not in "biuf":
         raise ValueError(

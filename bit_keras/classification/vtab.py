@@ -1,14 +1,13 @@
-"""VTAB-1k as a whole: one model fine-tuned on each of the 19 tasks, and the mean of what it gets.
+"""VTAB-1k: one model fine-tuned on each of the 19 tasks, and the mean of their accuracies.
 
-The protocol is the BiT paper's: HyperRule's settings for small data sets, one run a task, trained
-on 1,000 images and tested on all the task's test images, with only those of the flips and crops
-that leave the task's labels true (`VtabTask.augmentations`).
+The protocol is the BiT paper's: HyperRule's settings for small data sets, one run per task, trained
+on 1,000 images and tested on all the task's test images. Images are cropped and flipped only where
+that leaves the task's labels true (`VtabTask.augmentations`).
 """
 
 import dataclasses
-import gc
+import functools
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
@@ -22,16 +21,17 @@ from ..recipes.hyperrule import HyperRule
 from ..reporting import write_report
 from ..reporting.page import plain_table
 from ..training import RunFolder, TrainingError, single_machine_strategy
+from ..training.suite import Suite
 from .fine_tuning import fine_tune
 
-GROUPS = {
+_GROUPS = {
     group: tuple(name for name, task in VTAB.items() if task.group == group)
     for group in ("natural", "specialized", "structured")
 }
 
 
 class MissingTasksError(ValueError):
-    """Some tasks have no result; `results` has those of the others, and the reasons."""
+    """Some tasks have no result. `results` has a row for every task, with the reason for those."""
 
     def __init__(self, message: str, results: list[dict]):
         super().__init__(message)
@@ -53,19 +53,20 @@ def run_vtab(
 ) -> list[dict]:
     """Fine-tunes a model on the tasks of VTAB-1k, one after the other, and tests it on each.
 
-    A suite that was interrupted goes on when it is called again with the same arguments, inside the
-    task it was at; other `tasks` add to what the folder has. A task that cannot be read, or whose
-    training diverges, does not keep the others from being run.
+    An interrupted suite goes on when it is called again with the same arguments, inside the task it
+    was at; other `tasks` add to the folder. A task that cannot be read, or whose training diverges,
+    is skipped, and the others are run.
 
     Args:
         model: What `bit_keras.load` takes.
         workdir: The suite's folder: `config.json`, `results.jsonl` with a line for each task,
-            `report.html`, rewritten after every task, and last `metrics.json`: an accuracy a task,
-            and the means of the groups and of all 19 (`vtab_mean`) that are complete. `tasks/NAME`
-            is the folder of a task's run, whose checkpoints are deleted once its result is kept.
+            `report.html`, rewritten after every task, and last `metrics.json`: an accuracy per
+            task, and the means of those groups that are complete and of all 19 (`vtab_mean`).
+            `tasks/NAME` is the folder of a task's run, whose checkpoints are deleted once its
+            result is recorded.
         tasks: Names of `data.VTAB`; by default all. They are run in its order.
         read: From a task's name, (train, test); `functools.partial(data.from_vtab, data_dir=...)`
-            where TFDS keeps its data elsewhere.
+            for another data folder than TFDS's default.
         rule: The settings of every task; by default each has its own `default_rule`.
         precision, strategy, seed, batch_split: Of every task, as in `fine_tune`, on one machine.
         command: The command line to show in the report.
@@ -90,65 +91,69 @@ def run_vtab(
         "precision": precision,
         "seed": seed,
     }
-    missing = []
+    tune = functools.partial(
+        fine_tune,
+        model,
+        rule=rule,
+        precision=precision,
+        strategy=strategy,
+        seed=seed,
+        batch_split=batch_split,
+        export=False,
+    )
+    failed = []
     with RunFolder(workdir, config, may_grow=True) as run:
-
-        def results():
-            return sorted(run.results() + missing, key=lambda row: list(VTAB).index(row["task"]))
-
-        def report():
-            write_report(
-                run.path / "report.html",
-                title=f"{config['model']} on VTAB-1k",
-                settings=config,
-                metrics=scalars(results()),
-                sections=[(name, plain_table(*rows)) for name, rows in tables(results()).items()],
-                command=command,
-            )
-
-        def drop_checkpoints(name):
-            shutil.rmtree(run.path / "tasks" / name / "checkpoints", ignore_errors=True)
-
-        done = {row["task"] for row in run.results()}
-        for name in done:
-            drop_checkpoints(name)  # left by a suite that was killed after its record
-        for name in (name for name in VTAB if name in asked - done):
-            row = {"task": name, "group": VTAB[name].group}
-            folder = run.path / "tasks" / name
-            # it was cut off before its result was kept, and is tested once more
-            (folder / "metrics.json").unlink(missing_ok=True)
-            try:
-                metrics = fine_tune(
-                    model,
-                    *read(name),
-                    workdir=folder,
-                    rule=rule,
-                    precision=precision,
-                    strategy=strategy,
-                    seed=seed,
-                    batch_split=batch_split,
-                    export=False,
-                ).metrics
-            except (DataError, TrainingError) as error:
-                missing.append({**row, "missing": str(error)})
-                print(f"{name}: {error}", file=sys.stderr, flush=True)
+        suite = Suite(run, lambda part: run.path / "tasks" / part["task"])
+        for part in suite.missing({"task": name} for name in VTAB if name in asked):
+            name = part["task"]
+            found = _run_task(name, read, functools.partial(tune, workdir=suite.start(part)))
+            if "missing" in found:
+                failed.append({**part, **found})
             else:
-                run.record(**row, **{k: metrics[k] for k in ("accuracy", "num_test", "seconds")})
-                drop_checkpoints(name)  # up to gigabytes
-                print(f"{name}: accuracy {metrics['accuracy']:.2%}", file=sys.stderr, flush=True)
-            report()
-            gc.collect()  # a model and its graphs refer to each other
-        report()
+                suite.record(part, group=VTAB[name].group, **found)
+            _write_report(run.path, _by_task(run.results() + failed), config, command)
+        results = _by_task(run.results() + failed)
+        _write_report(run.path, results, config, command)
         if run.results():
-            run.finish(scalars(results()))
-        if missing:
-            names = ", ".join(row["task"] for row in missing)
-            raise MissingTasksError(
-                f"{len(missing)} of {len(asked)} tasks could not be run ({names}); the same "
-                "command tries them again.",
-                results(),
-            )
-        return results()
+            run.finish(scalars(results))
+    if failed:
+        names = ", ".join(row["task"] for row in failed)
+        raise MissingTasksError(
+            f"{len(failed)} of {len(asked)} tasks could not be run ({names}); the same command "
+            "tries them again.",
+            results,
+        )
+    return results
+
+
+def _run_task(name, read, tune):
+    """{"accuracy", "num_test", "seconds"} of a task, or {"missing": the reason}."""
+    try:
+        metrics = tune(*read(name)).metrics
+        found = {key: metrics[key] for key in ("accuracy", "num_test", "seconds")}
+        message = f"accuracy {metrics['accuracy']:.2%}"
+    except (DataError, TrainingError) as error:
+        found = {"missing": str(error)}
+        message = str(error)
+    print(f"{name}: {message}", file=sys.stderr, flush=True)
+    return found
+
+
+def _by_task(rows):
+    """Rows in the order of `VTAB`, with its groups: older folders spell one of them otherwise."""
+    rows = [{**row, "group": VTAB[row["task"]].group} for row in rows]
+    return sorted(rows, key=lambda row: list(VTAB).index(row["task"]))
+
+
+def _write_report(folder, results, settings, command):
+    write_report(
+        folder / "report.html",
+        title=f"{settings['model']} on VTAB-1k",
+        settings=settings,
+        metrics=scalars(results),
+        sections=[(name, plain_table(*rows)) for name, rows in tables(results).items()],
+        command=command,
+    )
 
 
 def scalars(results: Sequence[dict]) -> dict[str, float]:
@@ -156,7 +161,7 @@ def scalars(results: Sequence[dict]) -> dict[str, float]:
     accuracy = {row["task"]: row["accuracy"] for row in results if "accuracy" in row}
     means = {
         name: fmean(accuracy[task] for task in tasks)
-        for name, tasks in {"vtab_mean": tuple(VTAB), **GROUPS}.items()
+        for name, tasks in {"vtab_mean": tuple(VTAB), **_GROUPS}.items()
         if accuracy.keys() >= set(tasks)
     }
     return {**means, **accuracy}
@@ -182,7 +187,7 @@ def tables(results: Sequence[dict]) -> dict[str, tuple[Sequence[str], list[Seque
     accuracy = scalars(results)
     whole = f"{100 * accuracy['vtab_mean']:.2f}" if "vtab_mean" in accuracy else "-"
     groups = []
-    for names in GROUPS.values():
+    for names in _GROUPS.values():
         found = [accuracy[name] for name in names if name in accuracy]
         part = "" if len(found) == len(names) else f" ({len(found)} of {len(names)})"
         groups.append(f"{100 * fmean(found):.2f}{part}" if found else "-")
@@ -198,16 +203,16 @@ def tables(results: Sequence[dict]) -> dict[str, tuple[Sequence[str], list[Seque
     header = ("task", "group", "accuracy", "test images", "seconds", *names, "remark")
     return {
         "VTAB-1k": (header, tasks),
-        "VTAB-1k, means": (("model", "all 19", *GROUPS, "source"), means),
+        "VTAB-1k, means": (("model", "all 19", *_GROUPS, "source"), means),
     }
 
 
 def as_table(results: Sequence[dict]) -> str:
     """Returns results beside published ones as two Markdown tables."""
-    return "\n".join(markdown(header, rows) for header, rows in tables(results).values())
+    return "\n".join(_markdown(header, rows) for header, rows in tables(results).values())
 
 
-def markdown(header, rows):
+def _markdown(header, rows):
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
     *widths, _ = (max(3, *map(len, column)) for column in zip(*lines, strict=True))
     widths.append(3)  # of the last column, which has sentences

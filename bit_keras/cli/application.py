@@ -1,22 +1,127 @@
-"""What every command shares: absl flags in, one call, and mistakes answered in one sentence."""
+"""What the commands share: their start, the flags of several of them, and short error messages."""
 
+import datetime
 import io
+import pathlib
+import re
+import shlex
 import sys
+from collections.abc import Callable
 
 import tensorflow as tf
 from absl import app, flags, logging
 
-from ..training import Interrupted, TrainingError
+from .. import training
+from ..models import zoo
+from ..training import PRECISIONS
+from ..training.reading_runs import model_of_run
 
-STOPPED = 75  # by a signal, with everything saved: sysexits.h calls it a temporary failure
+EMBEDDED = "BiT-XS-R26x0.25"  # the model that comes with the package
+STOPPED = 75  # exit code after a signal, with everything saved: EX_TEMPFAIL of sysexits.h
+
+DATASETS = (  # for the help of --dataset
+    "A folder of class folders (or of train/ and test/), a CSV file of images and labels, a TFDS "
+    'name, "vtab/TASK", or "digits".'
+)
+
+# Flags that are defined here belong to the command that calls for them, also in its --help.
+flags.disclaim_key_flags()
 
 
-def run(main, *, positional: bool = False) -> None:
-    """Runs `main()` on parsed flags; exits with 2 after a mistake, with 75 after a signal.
+def define_run_flags() -> None:
+    """Defines the flags of the commands that make a run: its folder, its devices, its precision."""
+    flags.DEFINE_string("name", None, "The run's name; by default model, data and time.")
+    flags.DEFINE_string("logdir", "runs", "The run's folder is LOGDIR/NAME.")
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        training.STRATEGIES,
+        "Devices: one, all GPUs, TF_CONFIG's workers, a TPU.",
+    )
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Precision of training.")
 
-    With `positional`, `main` is given the list of what is no flag, wherever it stands.
+
+def define_training_flags(protocol: str) -> None:
+    """Defines the run flags, and those of the commands that train one model.
+
+    Args:
+        protocol: What a teacher lengthens, for the help: "the rule's steps".
     """
-    # absl's --help tells of the module that was started, which is pip's script and not main's.
+    define_run_flags()
+    flags.DEFINE_string(
+        "batch_split", "auto", 'Pieces a batch is computed in, or "auto": the fewest that fit.'
+    )
+    flags.DEFINE_string(
+        "teacher",
+        None,
+        "Learn this model's answers in place of labels: a run's folder, or what else "
+        "bit_keras.load takes, with the classes of --dataset. By default, training then has ten "
+        f"times {protocol} and uniform mixup.",
+    )
+    flags.DEFINE_float(
+        "temperature", 1.0, "What the logits of teacher and student are divided by, for the loss."
+    )
+    flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
+    flags.DEFINE_integer(
+        "eval_every", None, "Steps between two tests; by default only the last.", lower_bound=1
+    )
+
+
+def check_models(*models: str) -> None:
+    """Raises ValueError for a model, or a --teacher, that cannot be loaded; reads no data set."""
+    for model in models:
+        zoo.check_source(model)
+    if flags.FLAGS.teacher:
+        zoo.check_source(model_of_run(flags.FLAGS.teacher))
+
+
+def device_options() -> dict:
+    """Returns the training flags that `fine_tune`, `pretrain` and `plan` take."""
+    values = flags.FLAGS
+    return {
+        "teacher": values.teacher,
+        "temperature": values.temperature,
+        "precision": values.precision,
+        "batch_split": number_or_word(values.batch_split),
+    }
+
+
+def training_options() -> dict:
+    """Returns the training flags that `fine_tune` and `pretrain` take, and the command line."""
+    return {
+        **device_options(),
+        "seed": flags.FLAGS.seed,
+        "evaluate_every": flags.FLAGS.eval_every,
+        "command": command_line(),
+    }
+
+
+def run_folder(model: str, data: str) -> pathlib.Path:
+    """Returns the folder that --logdir and --name give; the default name is of model and data."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    default = re.sub(r"[^\w.-]+", "-", f"{pathlib.Path(model).name}_{data}_{stamp}")
+    return pathlib.Path(flags.FLAGS.logdir) / (flags.FLAGS.name or default)
+
+
+def command_line() -> str:
+    """Returns the command as it was typed, for the report."""
+    return shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def number_or_word(text: str) -> int | str:
+    """Returns "5" as 5, and "auto" or "full" as they are."""
+    return int(text) if text.isdecimal() else text
+
+
+def run(main: Callable, *, positional: bool = False) -> None:
+    """Runs `main()` on parsed flags; exits with 2 after an error, with 75 after a signal.
+
+    Args:
+        main: A command's function.
+        positional: Whether to give `main` the list of arguments that are not flags; otherwise they
+            are an error.
+    """
+    # absl's --help shows the module that was started, which is pip's script and not main's.
     module = sys.modules[main.__module__]
     for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, ()):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
@@ -24,41 +129,44 @@ def run(main, *, positional: bool = False) -> None:
 
     def guarded(arguments):
         if len(arguments) > 1 and not positional:
-            sys.exit(fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
-        if flags.FLAGS.verbosity <= 0:  # absl's own default is to tell of every file written
-            logging.set_verbosity(logging.WARNING)
-            tf.get_logger().setLevel("WARNING")
-        if not tf.config.list_physical_devices("GPU"):
-            # On a CPU the ops are deterministic, but not the order in which they add up. One at a
-            # time, each on all cores, is a little slower and makes runs repeatable to the last bit.
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # not every console has every letter of a name
-        try:
-            main(arguments[1:]) if positional else main()
-        except Interrupted as stop:
-            print(f"{stop}; the same flags and --name go on from there", file=sys.stderr)
-            sys.exit(STOPPED)
-        except KeyboardInterrupt:
-            print("interrupted; what came after the last checkpoint is lost", file=sys.stderr)
-            sys.exit(130)
-        except tf.errors.ResourceExhaustedError:
-            sys.exit(
-                fail("a batch does not fit into memory; split it (--batch_split) or shrink it")
-            )
-        except (ValueError, OSError, TrainingError) as error:
-            if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows where
-                raise
-            sys.exit(fail(error))
+            sys.exit(_fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
+        _configure_process()
+        _exit_on_errors(main, *([arguments[1:]] if positional else []))
 
     app.run(guarded)
 
 
-def number_or_word(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+def _configure_process():
+    if flags.FLAGS.verbosity <= 0:  # absl's default logs every file written
+        logging.set_verbosity(logging.WARNING)
+        tf.get_logger().setLevel("WARNING")
+    if not tf.config.list_physical_devices("GPU"):
+        # On a CPU the ops are deterministic, but not the order in which they add up. One at a
+        # time, each on all cores, is a little slower and makes runs repeatable bit by bit.
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # some consoles cannot print every character
 
 
-def fail(error) -> int:
+def _exit_on_errors(main, *arguments):
+    """Calls `main`; an expected error becomes one line and an exit code."""
+    try:
+        main(*arguments)
+    except training.Interrupted as stop:
+        print(f"{stop}; the same flags and --name go on from there", file=sys.stderr)
+        sys.exit(STOPPED)
+    except KeyboardInterrupt:
+        print("interrupted; what came after the last checkpoint is lost", file=sys.stderr)
+        sys.exit(130)
+    except tf.errors.ResourceExhaustedError:
+        sys.exit(_fail("a batch does not fit into memory; split it (--batch_split) or shrink it"))
+    except (ValueError, OSError, training.TrainingError) as error:
+        if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows the traceback
+            raise
+        sys.exit(_fail(error))
+
+
+def _fail(error):
     print(f"error: {str(error).strip()}", file=sys.stderr)
     return 2

@@ -1,4 +1,4 @@
-"""bit-evaluate: tests a model, measures how it transfers, and puts runs side by side.
+"""bit-evaluate: tests a model, measures how well it transfers, and compares runs.
 
 bit-evaluate --model=runs/photos --dataset=more_photos/    # accuracy, confusions, mistakes
 bit-evaluate --shots=1,5,10,25,full --seeds=5              # few-shot curves, here of digits
@@ -6,12 +6,8 @@ bit-evaluate --model=BiT-M-R50x1 --suite=vtab-1k           # the paper's 19 task
 bit-evaluate --compare runs/photos runs/other              # side by side
 """
 
-import datetime
 import functools
 import pathlib
-import re
-import shlex
-import sys
 
 from absl import flags
 
@@ -25,20 +21,19 @@ from ..classification.vtab import MissingTasksError, run_vtab
 from ..metrics.classification import sentence
 from ..models import zoo
 from ..reporting import write_comparison
-from ..training import PRECISIONS
 from . import application
 
 MODEL = flags.DEFINE_string(
     "model",
     None,
     "A run's folder; what bit-export wrote, in any format; or what else bit_keras.load takes. With "
-    "--shots and --suite what is fine-tuned, by default BiT-XS-R26x0.25.",
+    f"--shots and --suite, the model to fine-tune; by default {application.EMBEDDED}.",
 )
 DATASET = flags.DEFINE_string(
     "dataset",
     "digits",
-    "A folder of class folders (tested on is its test/, or all of it), a CSV file, a TFDS name, "
-    '"vtab/TASK", or "digits".',
+    f"{application.DATASETS} Without --shots, a folder's train/ is not needed, and one without "
+    "test/ is tested on as a whole.",
 )
 LABELS = flags.DEFINE_string(
     "labels", None, "A file of the model's class names, one a line; by default as bit-predict."
@@ -46,9 +41,9 @@ LABELS = flags.DEFINE_string(
 CLASS_MAP = flags.DEFINE_string(
     "class_map",
     None,
-    "A CSV file with the columns class and model_class: which of the model's classes, by name, "
-    'WordNet id or number, separated by "|", are right for a class of the data; images of other '
-    "classes are left out.",
+    "A CSV file with the columns class (of the data) and model_class: the model's classes that are "
+    'right for it, by name, WordNet id or number, separated by "|". Images of other classes are '
+    "left out.",
 )
 SIZE = flags.DEFINE_integer(
     "size", None, "Side of the squares that images are resized to; by default the model's own."
@@ -70,19 +65,14 @@ INIT = flags.DEFINE_enum(
     "init", "pretrained", ["pretrained", "random"], "With --shots: weights to start from."
 )
 SUITE = flags.DEFINE_enum("suite", None, ["vtab-1k"], "Fine-tune and test on a suite of tasks.")
-TASKS = flags.DEFINE_list("tasks", None, "Those of the suite; by default all.")
+TASKS = flags.DEFINE_list("tasks", None, "With --suite: its tasks to run; by default all.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; not with --shots.")
-PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of fine-tuning.")
-STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", training.STRATEGIES, "Devices: one, all GPUs, TF_CONFIG's workers, a TPU."
-)
 COMPARE = flags.DEFINE_bool("compare", False, "Put the runs that follow side by side.")
 OUTPUT = flags.DEFINE_string("output", "comparison.html", "With --compare: the page to write.")
-NAME = flags.DEFINE_string("name", None, "The run's name; by default model, data and time.")
-LOGDIR = flags.DEFINE_string("logdir", "runs", "The run's folder is LOGDIR/NAME.")
+application.define_run_flags()
 
 
-def main(runs):
+def _main(runs):
     modes = {"--compare": COMPARE.value, "--shots": SHOTS.value, "--suite": SUITE.value}
     if len(chosen := [flag for flag, value in modes.items() if value]) > 1:
         raise ValueError(f"{' and '.join(chosen)} are answered one at a time; give one of them.")
@@ -92,24 +82,24 @@ def main(runs):
         write_comparison(OUTPUT.value, runs)
         print(f"Comparison: {OUTPUT.value}")
     elif SHOTS.value:
-        shots()
+        _few_shot_curve()
     elif SUITE.value:
-        suite()
+        _run_suite()
     else:
-        test()
+        _test_model()
 
 
-def test():
+def _test_model():
     if not MODEL.value:
         raise ValueError(
             "name a model with a head: --model=runs/NAME, an export, or ...-ILSVRC2012."
         )
-    strategy = training.make_strategy(STRATEGY.value)  # workers connect before all else
+    strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
     if not pathlib.Path(MODEL.value).exists():
-        zoo.check_source(MODEL.value)  # before a data set is read for nothing
+        zoo.check_source(MODEL.value)  # before a data set is read in vain
     class_map = data.read_class_map(CLASS_MAP.value) if CLASS_MAP.value else None
     images = data.evaluation_images(DATASET.value, data_dir=DATA_DIR.value)
-    workdir = folder(MODEL.value, images.name)
+    workdir = application.run_folder(MODEL.value, images.name)
     print(
         f"{MODEL.value} on {images.name}: {len(images):,} images of {images.num_classes:,} classes."
     )
@@ -122,7 +112,7 @@ def test():
         labels=read_labels(LABELS.value) if LABELS.value else None,
         class_map=class_map,
         workdir=workdir,
-        command=command(),
+        command=application.command_line(),
     )
     if not training.is_chief(strategy):
         return
@@ -142,12 +132,12 @@ def test():
     )
 
 
-def shots():
-    model = MODEL.value or "BiT-XS-R26x0.25"
-    zoo.check_source(model)  # before a data set is read for nothing
-    strategy = training.make_strategy(STRATEGY.value)
+def _few_shot_curve():
+    model = MODEL.value or application.EMBEDDED
+    zoo.check_source(model)  # before a data set is read in vain
+    strategy = training.make_strategy(flags.FLAGS.strategy)
     train, test = data.from_name(DATASET.value)
-    workdir = folder(f"{pathlib.Path(model).name}-{INIT.value}", f"{train.name}_few-shot")
+    workdir = application.run_folder(f"{model}-{INIT.value}", f"{train.name}_few-shot")
     print(f"Run: {workdir}", flush=True)
     rows = few_shot.few_shot_curve(
         model,
@@ -158,19 +148,19 @@ def shots():
         seeds=SEEDS.value,
         methods=METHODS.value,
         init=INIT.value,
-        precision=PRECISION.value,
+        precision=flags.FLAGS.precision,
         strategy=strategy,
-        command=command(),
+        command=application.command_line(),
     )
     print(few_shot.as_table(rows))
     print(f"Plot:   {workdir / 'few_shot.png'}\nReport: {workdir / 'report.html'}")
 
 
-def suite():
-    model = MODEL.value or "BiT-XS-R26x0.25"
+def _run_suite():
+    model = MODEL.value or application.EMBEDDED
     zoo.check_source(model)
-    strategy = training.make_strategy(STRATEGY.value)
-    workdir = folder(model, SUITE.value)
+    strategy = training.make_strategy(flags.FLAGS.strategy)
+    workdir = application.run_folder(model, SUITE.value)
     print(f"Run: {workdir}", flush=True)
     missing = None
     try:
@@ -179,9 +169,9 @@ def suite():
             workdir=workdir,
             tasks=TASKS.value,
             read=functools.partial(data.from_vtab, data_dir=DATA_DIR.value),
-            precision=PRECISION.value,
+            precision=flags.FLAGS.precision,
             strategy=strategy,
-            command=command(),
+            command=application.command_line(),
         )
     except MissingTasksError as error:
         rows, missing = error.results, error
@@ -191,19 +181,9 @@ def suite():
         raise missing
 
 
-def folder(model, what):
-    """Of the run: as named, or a new one."""
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    default = re.sub(r"[^\w.-]+", "-", f"{pathlib.Path(model).name}_{what}_{stamp}")
-    return pathlib.Path(LOGDIR.value) / (NAME.value or default)
-
-
-def command():
-    return shlex.join([pathlib.Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
-def run():
-    application.run(main, positional=True)
+def run() -> None:
+    """Entry point of bit-evaluate."""
+    application.run(_main, positional=True)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ OVERWRITE = flags.DEFINE_bool(
 flags.mark_flags_as_required(["model", "output"])
 
 
-def main():
-    zoo.check_source(MODEL.value)  # before images are read for nothing
+def _main():
+    zoo.check_source(MODEL.value)  # before images are read in vain
     labels = read_labels(LABELS.value) if LABELS.value else None
     export(
         zoo.load(MODEL.value),
@@ -63,8 +63,9 @@ def main():
     )
 
 
-def run():
-    application.run(main)
+def run() -> None:
+    """Entry point of bit-export."""
+    application.run(_main)
 
 
 if __name__ == "__main__":

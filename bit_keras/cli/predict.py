@@ -46,7 +46,7 @@ CONTACT_SHEET = flags.DEFINE_string(
 flags.mark_flag_as_required("model")
 
 
-def main(images):
+def _main(images):
     predictions = predict_images(
         MODEL.value,
         images,
@@ -66,8 +66,9 @@ def main(images):
         write_contact_sheet(CONTACT_SHEET.value, predictions)
 
 
-def run():
-    application.run(main, positional=True)
+def run() -> None:
+    """Entry point of bit-predict."""
+    application.run(_main, positional=True)
 
 
 if __name__ == "__main__":
