@@ -7,7 +7,7 @@ import numpy as np
 from ..checkpoints import DownloadError
 from ..data import accepted_classes
 from ..models.imagenet_classes import synsets
-from ..models.zoo import PUBLISHED
+from ..models.published import PUBLISHED
 
 
 def matched_classes(images, opened, class_map):

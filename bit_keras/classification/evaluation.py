@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -12,8 +11,8 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..metrics.classification import average_precisions, score, several_label_score
+from ..models.published import PUBLISHED
 from ..models.resnet_v2 import copied
-from ..models.zoo import PUBLISHED
 from ..recipes.hyperrule import HyperRule
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
 from ..training.reading_runs import model_of_run, settings_around
@@ -134,12 +133,10 @@ def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) ->
 
 def published_size(model, images):
     """Side of the images that a published model was tested on; None where other things tell it."""
-    name = model if isinstance(model, str) and model in PUBLISHED else ""
-    if distilled := re.fullmatch(r"distill/.*_(\d+)", name):
-        return int(distilled[1])
-    if re.fullmatch(r"vtab/.*|.*-ILSVRC2012", name):
-        return HyperRule.release(len(images), images.image_size).crop
-    return None
+    published = PUBLISHED.get(model) if isinstance(model, str) else None
+    if published is None or published.test_resize:  # upstream models: `open_model` crops
+        return None
+    return published.test_size or HyperRule.release(len(images), images.image_size).crop
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,6 @@ import functools
 import glob
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
@@ -16,9 +15,8 @@ from tqdm import tqdm
 from ..data import LabeledImages, center_crop_batches, test_batches
 from ..data.sources.image_files import READABLE, UNREADABLE, from_files
 from ..exporting.opening import Classifier, open_classifier, reason
-from ..models.imagenet_classes import ILSVRC2012, IMAGENET21K, class_names, synsets
-from ..models.zoo import PUBLISHED
-from ..recipes import upstream as recipes
+from ..models.imagenet_classes import class_names, synsets
+from ..models.published import PUBLISHED
 from ..training.reading_runs import class_names_around, model_of_run, settings_around
 
 DEFAULT_SIZE = 224
@@ -155,10 +153,11 @@ def default_names(opened):
 
 def upstream_recipe(name, num_classes):
     """Of the published models that were not fine-tuned; with another head they were."""
-    known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
-    if not known or num_classes != {"S": ILSVRC2012, "M": IMAGENET21K}[known[1]]:
+    published = PUBLISHED.get(name)
+    if published is None or not published.test_resize or num_classes != published.num_classes:
         return {}
-    return dataclasses.asdict(recipes.recipe(f"BiT-{known[1]}"))
+    crop, test_resize = published.test_size, published.test_resize
+    return {"loss": published.loss, "crop": crop, "test_resize": test_resize}
 
 
 def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:

@@ -110,8 +110,7 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     Raises:
         ValueError: If `num_classes` is negative, or the model has no layer named `pooled`.
     """
-    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
-        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    check_num_classes(num_classes)
     if "pooled" not in {layer.name for layer in model.layers}:
         raise ValueError(
             f"model {model.name!r} has no layer named 'pooled' to put a head on; "
@@ -121,6 +120,12 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     if num_classes:
         x = Head(int(num_classes), dtype="float32", name="head")(x)
     return keras.Model(model.input, x, name=model.name)
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raises ValueError unless it is a whole number of 0 (no head) or more."""
+    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
+        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
 
 
 def freeze_before(model: keras.Model, name: str) -> None:
