@@ -19,7 +19,7 @@ from absl import flags
 import bit_keras
 from bit_keras import checkpoints, training
 from bit_keras.cli import application
-from bit_keras.recipes import hyperrule
+from bit_keras.recipes.schedule import PiecewiseSchedule
 
 FONTS = flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/glyphs", "The run's folder.")
@@ -64,7 +64,7 @@ def main():
         return {"held_out_accuracy": float(tf.reduce_mean(tf.cast(right, tf.float32)))}
 
     steps = STEPS.value
-    schedule = hyperrule.Schedule(
+    schedule = PiecewiseSchedule.decaying_after(
         BASE_LR.value, steps // 20, (steps * 5 // 10, steps * 7 // 10, steps * 9 // 10)
     )
     settings = ("steps", "batch", "base_lr", "weight_decay", "seed")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import bit_keras
 from bit_keras import training
-from bit_keras.recipes import hyperrule
+from bit_keras.recipes.schedule import PiecewiseSchedule
 
 VIEWS = 4_096  # augmented pictures of held-out glyphs to test on
 
@@ -161,7 +161,7 @@ def pretrain(
     model = bit_keras.ResNetV2(units, width, num_classes, norm=norm, conv=conv)
     config = {"glyphs": len(images), "classes": num_classes, "units": units, "width": width}
     config |= {"steps": steps, "batch": batch, "norm": norm, "conv": conv}
-    schedule = hyperrule.Schedule(
+    schedule = PiecewiseSchedule.decaying_after(
         0.1 * batch / 128, steps // 20, (steps * 5 // 10, steps * 7 // 10, steps * 9 // 10)
     )
     with training.RunFolder(workdir, config) as run:
