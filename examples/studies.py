@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import bit_keras
 from bit_keras import training
-from bit_keras.recipes import hyperrule
+from bit_keras.recipes.schedule import PiecewiseSchedule
 from bit_keras.training.suite import Suite
 
 VIEWS = 4_096  # augmented pictures of held-out glyphs to test on
@@ -199,7 +199,7 @@ def read_glyphs(file, num_classes=None):
 def upstream_schedule(base_lr, steps):
     """Returns a warm-up of a twentieth of the steps, and decays after 50, 70 and 90 % of them."""
     decays = (steps * 5 // 10, steps * 7 // 10, steps * 9 // 10)
-    return hyperrule.Schedule(base_lr, steps // 20, decays)
+    return PiecewiseSchedule.decaying_after(base_lr, steps // 20, decays)
 
 
 def accuracy(predict, batches):

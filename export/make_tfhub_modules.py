@@ -133,7 +133,7 @@ def origin(source: str) -> tuple[str, str]:
     if source in zoo.PUBLISHED:
         published = "https://github.com/google-research/big_transfer"
         return f"`{source}.npz`, published at {published}", "Apache-2.0, as published there"
-    if source in zoo.embedded_models():
+    if source in zoo.EMBEDDED:
         return f"`{source}`, made by bit_keras", "Apache-2.0"
     shown = source if "://" in source else pathlib.Path(source).name
     return f"`{shown}`", "that of these weights, which do not tell it"

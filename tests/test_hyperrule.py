@@ -33,10 +33,21 @@ def test_the_keras_schedule_is_the_same_rate(variant, num_examples):
     rule = variant(num_examples, (32, 32))
     schedule = rule.schedule()
     twin = type(schedule).from_config(schedule.get_config())
+    expected = [rule.learning_rate(step) for step in range(rule.steps)]
+    np.testing.assert_allclose(schedule(np.arange(rule.steps)), expected, rtol=1e-6)
+    np.testing.assert_array_equal(twin(np.arange(rule.steps)), schedule(np.arange(rule.steps)))
     edges = [e + d for e in (0, 100, rule.warmup_steps, *rule.decay_steps) for d in (-1, 0, 1)]
     for step in [e for e in edges if 0 <= e < rule.steps]:
         np.testing.assert_allclose(schedule(step), rule.learning_rate(step), rtol=1e-6)
         assert twin(step) == schedule(step)
+
+
+def test_a_decay_step_in_the_warmup_counts_from_its_end():
+    rule = HyperRule.release(10, (64, 64)).replace(warmup_steps=250)  # decays 200, 300, 400
+    rates = {200: 0.003 * 200 / 250, 249: 0.003 * 249 / 250, 250: 0.0003, 300: 0.0003, 301: 0.00003}
+    assert {step: rule.learning_rate(step) for step in rates} == pytest.approx(rates)
+    schedule = rule.schedule()
+    assert {step: float(schedule(step)) for step in rates} == pytest.approx(rates, rel=1e-6)
 
 
 def test_resolution_follows_the_area():

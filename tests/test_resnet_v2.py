@@ -6,7 +6,7 @@ import pytest
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.models.resnet_v2 import with_head
+from bit_keras.models.resnet_v2 import pyramid, with_head
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 STAGES = ("root_block", "block1", "block2", "block3", "block4")
@@ -18,7 +18,8 @@ STAGES = ("root_block", "block1", "block2", "block3", "block4")
 )
 def test_golden_outputs_of_timm_and_transformers(file, depth, width):
     golden = np.load(GOLDEN / f"{file}.npz")
-    model = named_weights(bit_keras.ResNetV2(depth, width, 10))
+    # Zeros, for drawing what is overwritten next takes longer than all else.
+    model = named_weights(bit_keras.ResNetV2(depth, width, 10, kernel_initializer="zeros"))
     assert model.count_params() == golden["nparams"]
     size = int(golden["px"])
     images = np.random.default_rng(size).uniform(-1, 1, (2, size, size, 3)).astype("float32")
@@ -76,6 +77,33 @@ def test_any_size_and_symbolic_shapes_agree(size):
     assert model(x).shape == (2, 3)
 
 
+def test_a_pyramid_gives_feature_maps_by_level(tiny, images):
+    maps = pyramid(tiny, ("P1", "P2", "P3", "P4", "P5"))(images)  # of 48 x 40 pixels, width 1/4
+    assert {level: tuple(x.shape) for level, x in maps.items()} == {
+        "P1": (4, 24, 20, 16),
+        "P2": (4, 12, 10, 64),
+        "P3": (4, 6, 5, 128),
+        "P4": (4, 3, 3, 256),
+        "P5": (4, 2, 2, 512),
+    }
+    blocks = keras.Model(tiny.input, [tiny.get_layer(name).output for name in STAGES])(images)
+    for expected, found in zip(blocks, maps.values(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_pyramid_shares_the_models_variables(images):
+    model = bit_keras.ResNetV2((1, 1), 0.25, 3)
+    maps = pyramid(model, ["P3", "P2"])
+    assert list(maps(images)) == ["P3", "P2"]
+    own = {id(variable): variable.path for variable in model.variables}
+    shared = {own[id(variable)] for variable in maps.variables}
+    body = {path for path in own.values() if path.startswith(("root_block", "block"))}
+    assert shared == body
+    assert set(pyramid(model, ["P2"]).output) == {"P2"}
+    with pytest.raises(ValueError, match=r"levels must be some of P1, P2, P3, .* got P4, P5"):
+        pyramid(model)
+
+
 def test_permuting_the_batch_permutes_the_logits(tiny, images):
     order = [2, 0, 3, 1]
     np.testing.assert_allclose(tiny(images[order]), np.array(tiny(images))[order], atol=1e-5)
@@ -85,7 +113,8 @@ def test_permuting_the_batch_permutes_the_logits(tiny, images):
 @pytest.mark.parametrize("conv", ["standardized", "plain"])
 def test_ablation_variants_learn_and_survive_saving(norm, conv, images, tmp_path):
     model = bit_keras.ResNetV2((1, 1), 0.25, 2, norm=norm, conv=conv)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, jit_compile=False)  # XLA takes longer to compile than this to train
     labels = np.array([0, 1, 0, 1])
     losses = model.fit(images, labels, epochs=3, verbose=0).history["loss"]
     assert losses[-1] < losses[0]

@@ -84,7 +84,7 @@ def spread(values, sign=""):
 def small(tmp_path):
     """A file of weights at the embedded model's scale, by its name, and quicker to trace."""
     model = bit_keras.ResNetV2((1, 1, 1, 1), 1 / 16, 0)
-    path = tmp_path / "BiT-XS-small.npz"
+    path = tmp_path / "BiT-XS-R26x0.25-small.npz"
     checkpoints.save_npz(path, {v.path: v.numpy() for v in model.variables})
     return f"--model={path}"
 

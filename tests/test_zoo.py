@@ -1,4 +1,5 @@
 import http.server
+import re
 import threading
 
 import keras
@@ -7,7 +8,9 @@ import pytest
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.checkpoints import CheckpointError, DownloadError, open_npz, save_npz
+from bit_keras.checkpoints import CheckpointError, DownloadError, architecture, open_npz, save_npz
+from bit_keras.models.published import EMBEDDED, PUBLISHED, PublishedModel
+from bit_keras.models.zoo import WEIGHTS
 
 
 def weights(model):
@@ -45,8 +48,40 @@ def test_every_published_name_is_known():
     assert len(bit_keras.list_models()) == 12 + 6 + 285 + 4 + 1
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "width", "num_classes", "loss", "test_size", "test_resize"),
+    [
+        ("BiT-S-R101x3", (3, 4, 23, 3), 3, 1_000, "softmax", 224, 256),
+        ("BiT-M-R152x4", (3, 8, 36, 3), 4, 21_843, "sigmoid", 224, 256),
+        ("BiT-M-R50x1-ILSVRC2012", (3, 4, 6, 3), 1, 1_000, "softmax", None, None),
+        ("vtab/BiT-M-R50x3-run2-sun397", (3, 4, 6, 3), 3, 397, "softmax", None, None),
+        ("distill/R50x1_160", (3, 4, 6, 3), 1, 1_000, "softmax", 160, None),
+        ("distill/R152x2_T_384", (3, 8, 36, 3), 2, 1_000, "softmax", 384, None),
+    ],
+)
+def test_the_table_says_what_a_published_model_is(
+    name, units, width, num_classes, loss, test_size, test_resize
+):
+    published = PublishedModel(name, units, width, num_classes, loss, test_size, test_resize)
+    assert PUBLISHED[name] == published
+    assert published.file == f"{name}.npz"
+
+
+def test_names_say_the_sizes_in_the_table():
+    for name, published in PUBLISHED.items():
+        depth, width = map(int, re.search(r"R(\d+)x(\d)", name).groups())
+        assert (3 * sum(published.units) + 2, published.width) == (depth, width)
+
+
+def test_the_table_says_what_an_embedded_model_is():
+    assert {path.stem for path in WEIGHTS.glob("*.npz")} == set(EMBEDDED)
+    for name, embedded in EMBEDDED.items():
+        shapes = open_npz(WEIGHTS / embedded.file).shapes
+        assert architecture(shapes, name) == (embedded.units, embedded.width, embedded.num_classes)
+
+
 def test_a_published_model_is_fetched_once_and_answers_as_its_weights_say(served, images):
-    published = named_weights(bit_keras.ResNetV2(50, 1, 1000))
+    published = named_weights(bit_keras.ResNetV2(50, 1, 1000, kernel_initializer="zeros"))
     save_npz(served / "BiT-S-R50x1.npz", weights(published))
     model = bit_keras.load("BiT-S-R50x1")
     np.testing.assert_array_equal(model(images), published(images))
@@ -105,8 +140,8 @@ def test_published_files_with_numbered_scopes_load(tiny, images, tmp_path):
 def test_the_embedded_model_is_small_and_sees(images):
     model = bit_keras.load("BiT-XS-R26x0.25")
     assert model(images).shape == (4, 512)
-    assert bit_keras.models.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.npz").stat().st_size <= 2e6
-    assert bit_keras.models.zoo.EMBEDDED.joinpath("BiT-XS-R26x0.25.md").is_file()
+    assert WEIGHTS.joinpath("BiT-XS-R26x0.25.npz").stat().st_size <= 2e6
+    assert WEIGHTS.joinpath("BiT-XS-R26x0.25.md").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 from ..checkpoints import DownloadError
 from ..data import LabeledImages, accepted_classes
 from ..models.imagenet_classes import synsets
-from ..models.zoo import PUBLISHED
+from ..models.published import PUBLISHED
 from .opened_model import OpenedModel
 
 

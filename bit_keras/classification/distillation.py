@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..models.imagenet_classes import synsets
+from ..models.published import PUBLISHED
 from ..models.resnet_v2 import copied
-from ..models.zoo import PUBLISHED, load
+from ..models.zoo import load
 from ..training.reading_runs import class_names_around, model_of_run
 
 

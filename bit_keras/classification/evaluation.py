@@ -1,7 +1,6 @@
 """What a classifier gets right on labeled images."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -9,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages
+from ..models.published import PUBLISHED
 from ..models.resnet_v2 import copied
-from ..models.zoo import PUBLISHED
 from ..recipes.hyperrule import HyperRule
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
 from ..training.reading_runs import model_of_run, settings_around
@@ -123,11 +122,9 @@ def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) ->
     )
 
 
-def published_size(model, images):
-    """Side of the images that a published model was tested on; None where other things tell it."""
-    name = model if isinstance(model, str) and model in PUBLISHED else ""
-    if distilled := re.fullmatch(r"distill/.*_(\d+)", name):
-        return int(distilled[1])
-    if re.fullmatch(r"vtab/.*|.*-ILSVRC2012", name):
-        return HyperRule.release(len(images), images.image_size).crop
-    return None
+def published_size(model: object, images: LabeledImages) -> int | None:
+    """Returns the side of images at which a published model was tested; None for others."""
+    published = PUBLISHED.get(model) if isinstance(model, str) else None
+    if published is None or published.test_resize:  # upstream models: `open_model` crops
+        return None
+    return published.test_size or HyperRule.release(len(images), images.image_size).crop

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from ..data import LabeledImages, feature_batches, test_batches, training_batches
+from ..models.published import EMBEDDED
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
@@ -191,13 +192,13 @@ class _FineTuning(ClassifierTask):
 
 
 def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> HyperRule:
-    """Returns the release's HyperRule; for the embedded BiT-XS models at their own, smaller scale.
+    """Returns the release's HyperRule; for the embedded models at their own, smaller scale.
 
-    Those were pre-trained on images of 32 pixels, a quarter of what the rule gives small images, so
-    their sides are a quarter of the rule's, and their batch too. To be distilled, a model takes the
-    rule's `distillation()`.
+    That is so too for files and folders that bear the name of an embedded model. To be distilled, a
+    model takes the rule's `distillation()`.
     """
     rule = HyperRule.release(len(train), train.image_size)
-    if pathlib.Path(model).name.startswith("BiT-XS-"):
-        rule = rule.replace(batch=128, resize=36, crop=32)
+    for embedded in EMBEDDED.values():
+        if pathlib.Path(model).name.startswith(embedded.name):
+            rule = rule.replace(**embedded.rule_changes)
     return rule.distillation() if distilled else rule

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import re
 from collections.abc import Callable, Sequence
 
 import keras
@@ -12,9 +11,8 @@ import tensorflow as tf
 
 from ..data import LabeledImages, center_crop_batches, test_batches
 from ..exporting.opening import Classifier, open_classifier, reason
-from ..models.imagenet_classes import ILSVRC2012, IMAGENET21K, class_names, synsets
-from ..models.zoo import PUBLISHED
-from ..recipes import upstream as recipes
+from ..models.imagenet_classes import class_names, synsets
+from ..models.published import PUBLISHED
 from ..training import collect
 from ..training.reading_runs import class_names_around, model_of_run, settings_around
 
@@ -90,11 +88,12 @@ def default_names(opened: OpenedModel) -> list[str]:
 
 
 def _upstream_recipe(name, num_classes):
-    """Returns the recipe of a published upstream model; nothing for other models."""
-    known = re.fullmatch(r"BiT-([SM])-R\d+x\d", name)
-    if not known or num_classes != {"S": ILSVRC2012, "M": IMAGENET21K}[known[1]]:
+    """Returns how a published upstream model was tested; nothing for other models."""
+    published = PUBLISHED.get(name)
+    if published is None or not published.test_resize or num_classes != published.num_classes:
         return {}
-    return dataclasses.asdict(recipes.recipe(f"BiT-{known[1]}"))
+    crop, test_resize = published.test_size, published.test_resize
+    return {"loss": published.loss, "crop": crop, "test_resize": test_resize}
 
 
 def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:

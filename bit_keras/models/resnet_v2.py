@@ -7,6 +7,7 @@ because layers and scopes are named as the checkpoints' are.
 """
 
 import numbers
+from collections.abc import Sequence
 
 import keras
 from keras import layers, ops
@@ -29,9 +30,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
 ) -> keras.Model:
     """Builds a ResNet-v2 with random weights and a zero-initialized head.
 
-    Feature maps are the outputs of the layers `root_block` (stride 2, before its pool), `block1`
-    (stride 4), `block2` (8), `block3` (16) and `block4` (32):
-    `keras.Model(model.input, model.get_layer("block3").output)`.
+    `pyramid` gives its feature maps; they are the outputs of the layers `root_block`, `block1`, ...
 
     Args:
         depth: 50, 101 or 152, or a tuple with the number of units of each block.
@@ -66,6 +65,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
         raise ValueError(f'norm must be "group" or "batch", got {norm!r}.')
     if conv not in ("standardized", "plain"):
         raise ValueError(f'conv must be "standardized" or "plain", got {conv!r}.')
+    check_num_classes(num_classes)
     style = {
         "norm": norm,
         "groups": default_groups(width) if groups is None else groups,
@@ -82,7 +82,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     for b, n in enumerate(units):
         stride = 1 if b == 0 else 2
         x = Block(int(n), root_channels * 2**b, stride, style, name=f"block{b + 1}")(x)
-    x = normalization(style)(x)
+    x = _normalization(style)(x)
     x = layers.ReLU(name="relu")(x)
     # Mean and logits are float32 under every dtype policy.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(x)
@@ -90,12 +90,12 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
 
 
 def default_groups(width: float) -> int:
-    """The number of groups of a model of this width that was not told otherwise."""
+    """Returns the groups of every group normalization of a model of this width, by default."""
     return min(32, round(64 * width) // 2)
 
 
 def copied(model: keras.Model) -> keras.Model:
-    """A copy of a model, with weights of its own, under the strategy that is in scope."""
+    """Returns a copy of a model with its own variables, made under the strategy in scope."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
@@ -110,8 +110,7 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     Raises:
         ValueError: If `num_classes` is negative, or the model has no layer named `pooled`.
     """
-    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
-        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    check_num_classes(num_classes)
     if "pooled" not in {layer.name for layer in model.layers}:
         raise ValueError(
             f"model {model.name!r} has no layer named 'pooled' to put a head on; "
@@ -121,6 +120,47 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     if num_classes:
         x = Head(int(num_classes), dtype="float32", name="head")(x)
     return keras.Model(model.input, x, name=model.name)
+
+
+def pyramid(model: keras.Model, levels: Sequence[str] = ("P2", "P3", "P4", "P5")) -> keras.Model:
+    """Returns a model of the same weights that gives feature maps by level, for detection.
+
+    Level n has a stride of 2**n pixels: a side of s pixels becomes ceil(s / 2**n).
+
+        P1  root_block, before its pool   64 * width channels
+        P2  block1                       256 * width
+        P3  block2                       512 * width
+        P4  block3                      1024 * width
+        P5  block4                      2048 * width
+
+    No map is normalized, and none has passed a ReLU: the blocks are pre-activated.
+
+    Args:
+        model: A model of `ResNetV2`. Its head is left out, and its layers are shared.
+        levels: Some of the levels that it has.
+
+    Returns:
+        A `keras.Model` from the images of `model` to a dictionary,
+        `{"P2": [batch, height, width, channels], ...}`.
+
+    Raises:
+        ValueError: If the model has no such level; lists those it has.
+    """
+    stages = [x for x in model.layers if x.name == "root_block" or x.name.startswith("block")]
+    known = {f"P{n}": stage.output for n, stage in enumerate(stages, 1)}
+    if unknown := set(levels) - set(known):
+        raise ValueError(
+            f"levels must be some of {', '.join(known)}, the levels of {model.name}, got "
+            f"{', '.join(sorted(unknown))}."
+        )
+    outputs = {level: known[level] for level in levels}
+    return keras.Model(model.input, outputs, name=f"{model.name}_pyramid")
+
+
+def check_num_classes(num_classes: int) -> None:
+    """Raises ValueError unless it is a whole number of 0 (no head) or more."""
+    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 0):
+        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
 
 
 def freeze_before(model: keras.Model, name: str) -> None:
@@ -148,13 +188,13 @@ def freeze_before(model: keras.Model, name: str) -> None:
         inner.trainable = False
 
 
-def normalization(style):
+def _normalization(style):
     if style["norm"] == "batch":
         return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="batch_norm")
     return GroupNormalization(style["groups"], name="group_norm")
 
 
-def convolution(filters, kernel_size, style, stride=1):
+def _convolution(filters, kernel_size, style, stride=1):
     standardized = style["conv"] == "standardized"
     return (StdConv2D if standardized else layers.Conv2D)(
         filters,
@@ -167,12 +207,12 @@ def convolution(filters, kernel_size, style, stride=1):
     )
 
 
-def pad(x, n):
+def _padded(x, n):
     """Pads all sides alike. (With a stride, "same" padding would pad the top and left less.)"""
     return ops.pad(x, ((0, 0), (n, n), (n, n), (0, 0)))
 
 
-def strided_shape(input_shape, stride, filters):
+def _strided_shape(input_shape, stride, filters):
     batch, *sides, _ = input_shape
     return (batch, *(None if n is None else -(-n // stride) for n in sides), filters)
 
@@ -184,16 +224,16 @@ class Root(layers.Layer):
     def __init__(self, filters, style, **kwargs):
         super().__init__(**kwargs)
         self.arguments = {"filters": filters, "style": style}
-        self.conv = convolution(filters, 7, style, stride=2)
+        self.conv = _convolution(filters, 7, style, stride=2)
 
     def build(self, input_shape):
         self.conv.build(input_shape)
 
     def call(self, x):
-        return self.conv(pad(x, 3))
+        return self.conv(_padded(x, 3))
 
     def compute_output_shape(self, input_shape):
-        return strided_shape(input_shape, 2, self.conv.filters)
+        return _strided_shape(input_shape, 2, self.conv.filters)
 
     def get_config(self):
         return {**super().get_config(), **self.arguments}
@@ -210,14 +250,14 @@ class Unit(layers.Layer):
         super().__init__(**kwargs)
         self.arguments = {"filters": filters, "stride": stride, "project": project, "style": style}
         self.stride, self.out_filters = stride, 4 * filters
-        self.norm_a, self.conv_a = normalization(style), convolution(filters, 1, style)
-        self.norm_b, self.conv_b = normalization(style), convolution(filters, 3, style, stride)
-        self.norm_c, self.conv_c = normalization(style), convolution(4 * filters, 1, style)
-        self.proj = convolution(4 * filters, 1, style, stride) if project else None
+        self.norm_a, self.conv_a = _normalization(style), _convolution(filters, 1, style)
+        self.norm_b, self.conv_b = _normalization(style), _convolution(filters, 3, style, stride)
+        self.norm_c, self.conv_c = _normalization(style), _convolution(4 * filters, 1, style)
+        self.proj = _convolution(4 * filters, 1, style, stride) if project else None
 
     def build(self, input_shape):
         inner = (*input_shape[:3], self.conv_a.filters)
-        strided = strided_shape(inner, self.stride, self.conv_a.filters)
+        strided = _strided_shape(inner, self.stride, self.conv_a.filters)
         with keras.name_scope("a"):
             self.norm_a.build(input_shape)
             self.conv_a.build(input_shape)
@@ -235,12 +275,12 @@ class Unit(layers.Layer):
         y = ops.relu(self.norm_a(x, training=training))
         shortcut = self.proj(y) if self.proj else x
         y = ops.relu(self.norm_b(self.conv_a(y), training=training))
-        y = pad(y, 1) if self.stride > 1 else y
+        y = _padded(y, 1) if self.stride > 1 else y
         y = ops.relu(self.norm_c(self.conv_b(y), training=training))
         return shortcut + self.conv_c(y)
 
     def compute_output_shape(self, input_shape):
-        return strided_shape(input_shape, self.stride, self.out_filters)
+        return _strided_shape(input_shape, self.stride, self.out_filters)
 
     def get_config(self):
         return {**super().get_config(), **self.arguments}

@@ -2,7 +2,6 @@
 
 import difflib
 import fnmatch
-import numbers
 import os
 import pathlib
 import re
@@ -24,30 +23,10 @@ from ..checkpoints import (
     open_saved_model,
     require_interop,
 )
-from .resnet_v2 import UNITS, ResNetV2, with_head
+from .published import EMBEDDED, PUBLISHED
+from .resnet_v2 import ResNetV2, check_num_classes, with_head
 
-EMBEDDED = pathlib.Path(__file__).parents[1] / "weights"  # the models that come with the package
-
-SIZES = ("R50x1", "R50x3", "R101x1", "R101x3", "R152x2", "R152x4")
-VTAB_SIZES = ("R50x1", "R101x1", "R50x3", "R101x3", "R152x4")
-VTAB_TASKS = (
-    *("caltech101", "cifar100", "dtd", "oxford_flowers102", "oxford_iiit_pet", "sun397", "svhn"),
-    *("patch_camelyon", "eurosat", "resisc45", "diabetic_retinopathy"),
-    *("clevr-count", "clevr-distance", "dmlab", "kitti-distance", "dsprites-xpos"),
-    *("dsprites-orientation", "smallnorb-azimuth", "smallnorb-elevation"),
-)
-# Every published name is the path of its file below the download folder, without the ".npz".
-PUBLISHED = (
-    *(f"BiT-{upstream}-{size}" for upstream in "SM" for size in SIZES),
-    *(f"BiT-M-{size}-ILSVRC2012" for size in SIZES),
-    *(
-        f"vtab/BiT-M-{size}-run{run}-{task}"
-        for size in VTAB_SIZES
-        for run in range(3)
-        for task in VTAB_TASKS
-    ),
-    *("distill/R50x1_224", "distill/R50x1_160", "distill/R152x2_T_224", "distill/R152x2_T_384"),
-)
+WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the embedded models
 
 HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
 URL = re.compile(r"https?://")
@@ -63,11 +42,7 @@ def list_models(pattern: str = "*") -> list[str]:
     Args:
         pattern: A shell pattern, such as "BiT-M-*" or "vtab/*-run0-cifar100".
     """
-    return sorted(fnmatch.filter((*PUBLISHED, *embedded_models()), pattern))
-
-
-def embedded_models():
-    return [path.stem for path in EMBEDDED.glob("*.npz")]
+    return sorted(fnmatch.filter((*PUBLISHED, *EMBEDDED), pattern))
 
 
 def load(
@@ -111,48 +86,22 @@ def load(
         CheckpointError: If a file is damaged, or does not hold a BiT; or an extra is missing.
         DownloadError: If a file cannot be fetched.
     """
-    if num_classes is not None and not (
-        isinstance(num_classes, numbers.Integral) and num_classes >= 0
-    ):
-        raise ValueError(f"num_classes must be 0 (features) or more, got {num_classes!r}.")
+    if num_classes is not None:
+        check_num_classes(num_classes)
     if init not in ("pretrained", "random"):
         raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
     check_source(source)
     name = os.fspath(source)
-    if sha256 and name not in PUBLISHED:
-        raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
     if name in PUBLISHED:
-        units, width = architecture_of_name(name)
-        keras_name = name.replace("/", "_")
-        if init == "random":
-            if num_classes is None:
-                raise ValueError('num_classes must be given with init="random"; 0 is no head.')
-            return ResNetV2(units, width, num_classes, name=keras_name)
-        path = fetch(f"{name}.npz", base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
-        return load_checkpoint(path, num_classes, keras_name, expected=(units, width))
-    if name in embedded_models():
-        return load_checkpoint(EMBEDDED / f"{name}.npz", num_classes, name, init)
-    if match := HUGGING_FACE.fullmatch(name):
-        keras_name = match[1].split("/")[1]
-        return load_checkpoint(fetch_hugging_face(*match.groups()), num_classes, keras_name, init)
-    if URL.match(name):
-        keras_name = URL.sub("", name).replace("/", "_")
-        return load_checkpoint(fetch_tf_hub(name), num_classes, keras_name, init)
-    path = pathlib.Path(name)
-    if path.is_dir() or path.suffix != ".keras":
-        keras_name = path.resolve().name if path.is_dir() else path.stem
-        return load_checkpoint(path, num_classes, keras_name, init)
+        return _load_published(PUBLISHED[name], num_classes, init, sha256)
+    if sha256:
+        raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
+    path, model_name = _found(name)
+    if path.suffix != ".keras" or path.is_dir():
+        return _load_weights(path, model_name, num_classes, init)
     if init == "random":
         raise ValueError('init="random" takes a name or weights, got a .keras file.')
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever it meets in a damaged file
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"cannot read {path} as a Keras model ({reason}); "
-            "expected a file written by bit_keras.export(model, path, format='keras')."
-        ) from error
-    return model if num_classes is None else with_head(model, num_classes)
+    return _load_keras(path, num_classes)
 
 
 def check_source(source: str | os.PathLike) -> None:
@@ -163,7 +112,7 @@ def check_source(source: str | os.PathLike) -> None:
         CheckpointError: If the source needs an extra that is not installed.
     """
     name, path = os.fspath(source), pathlib.Path(source)
-    if name in PUBLISHED or name in embedded_models() or URL.match(name):
+    if name in PUBLISHED or name in EMBEDDED or URL.match(name):
         return
     if name.startswith("hf://"):
         if not HUGGING_FACE.fullmatch(name):
@@ -201,7 +150,7 @@ def check_source(source: str | os.PathLike) -> None:
 def weights_crc32(source: str | os.PathLike) -> int | None:
     """Returns what tells the weights at a path from others that take their place.
 
-    None for names and URLs: their files are kept, and verified, in the cache.
+    None for names and URLs: the checksums of those files are verified in the cache.
     """
     path = pathlib.Path(source)
     if not path.exists():
@@ -215,22 +164,36 @@ def weights_crc32(source: str | os.PathLike) -> int | None:
     return crc
 
 
-def open_checkpoint(path):
-    if path.suffix == ".npz" and path.is_file():
-        return open_npz(path)
-    if (path / "saved_model.pb").is_file():
-        return open_saved_model(path)
-    return open_safetensors(path / "model.safetensors" if path.is_dir() else path)
+def _found(name):
+    """The path of weights, which may be fetched first, and what to call their model."""
+    if name in EMBEDDED:
+        return WEIGHTS / EMBEDDED[name].file, name
+    if match := HUGGING_FACE.fullmatch(name):
+        return fetch_hugging_face(*match.groups()), match[1].split("/")[1]
+    if URL.match(name):
+        return fetch_tf_hub(name), URL.sub("", name).replace("/", "_")
+    path = pathlib.Path(name)
+    return path, path.resolve().name if path.is_dir() else path.stem
 
 
-def load_checkpoint(path, num_classes, model_name, init="pretrained", expected=None):
-    checkpoint = open_checkpoint(path)
+def _load_published(published, num_classes, init, sha256):
+    model_name = published.name.replace("/", "_")
+    if init == "random":
+        if num_classes is None:
+            raise ValueError('num_classes must be given with init="random"; 0 is no head.')
+        return ResNetV2(published.units, published.width, num_classes, name=model_name)
+    path = fetch(published.file, base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
+    return _load_weights(path, model_name, num_classes, expected=published)
+
+
+def _load_weights(path, model_name, num_classes, init="pretrained", expected=None):
+    checkpoint = _opened(path)
     shapes = checkpoint.shapes
     units, width, classes = architecture(shapes, path)
-    if expected and (units, width) != expected:
+    if expected and (units, width) != (expected.units, expected.width):
         raise CheckpointError(
-            f"{path} holds units {units} at width {width:g} where {expected[0]} at "
-            f"{expected[1]} were expected; delete it and load again."
+            f"{path} holds units {units} at width {width:g} where {expected.units} at "
+            f"{expected.width} were expected; delete it and load again."
         )
     classes = classes if num_classes is None else num_classes
     if init == "random":
@@ -248,6 +211,21 @@ def load_checkpoint(path, num_classes, model_name, init="pretrained", expected=N
     return model
 
 
-def architecture_of_name(name):
-    depth, width = re.search(r"R(\d+)x(\d+)", name).groups()
-    return UNITS[int(depth)], int(width)
+def _opened(path):
+    if path.suffix == ".npz" and path.is_file():
+        return open_npz(path)
+    if (path / "saved_model.pb").is_file():
+        return open_saved_model(path)
+    return open_safetensors(path / "model.safetensors" if path.is_dir() else path)
+
+
+def _load_keras(path, num_classes):
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever it meets in a damaged file
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"cannot read {path} as a Keras model ({reason}); "
+            "expected a file written by bit_keras.export(model, path, format='keras')."
+        ) from error
+    return model if num_classes is None else with_head(model, num_classes)

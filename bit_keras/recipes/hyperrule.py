@@ -6,7 +6,7 @@ was released with it differ in the schedule, the resolution and mixup's reach; b
 
 import dataclasses
 
-import keras
+from .schedule import PATIENCE, PiecewiseSchedule, check_step
 
 SMALL, MEDIUM = 20_000, 500_000  # a data set is small below the first, medium below the second
 STEPS = {"small": 500, "medium": 10_000, "large": 20_000}
@@ -16,7 +16,6 @@ RELEASE_DECAYS = {
     "medium": (3_000, 6_000, 9_000),
     "large": (6_000, 12_000, 18_000),
 }
-PATIENCE = 10  # times the steps, with a teacher
 
 
 def size_class(num_examples: int) -> str:
@@ -161,51 +160,9 @@ class HyperRule:
         Raises:
             ValueError: If the step is not one of the rule's.
         """
-        if not 0 <= step < self.steps:
-            raise ValueError(f"step must be from 0 to {self.steps - 1}, got {step!r}.")
-        if step < self.warmup_steps:
-            return self.base_lr * step / self.warmup_steps
-        rate = self.base_lr
-        for boundary in self.decay_steps:
-            if boundary < step:
-                rate /= 10
-        return rate
+        check_step(step, self.steps)
+        return self.schedule().rate(step)
 
-    def schedule(self) -> "Schedule":
+    def schedule(self) -> PiecewiseSchedule:
         """Returns the same learning rate as a Keras schedule, for an optimizer."""
-        return Schedule(self.base_lr, self.warmup_steps, self.decay_steps)
-
-
-@keras.saving.register_keras_serializable("bit_keras")
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0, then a tenth of the rate after each of `decay_steps`."""
-
-    def __init__(self, base_lr, warmup_steps, decay_steps):
-        self.base_lr = base_lr
-        self.warmup_steps = warmup_steps
-        self.decay_steps = tuple(decay_steps)
-
-    def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        # A table of rates and not repeated division in float32, which would drift from
-        # `HyperRule.learning_rate`.
-        rates, rate = [], self.base_lr
-        for _ in range(len(self.decay_steps) + 1):
-            rates.append(rate)
-            rate /= 10
-        decays = sum(
-            (keras.ops.cast(step > boundary, "int32") for boundary in self.decay_steps),
-            start=keras.ops.zeros((), "int32"),
-        )
-        rate = keras.ops.take(keras.ops.convert_to_tensor(rates, "float32"), decays)
-        if not self.warmup_steps:
-            return rate
-        warmup = self.base_lr * step / self.warmup_steps
-        return keras.ops.where(step < self.warmup_steps, warmup, rate)
-
-    def get_config(self):
-        return {
-            "base_lr": self.base_lr,
-            "warmup_steps": self.warmup_steps,
-            "decay_steps": self.decay_steps,
-        }
+        return PiecewiseSchedule.decaying_after(self.base_lr, self.warmup_steps, self.decay_steps)

@@ -8,9 +8,7 @@ import dataclasses
 import itertools
 import math
 
-import keras
-
-PATIENCE = 10  # times the epochs, with a teacher
+from .schedule import PATIENCE, PiecewiseSchedule, check_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +87,13 @@ class UpstreamRecipe:
         Raises:
             ValueError: If the step is not one of the recipe's.
         """
-        steps = self.steps(num_examples)
-        if not 0 <= step < steps:
-            raise ValueError(f"step must be from 0 to {steps - 1}, got {step!r}.")
-        decays = sum(step >= decay for decay in self._decay_steps(num_examples))
-        rate = self.base_lr / 10**decays
-        return rate * step / self.warmup_steps if step < self.warmup_steps else rate
+        check_step(step, self.steps(num_examples))
+        return self.schedule(num_examples).rate(step)
 
-    def schedule(self, num_examples: int) -> "UpstreamSchedule":
+    def schedule(self, num_examples: int) -> PiecewiseSchedule:
         """Returns the same learning rate as a Keras schedule, for an optimizer."""
-        return UpstreamSchedule(self.base_lr, self.warmup_steps, self._decay_steps(num_examples))
+        decay_steps = [self._steps(epoch, num_examples) for epoch in self.decay_epochs]
+        return PiecewiseSchedule(self.base_lr, self.warmup_steps, decay_steps)
 
     def replace(self, **changes) -> "UpstreamRecipe":
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
@@ -145,9 +140,6 @@ class UpstreamRecipe:
             raise ValueError(f"num_examples must be 1 or more, got {num_examples!r}.")
         return math.ceil(epochs * num_examples / self.batch)
 
-    def _decay_steps(self, num_examples):
-        return tuple(self._steps(epoch, num_examples) for epoch in self.decay_epochs)
-
 
 RECIPES = {
     # ILSVRC-2012: 1.28 million images, 1,000 classes.
@@ -168,33 +160,3 @@ def recipe(name: str) -> UpstreamRecipe:
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}.")
     return RECIPES[name]
-
-
-@keras.saving.register_keras_serializable("bit_keras")
-class UpstreamSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up from 0, and a tenth of the rate from each of `decay_steps` on."""
-
-    def __init__(self, base_lr, warmup_steps, decay_steps):
-        self.base_lr = base_lr
-        self.warmup_steps = warmup_steps
-        self.decay_steps = tuple(decay_steps)
-
-    def __call__(self, step):
-        # Steps are compared as integers: float32 cannot tell them apart above 16.7 million.
-        step = keras.ops.convert_to_tensor(step)
-        decays = sum(
-            (keras.ops.cast(step >= decay, "int32") for decay in self.decay_steps),
-            start=keras.ops.zeros((), "int32"),
-        )
-        rates = [self.base_lr / 10**n for n in range(len(self.decay_steps) + 1)]
-        rate = keras.ops.take(keras.ops.convert_to_tensor(rates, "float32"), decays)
-        if not self.warmup_steps:
-            return rate
-        return rate * keras.ops.minimum(keras.ops.cast(step, "float32") / self.warmup_steps, 1)
-
-    def get_config(self):
-        return {
-            "base_lr": self.base_lr,
-            "warmup_steps": self.warmup_steps,
-            "decay_steps": self.decay_steps,
-        }
