@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.data import DataError
-from bit_keras.data.pipelines.fine_tuning import random_integers, shuffled
+from bit_keras.data.pipelines.order import random_keys, shuffled_index
 
 DIGITS = "0123456789"
 SYMBOLS = "!#$%&()*+/<=>?@[]^{}~£¥§¶÷€"
@@ -135,14 +135,8 @@ def render(
     # Forking a process in which TensorFlow's threads run can hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        drawn = list(
-            tqdm(
-                pool.map(draw, wanted.items(), chunksize=4),
-                desc="Rendering",
-                unit=" fonts",
-                total=len(wanted),
-            )
-        )
+        fonts = pool.map(draw, wanted.items(), chunksize=4)
+        drawn = list(tqdm(fonts, desc="Rendering", unit=" fonts", total=len(wanted)))
     twins = _twins(drawn)
     names = sorted({c for pictures in drawn for c in pictures} - twins)
     label_of = {character: label for label, character in enumerate(names)}
@@ -252,7 +246,7 @@ def glyph_batches(
     """
     images, labels = tf.constant(images), tf.constant(labels, tf.int32)
     resample = tf.constant(_resampling_matrices(size))
-    order_key, change_key, _ = tf.unstack(random_integers([seed, 1], tf.int64))
+    order_key, change_key, _ = random_keys(seed, stream=1)
 
     def make(step: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seeds = tf.random.split([change_key, step], 4)
@@ -265,7 +259,7 @@ def glyph_batches(
     steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
     indices = (
         tf.data.Dataset.counter(start_step * batch, dtype=tf.int64)
-        .map(lambda position: shuffled(position, len(images), order_key))
+        .map(lambda position: shuffled_index(position, len(images), order_key))
         .batch(batch, drop_remainder=True)
     )
     dataset = tf.data.Dataset.zip(steps, indices)
