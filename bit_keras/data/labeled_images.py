@@ -99,6 +99,7 @@ class LabeledImages:
 
     @property
     def num_classes(self) -> int:
+        """The number of class names."""
         return len(self.class_names)
 
     def targets(self) -> Callable[[tf.Tensor], tf.Tensor]:
