@@ -21,18 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from glyph_drawing import draw_font
 
 from bit_keras.data import DataError
 from bit_keras.data.pipelines.order import random_keys, shuffled_index
 
-DIGITS = "0123456789"
 SYMBOLS = "!#$%&()*+/<=>?@[]^{}~£¥§¶÷€"
 # Letters by category that are digits by shape, such as Latin letter two with stroke or tone five.
 DIGIT_NAME = re.compile(
     r"\b(DIGIT|NUMBER|NUMERAL|ZERO|ONE|TWO|THREE|FOUR|FIVE|SIX|SEVEN|EIGHT|NINE)\b"
 )
-EM = 96  # pixels at which a glyph is drawn before it is scaled to its picture
-FILL = 0.72  # longer side of a glyph's bounding box / side of its picture
 # Sides through which an image may pass; half of them are as coarse as a scan of a pen stroke.
 SIDES = (7, 8, 8, 9, 10, 11, 12, 16, 32)
 
@@ -131,7 +129,7 @@ def render(
     from tqdm import tqdm
 
     wanted = _share_out(coverage, characters, fonts_per_class, seed)
-    draw = functools.partial(_draw_font, size=size)
+    draw = functools.partial(draw_font, size=size)
     # Forking a process in which TensorFlow's threads run can hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
@@ -169,38 +167,6 @@ def _share_out(coverage, characters, fonts_per_class, seed) -> dict[Path, list[s
         for font in itertools.islice(having, fonts_per_class):
             wanted[font].append(character)
     return wanted
-
-
-def _draw_font(job: tuple[Path, list[str]], size: int) -> dict[str, bytes]:
-    from PIL import Image, ImageFont
-
-    path, characters = job
-    try:
-        # The basic layout draws the character alone, without its script's shaping rules.
-        font = ImageFont.truetype(str(path), EM, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:  # a font of bitmaps has no such size
-        return {}
-
-    def draw(character: str) -> bytes | None:
-        try:
-            mask = font.getmask(character, mode="L")
-        except OSError:  # a damaged glyph
-            return None
-        ink = Image.frombytes("L", mask.size, bytes(mask))
-        box = ink.getbbox()
-        if box is None:
-            return None
-        ink = ink.crop(box)
-        scale = FILL * size / max(ink.size)
-        width, height = (max(1, round(scale * side)) for side in ink.size)
-        picture = Image.new("L", (size, size))
-        ink = ink.resize((width, height), Image.Resampling.BOX)
-        picture.paste(ink, ((size - width) // 2, (size - height) // 2))
-        return picture.tobytes()
-
-    unwanted = {draw(character) for character in DIGITS + "\U0010ffff"} | {None}
-    pictures = {character: draw(character) for character in characters}
-    return {c: picture for c, picture in pictures.items() if picture not in unwanted}
 
 
 def _twins(drawn: list[dict[str, bytes]]) -> set[str]:
