@@ -21,18 +21,16 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from glyph_drawing import draw_font
 
 from bit_keras.data import DataError
-from bit_keras.data.pipelines.fine_tuning import random_integers, shuffled
+from bit_keras.data.pipelines.order import random_keys, shuffled_index
 
-DIGITS = "0123456789"
 SYMBOLS = "!#$%&()*+/<=>?@[]^{}~£¥§¶÷€"
 # Letters by category that are digits by shape, such as Latin letter two with stroke or tone five.
 DIGIT_NAME = re.compile(
     r"\b(DIGIT|NUMBER|NUMERAL|ZERO|ONE|TWO|THREE|FOUR|FIVE|SIX|SEVEN|EIGHT|NINE)\b"
 )
-EM = 96  # pixels at which a glyph is drawn before it is scaled to its picture
-FILL = 0.72  # longer side of a glyph's bounding box / side of its picture
 # Sides through which an image may pass; half of them are as coarse as a scan of a pen stroke.
 SIDES = (7, 8, 8, 9, 10, 11, 12, 16, 32)
 
@@ -131,18 +129,12 @@ def render(
     from tqdm import tqdm
 
     wanted = _share_out(coverage, characters, fonts_per_class, seed)
-    draw = functools.partial(_draw_font, size=size)
+    draw = functools.partial(draw_font, size=size)
     # Forking a process in which TensorFlow's threads run can hang.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        drawn = list(
-            tqdm(
-                pool.map(draw, wanted.items(), chunksize=4),
-                desc="Rendering",
-                unit=" fonts",
-                total=len(wanted),
-            )
-        )
+        fonts = pool.map(draw, wanted.items(), chunksize=4)
+        drawn = list(tqdm(fonts, desc="Rendering", unit=" fonts", total=len(wanted)))
     twins = _twins(drawn)
     names = sorted({c for pictures in drawn for c in pictures} - twins)
     label_of = {character: label for label, character in enumerate(names)}
@@ -175,38 +167,6 @@ def _share_out(coverage, characters, fonts_per_class, seed) -> dict[Path, list[s
         for font in itertools.islice(having, fonts_per_class):
             wanted[font].append(character)
     return wanted
-
-
-def _draw_font(job: tuple[Path, list[str]], size: int) -> dict[str, bytes]:
-    from PIL import Image, ImageFont
-
-    path, characters = job
-    try:
-        # The basic layout draws the character alone, without its script's shaping rules.
-        font = ImageFont.truetype(str(path), EM, layout_engine=ImageFont.Layout.BASIC)
-    except OSError:  # a font of bitmaps has no such size
-        return {}
-
-    def draw(character: str) -> bytes | None:
-        try:
-            mask = font.getmask(character, mode="L")
-        except OSError:  # a damaged glyph
-            return None
-        ink = Image.frombytes("L", mask.size, bytes(mask))
-        box = ink.getbbox()
-        if box is None:
-            return None
-        ink = ink.crop(box)
-        scale = FILL * size / max(ink.size)
-        width, height = (max(1, round(scale * side)) for side in ink.size)
-        picture = Image.new("L", (size, size))
-        ink = ink.resize((width, height), Image.Resampling.BOX)
-        picture.paste(ink, ((size - width) // 2, (size - height) // 2))
-        return picture.tobytes()
-
-    unwanted = {draw(character) for character in DIGITS + "\U0010ffff"} | {None}
-    pictures = {character: draw(character) for character in characters}
-    return {c: picture for c, picture in pictures.items() if picture not in unwanted}
 
 
 def _twins(drawn: list[dict[str, bytes]]) -> set[str]:
@@ -252,7 +212,7 @@ def glyph_batches(
     """
     images, labels = tf.constant(images), tf.constant(labels, tf.int32)
     resample = tf.constant(_resampling_matrices(size))
-    order_key, change_key, _ = tf.unstack(random_integers([seed, 1], tf.int64))
+    order_key, change_key, _ = random_keys(seed, stream=1)
 
     def make(step: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         seeds = tf.random.split([change_key, step], 4)
@@ -265,7 +225,7 @@ def glyph_batches(
     steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
     indices = (
         tf.data.Dataset.counter(start_step * batch, dtype=tf.int64)
-        .map(lambda position: shuffled(position, len(images), order_key))
+        .map(lambda position: shuffled_index(position, len(images), order_key))
         .batch(batch, drop_remainder=True)
     )
     dataset = tf.data.Dataset.zip(steps, indices)

@@ -3,6 +3,7 @@
 import unicodedata
 from pathlib import Path
 
+import glyph_drawing
 import glyphs
 import matplotlib
 import numpy as np
@@ -58,7 +59,7 @@ def test_pictures_are_centered_and_fill_their_share(rendered):
     assert set(labels) == set(range(len(names)))
     for image in images:
         (rows,), (columns,) = np.nonzero(image.any(axis=1)), np.nonzero(image.any(axis=0))
-        assert max(np.ptp(rows), np.ptp(columns)) + 1 == round(48 * glyphs.FILL)
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 == round(48 * glyph_drawing.FILL)
         for span in (rows, columns):
             assert abs(span[0] + span[-1] - 47) <= 1
 

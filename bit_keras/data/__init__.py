@@ -1,4 +1,4 @@
-"""Labeled images from many sources, and the batches to train and test on."""
+"""Labeled images from many sources, and batches of them for training and testing."""
 
 from .class_map import accepted_classes, read_class_map
 from .labeled_images import DataError, LabeledImages
@@ -9,7 +9,8 @@ from .sources.by_name import evaluation_images, from_name
 from .sources.csv_file import from_csv
 from .sources.directory import from_directory
 from .sources.tfds import from_tfds
-from .sources.vtab import VTAB, VTAB_PUBLISHED, VtabResult, VtabTask, from_vtab
+from .sources.vtab import VTAB, VtabTask, from_vtab
+from .sources.vtab_published import VTAB_PUBLISHED, VtabResult
 
 __all__ = [
     "VTAB",

@@ -1,4 +1,4 @@
-"""Which of a model's classes are right for the classes of a data set that has others."""
+"""Which of a model's classes count as correct for each class of a data set."""
 
 import difflib
 import os
@@ -22,16 +22,18 @@ def read_class_map(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
         dog,beagle|pug|n02110958
         spoon,
 
-    The column `class` has the data set's classes, the names of its folders for instance;
-    `model_class` the model's classes that are right for it, separated by "|", as
-    `accepted_classes` takes them. Images of a class that has none cannot be tested. Other columns
-    are left alone.
+    The column `class` has the data set's classes, for instance the names of its folders;
+    `model_class` has the model's classes that are correct for it, separated by "|", named as in
+    `accepted_classes`. Images of a class without any are not evaluated. Other columns are ignored.
+
+    Args:
+        path: The CSV file.
 
     Returns:
-      {class of the data: classes of the model}.
+        {class of the data: classes of the model}.
 
     Raises:
-      DataError: a missing column, a line without a class, or a class on two lines.
+        DataError: If a column is missing, a line has no class, or a class has two lines.
     """
     path = pathlib.Path(path).absolute()
     class_map, line_of = {}, {}
@@ -56,35 +58,34 @@ def accepted_classes(
     model_names: Sequence[str | Sequence[str]],
     class_map: Mapping[str, Sequence[str]] | None = None,
 ) -> np.ndarray:
-    """Finds which of a model's answers are right for which class of a data set.
+    """Finds which of a model's classes are correct for each class of a data set.
 
-    Names are the same if they differ in spaces around them alone, or in how Unicode writes their
-    accents: file systems and tables write the same name in several ways.
+    Names are compared without surrounding spaces and in one Unicode form, because file systems and
+    CSV files write the same accented name in several ways.
 
-    Without a map, classes of the same name are the same, if the model knows all of the data's. If
-    it does not, and nobody knows what its classes are (they are called "0", "1", ...), but they are
-    as many as the data's, they are the same in the same order.
+    Without a map, classes are matched by name; the model must have all of the data's. If its
+    classes have no names (they are called "0", "1", ...) and there are as many as in the data, they
+    are matched by order.
 
     Args:
-      class_names: the data set's classes.
-      model_names: what each of the model's classes is called: a name, or several of them, as
-        ("n01440764", "tench, Tinca_tinca", "tench", "Tinca_tinca").
-      class_map: from classes of the data to classes of the model, each by a name that no other
-        class has, or else by its number, "0" being the first. Classes of the data that it lacks are
-        left out, and what the data lack of it is passed over.
+        class_names: The data set's classes.
+        model_names: For each of the model's classes its name, or several, such as
+            ("n01440764", "tench, Tinca_tinca", "tench", "Tinca_tinca").
+        class_map: From classes of the data to classes of the model, each by a name that no other
+            class has, or else by its number, "0" for the first. Classes of the data that are not
+            in the map get an empty row; classes of the map that are not in the data are ignored.
 
     Returns:
-      bool [len(class_names), len(model_names)]; a class of the data whose row is empty is to be
-      left out of a test.
+        bool [len(class_names), len(model_names)]; images of a class with an empty row cannot be
+        evaluated.
 
     Raises:
-      DataError: a class that the model does not have, or a name that several have; no map where
-        one is needed, or one without a class of the data; two names of it or of the data that are
-        the same.
+        DataError: If the model lacks a class, or a name fits several; if a map is needed and
+            missing, or has no class of the data; if two names of the map or the data are the same.
     """
-    classes = [*map(_plain, class_names)]
+    classes = [*map(_normalized, class_names)]
     aliases = [(name,) if isinstance(name, str) else name for name in model_names]
-    aliases = [tuple(map(_plain, names)) for names in aliases]
+    aliases = [tuple(map(_normalized, names)) for names in aliases]
     firsts = [names[0] for names in aliases]
     numbers = [str(label) for label in range(len(aliases))]
     labels_of = {}
@@ -106,8 +107,10 @@ def accepted_classes(
         wanted = [(name,) for name in classes]
     else:
         _check_distinct(class_map, "the class map")
-        class_map = {_plain(name): [*map(_plain, names)] for name, names in class_map.items()}
-        # What is both a name and a number is the name.
+        class_map = {
+            _normalized(name): [*map(_normalized, names)] for name, names in class_map.items()
+        }
+        # A name that is also a number means the class of that name.
         labels_of = {number: [label] for label, number in enumerate(numbers)} | labels_of
         wanted = [class_map.get(name, ()) for name in classes]
         if not any(wanted):
@@ -125,20 +128,20 @@ def accepted_classes(
             if len(labels) > 1:
                 raise DataError(
                     f"{name!r} may be any of {len(labels)} classes of the model; say which in a "
-                    f"class map, as {_some([_distinct(k, aliases, labels_of) for k in labels])}"
+                    f"class map, as {_some([_unique_name(k, aliases, labels_of) for k in labels])}"
                 )
             row[labels[0]] = True
     return accepted
 
 
-def _plain(name):
+def _normalized(name):
     return unicodedata.normalize("NFC", name).strip()
 
 
 def _check_distinct(names, whose):
     spelled = {}
     for name in names:
-        if (other := spelled.setdefault(_plain(name), name)) != name:
+        if (other := spelled.setdefault(_normalized(name), name)) != name:
             raise DataError(
                 f"the classes {other!a} and {name!a} of {whose} differ only in spaces around them "
                 "or in how Unicode writes them; rename one, or make them one"
@@ -161,8 +164,8 @@ def _check_known(wanted, labels_of, firsts):
         )
 
 
-def _distinct(label, aliases, labels_of):
-    """A name of a class that no other has, or its number."""
+def _unique_name(label, aliases, labels_of):
+    """A name that only this class has, or its number."""
     return next((name for name in aliases[label] if len(labels_of[name]) == 1), str(label))
 
 

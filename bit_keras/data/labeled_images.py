@@ -1,4 +1,4 @@
-"""Images and their classes, read one at a time by index: what every data source returns."""
+"""Images and their classes, read one by one by index: what every data source returns."""
 
 import dataclasses
 import zlib
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class DataError(ValueError):
-    """Images, labels or settings that cannot be trained on; the message says what to do."""
+    """Images, labels or settings that cannot be used; the message says how to fix them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,21 +21,21 @@ class LabeledImages:
     """Labels in memory, and a function that reads image number `i`.
 
     Attributes:
-      name: what to call the set in messages and reports, such as "digits" or "photos/train".
-      labels: int32 [N], in 0 .. num_classes - 1: each image's class; or, where an image may have
-        several classes or none, a bool `scipy.sparse.csr_array` [N, num_classes], given as that
-        or as any array or sparse array of zeros and ones.
-      class_names: one name a class.
-      image_size: (height, width) typical of the set, the median where sizes differ.
-      read: scalar int64 tensor, 0 .. N - 1, -> uint8 [height, width, 3]. It is traced by
-        `tf.data`, so arrays it uses must be eager tensors: those are captured, where NumPy
-        arrays would become graph constants, which end at 2 GB.
-      fingerprint: a number that differs where the images do, to tell one run from another.
-      augmentations: the random changes that leave the labels true, of "crop" and "flip".
-      num_bytes: what reading every image once reads: their files, or their arrays.
+        name: The set's name in messages and reports, such as "digits" or "photos/train".
+        labels: int32 [N], in 0 .. num_classes - 1, the class of each image; or, where an image may
+            have several classes or none, a bool `scipy.sparse.csr_array` [N, num_classes]. It may
+            be given as any array or sparse array of zeros and ones.
+        class_names: One name per class.
+        image_size: The typical (height, width), the median where sizes differ.
+        read: From a scalar int64 tensor in 0 .. N - 1 to uint8 [height, width, 3]. It is traced by
+            `tf.data`, so arrays it uses must be eager tensors: those are captured, but NumPy
+            arrays become graph constants, which are limited to 2 GB.
+        fingerprint: A number that differs between sets of different images, to tell runs apart.
+        augmentations: The random changes that keep labels correct, of "crop" and "flip".
+        num_bytes: How many bytes one pass over the images reads from files or arrays.
 
     Raises:
-      DataError: no images, labels of another shape, dtype or range.
+        DataError: If there are no images, or labels have another shape, dtype or range.
     """
 
     name: str
@@ -74,9 +74,9 @@ class LabeledImages:
     def _multi_hot(self, labels):
         import scipy.sparse
 
-        if labels.dtype == np.float16:  # which scipy.sparse does not know
+        if labels.dtype == np.float16:  # not supported by scipy.sparse
             labels = labels.astype(np.float32)
-        labels = scipy.sparse.csr_array(labels, copy=True)  # the caller's stay as they are
+        labels = scipy.sparse.csr_array(labels, copy=True)  # does not change the caller's
         labels.sum_duplicates()
         labels.eliminate_zeros()
         if not np.all(labels.data == 1):
@@ -86,7 +86,7 @@ class LabeledImages:
 
     @property
     def _classes(self):
-        """The class of every label there is, image by image."""
+        """The class of every label, image by image."""
         return self.labels.indices if self.multi_label else self.labels
 
     def __len__(self) -> int:
@@ -99,12 +99,13 @@ class LabeledImages:
 
     @property
     def num_classes(self) -> int:
+        """The number of class names."""
         return len(self.class_names)
 
     def targets(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The labels for `tf.data`: scalar int64 index -> float32 [num_classes] of zeros and ones.
+        """A function for `tf.data`: scalar int64 index -> float32 [num_classes] of zeros and ones.
 
-        Call it outside the function that `tf.data` traces, as its tensors must be eager (`read`).
+        Call it outside the function that `tf.data` traces: its tensors must be eager, as `read`'s.
         """
         with tf.device("CPU:0"):
             if not self.multi_label:
@@ -113,13 +114,13 @@ class LabeledImages:
             starts, classes = tf.constant(self.labels.indptr), tf.constant(self.labels.indices)
 
         def target(index):
-            mine = classes[starts[index] : starts[index + 1], tf.newaxis]
-            return tf.scatter_nd(mine, tf.ones(tf.shape(mine)[:1]), [self.num_classes])
+            present = classes[starts[index] : starts[index + 1], tf.newaxis]
+            return tf.scatter_nd(present, tf.ones(tf.shape(present)[:1]), [self.num_classes])
 
         return target
 
     def description(self) -> dict:
-        """What tells this set from another, for a run's settings."""
+        """What identifies the set in a run's settings."""
         parts = (self.labels.indptr, self.labels.indices) if self.multi_label else (self.labels,)
         return {
             "name": self.name,
@@ -129,7 +130,7 @@ class LabeledImages:
         }
 
     def subset(self, indices: Sequence[int], name: str | None = None) -> "LabeledImages":
-        """The images at `indices`, in that order, under a new name if given; copies no image."""
+        """The images at `indices`, in that order, under a new name if given; copies no pixels."""
         indices = np.asarray(indices, np.int64)
         with tf.device("CPU:0"):
             table = tf.constant(indices)
@@ -139,7 +140,7 @@ class LabeledImages:
             labels=self.labels[indices],
             read=lambda index: self.read(tf.gather(table, index)),
             fingerprint=zlib.crc32(indices.tobytes(), self.fingerprint),
-            num_bytes=self.num_bytes * len(indices) // len(self),  # images are alike
+            num_bytes=self.num_bytes * len(indices) // len(self),  # an estimate
         )
 
     def split(
@@ -147,17 +148,16 @@ class LabeledImages:
     ) -> tuple["LabeledImages", "LabeledImages"]:
         """Splits every class at random into (train, test), both in the order of this set.
 
-        Images with several labels are split all at once, so that classes part unevenly, but of
-        every class that has an image at least one is in train.
+        Each class keeps at least one image on each side. Multi-label images are split as a whole,
+        not class by class, but train has at least one image of every class that has images.
 
         Raises:
-          DataError: a fraction outside (0, 1), a class with fewer than 2 images, for each class
-            keeps at least one image on each side, or, with several labels an image, no image that
-            train can spare.
+            DataError: If the fraction is not in (0, 1), a class has fewer than 2 images, or, for
+                multi-label images, train needs every image as the first of a class.
         """
         if not 0 < test_fraction < 1:
             raise DataError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
-        draw_test = self._draw_test_at_large if self.multi_label else self._draw_test_by_class
+        draw_test = self._draw_multi_label_test if self.multi_label else self._draw_test_by_class
         test = draw_test(test_fraction, np.random.RandomState(seed))
         train = np.setdiff1d(np.arange(len(self)), test)
         return (
@@ -178,7 +178,7 @@ class LabeledImages:
             indices.extend(random.choice(members, num_test, replace=False))
         return np.array(indices)
 
-    def _draw_test_at_large(self, test_fraction, random):
+    def _draw_multi_label_test(self, test_fraction, random):
         order = random.permutation(len(self))
         of_class = self.labels[order].tocsc()
         first = of_class.indices[of_class.indptr[:-1][np.diff(of_class.indptr) > 0]]
@@ -193,22 +193,22 @@ class LabeledImages:
     def few_shot(self, examples_per_class: int, seed: int = 0) -> "LabeledImages":
         """`examples_per_class` images of every class, class by class.
 
-        The same seed picks the same images as the reference code: NumPy's legacy generator,
-        asked once a class, in the order of the classes, over the class's indices in the order
-        of the data set (google-research/big_transfer).
+        The same seed picks the same images as the reference code (google-research/big_transfer):
+        NumPy's legacy generator, called once per class, in the order of the classes, on the class's
+        indices in the order of the data set.
 
         Raises:
-          DataError: a class has fewer images than asked, or images have several labels.
+            DataError: If a class has too few images, or the set is multi-label.
         """
         return self.subset(self.few_shot_indices(examples_per_class, seed))
 
     def split_few_shot(
         self, examples_per_class: int, seed: int = 0
     ) -> tuple["LabeledImages", "LabeledImages"]:
-        """(the images `few_shot` picks, all the others in their order).
+        """(The images that `few_shot` picks, all others in their order).
 
         Raises:
-          DataError: as `few_shot`, or no image is left over.
+            DataError: As `few_shot`, or if no image is left over.
         """
         sample = self.few_shot_indices(examples_per_class, seed)
         others = np.setdiff1d(np.arange(len(self)), sample)
@@ -223,7 +223,7 @@ class LabeledImages:
         )
 
     def few_shot_indices(self, examples_per_class: int, seed: int = 0) -> np.ndarray:
-        """Where the images that `few_shot` picks are in this set, int64; errors as there."""
+        """The indices of the images that `few_shot` picks, int64; raises as `few_shot` does."""
         if self.multi_label:
             raise DataError(
                 f"{examples_per_class} examples a class cannot be chosen from {self.name}, whose "
@@ -245,11 +245,11 @@ class LabeledImages:
         return np.array(indices)
 
 
-def require_every_class(train: LabeledImages, remedy: str) -> None:
-    """For the doors: a class that no image shows cannot be learned.
+def check_every_class(train: LabeledImages, remedy: str) -> None:
+    """Checks that every class has training images.
 
     Raises:
-      DataError: names such classes and ends in `remedy`.
+        DataError: If some have none; the message names them and ends in `remedy`.
     """
     counts = np.bincount(train._classes, minlength=train.num_classes)
     missing = [repr(train.class_names[label]) for label in np.flatnonzero(counts == 0)]

@@ -1,1 +1,4 @@
-"""Batches to train and test on, each a function of (seed, step): a module for each protocol."""
+"""From labeled images to batches: `fine_tuning` and `upstream`, each a function of (seed, step).
+
+`order` says which image is at which position, `batching` puts examples into batches.
+"""

@@ -1,1 +1,5 @@
-"""Labeled images from arrays, folders, CSV files and TensorFlow Datasets: a module for each."""
+"""Where labeled images come from: one module per source, each returning (train, test).
+
+A new source is a module here with a function `from_...`, which `data/__init__.py` makes public; if
+users name it on the command line, `by_name` must know it.
+"""

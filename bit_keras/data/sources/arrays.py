@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from ..labeled_images import DataError, LabeledImages, require_every_class
+from ..labeled_images import DataError, LabeledImages, check_every_class
 
 
 def from_arrays(
@@ -19,24 +19,24 @@ def from_arrays(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Takes arrays as they come from `keras.datasets`, say.
+    """Labeled images from arrays, for instance those of `keras.datasets`.
 
     Args:
-      images: [N, height, width, 3], or gray as [N, height, width] or [N, height, width, 1]; uint8
-        in 0 .. 255, or floats in [0, 1], which are rounded to uint8.
-      labels: integers [N] or [N, 1], in 0 .. num_classes - 1; or, where images have several classes
-        or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse. Of
-        one-hot labels, pass `labels.argmax(1)`.
-      test: (images, labels) to test on; without it, `LabeledImages.split` parts every class.
-      test_fraction: part of each class that becomes test images, where `test` is not given.
-      seed: of that split.
-      class_names: one name a class; "0", "1", ... if not given.
+        images: [N, height, width, 3], or gray as [N, height, width] or [N, height, width, 1]; uint8
+            in 0 .. 255, or floats in [0, 1], which are rounded to uint8.
+        labels: Integers [N] or [N, 1], in 0 .. num_classes - 1; or, for images with several classes
+            or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse.
+            For one-hot labels, pass `labels.argmax(1)`.
+        test: The test set's (images, labels); without it, `LabeledImages.split` splits the images.
+        test_fraction: The fraction of each class that becomes test images if `test` is not given.
+        seed: The seed of that split.
+        class_names: One name per class; by default "0", "1", ...
 
     Returns:
-      (train, test).
+        (train, test).
 
     Raises:
-      DataError: arrays of other shapes, dtypes or ranges, or a class without training images.
+        DataError: If arrays have other shapes, dtypes or ranges, or a class has no training images.
     """
     labels = _single_or_multi_hot(labels)
     if class_names is None:
@@ -44,13 +44,13 @@ def from_arrays(
         class_names = [str(label) for label in range(num_classes)]
     name = "arrays" if test is None else "arrays/train"
     train = _from_array(name, images, labels, class_names)
-    require_every_class(train, "give each an image, or leave it out and number the others on")
+    check_every_class(train, "give each an image, or leave it out and renumber the others")
     if test is None:
         return train.split(test_fraction, seed)
     test = _from_array("arrays/test", test[0], _single_or_multi_hot(test[1]), class_names)
     if test.multi_label != train.multi_label:
         raise DataError(
-            "the labels to train on and to test on must both be [N] or both [N, num_classes], got "
+            "the training and the test labels must both be [N] or both [N, num_classes], got "
             f"{list(train.labels.shape)} and {list(test.labels.shape)}"
         )
     return train, test
@@ -59,11 +59,11 @@ def from_arrays(
 def digits(
     examples_per_class: int | None = None, *, seed: int = 0
 ) -> tuple[LabeledImages, LabeledImages]:
-    """scikit-learn's 1,797 handwritten digits: 8x8, gray, 10 classes; comes with its install.
+    """scikit-learn's 1,797 handwritten digits: 8x8, gray, 10 classes; needs no download.
 
     Returns:
-      (train, test): a stratified split of 80 and 20 %; with `examples_per_class`, that many
-      images of each class to train on (`LabeledImages.few_shot`) and ALL the others to test on.
+        (train, test), a stratified split of 80 and 20 %; with `examples_per_class`, that many
+        training images of each class (`LabeledImages.few_shot`) and all others as test images.
     """
     import sklearn.datasets
 
@@ -71,7 +71,7 @@ def digits(
     names = [str(name) for name in bunch.target_names]
     everything = dataclasses.replace(
         _from_array("digits", bunch.images / 16, bunch.target, names),
-        augmentations=frozenset({"crop"}),  # no digit but 0 and 8 has a mirror image that is one
+        augmentations=frozenset({"crop"}),  # mirrored, only 0 and 8 remain digits
     )
     if examples_per_class is None:
         return everything.split(seed=seed)
@@ -82,7 +82,7 @@ def _single_or_multi_hot(labels):
     if hasattr(labels, "tocsr"):  # scipy.sparse
         return labels
     labels = np.asarray(labels)
-    return labels[:, 0] if labels.shape[1:] == (1,) else labels  # as keras.datasets.cifar10 has it
+    return labels[:, 0] if labels.shape[1:] == (1,) else labels  # as in keras.datasets.cifar10
 
 
 def _from_array(name, images, labels, class_names):
@@ -108,7 +108,7 @@ def _from_array(name, images, labels, class_names):
         )
     if images.shape[:1] != labels.shape[:1]:
         raise DataError(
-            f"{name} must have one label an image, got images of shape {list(images.shape)} and "
+            f"{name} must have one label per image, got images of shape {list(images.shape)} and "
             f"labels of shape {list(labels.shape)}"
         )
     with tf.device("CPU:0"):

@@ -1,4 +1,4 @@
-"""A data set from what a user types."""
+"""A data set from the name or path that a user types."""
 
 import contextlib
 import os
@@ -6,27 +6,30 @@ import pathlib
 
 from ..labeled_images import DataError, LabeledImages
 from .arrays import digits
-from .csv_file import csv_to_test, from_csv
-from .directory import directory_to_test, from_directory
-from .tfds import UnknownNameError, from_tfds, tfds_to_test
+from .csv_file import csv_test_images, from_csv
+from .directory import directory_test_images, from_directory
+from .tfds import UnknownNameError, from_tfds, tfds_test_images
 from .vtab import from_vtab
 
 
 def from_name(
     name: str, *, examples_per_class: int | None = None, examples_per_class_seed: int = 0
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Returns (train, test) of "digits", a folder, a CSV file, a VTAB task or a TFDS name.
+    """Loads "digits", a folder, a CSV file, a VTAB task or a data set of TFDS.
 
     Args:
-      name: "digits" is scikit-learn's; what ends in ".csv" goes to `from_csv`; an existing folder,
-        and whatever else looks like a path, to `from_directory`; "vtab/TASK" to `from_vtab`;
-        anything else to `from_tfds`.
-      examples_per_class: train on so many images a class only (`LabeledImages.few_shot`); the
-        digits that are left over are then all tested on.
-      examples_per_class_seed: which images those are.
+        name: "digits" is scikit-learn's; a name ending in ".csv" goes to `from_csv`; an existing
+            folder, and anything else that looks like a path, to `from_directory`; "vtab/TASK" to
+            `from_vtab`; anything else to `from_tfds`.
+        examples_per_class: Train on this many images per class only (`LabeledImages.few_shot`). Of
+            the digits, all others are then test images.
+        examples_per_class_seed: The seed that chooses those images.
+
+    Returns:
+        (train, test).
 
     Raises:
-      DataError: as the five do.
+        DataError: As these functions do.
     """
     path = pathlib.Path(name).expanduser()
     match _kind(name):
@@ -47,32 +50,32 @@ def from_name(
 
 
 def evaluation_images(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
-    """Returns what to test on, of what `from_name` takes.
+    """Loads only the test images of a data set that `from_name` takes.
 
-    Where a data set has test images of its own it is those, and the others are not read: of a
-    folder what is in `test/` (`train/` is not needed), of a CSV file the lines marked as test. A
-    folder or a CSV file without is tested on whole; of the digits it is what `from_name` tests on.
+    These are a folder's `test/` (`train/` is not needed), the lines of a CSV file that are marked
+    as test, the test split of TFDS or VTAB, or the test images of the digits. Training images are
+    not read. Of a folder or a CSV file without a test part, all images are returned.
 
     Args:
-      name: as in `from_name`.
-      data_dir: where TFDS keeps its data, `~/tensorflow_datasets` if not given.
+        name: As in `from_name`.
+        data_dir: TFDS's data folder, by default `~/tensorflow_datasets`.
 
     Raises:
-      DataError: as `from_name`; or there is nothing to test on.
+        DataError: As `from_name`, or if there are no test images.
     """
     path = pathlib.Path(name).expanduser()
     match _kind(name):
         case "digits":
             return digits()[1]
         case "csv":
-            return csv_to_test(path)
+            return csv_test_images(path)
         case "folder":
-            return directory_to_test(path)
+            return directory_test_images(path)
         case "vtab":
             return from_vtab(name.removeprefix("vtab/"), data_dir=data_dir)[1]
         case "tfds":
             with _or_folder(name):
-                return tfds_to_test(name, data_dir=data_dir)
+                return tfds_test_images(name, data_dir=data_dir)
 
 
 def _kind(name):

@@ -1,4 +1,4 @@
-"""Labeled images from a table of image files and their classes."""
+"""Labeled images from a CSV file of image paths and classes."""
 
 import csv
 import os
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..labeled_images import DataError, LabeledImages, require_every_class
+from ..labeled_images import DataError, LabeledImages, check_every_class
 from .image_files import from_files
 
-SEPARATOR = "|"  # of the classes of one image
+SEPARATOR = "|"  # between the classes of one image
 
 
 def from_csv(
@@ -25,23 +25,23 @@ def from_csv(
         pets/both.jpg,cat|dog,train
         pets/nobody.jpg,,test
 
-    The column `image` has paths, absolute or relative to the CSV file's folder; `label` has class
-    names, which in sorted order are the classes. If any line has several, separated by "|", or
-    none, the images have multi-hot labels (`LabeledImages.multi_label`). `split`, if there is such
-    a column, has `train` or `test`; otherwise `LabeledImages.split` parts the images. Other columns
-    are left alone. The images are read and checked as by `from_directory`.
+    The column `image` has paths, absolute or relative to the CSV file's folder. The column `label`
+    has class names; sorted, they are the classes. If any line has several, separated by "|", or
+    none, the labels are multi-hot (`LabeledImages.multi_label`). The optional column `split` has
+    `train` or `test`; without it, `LabeledImages.split` splits the images. Other columns are
+    ignored. The images are read and checked as in `from_directory`.
 
     Args:
-      path: the CSV file.
-      test_fraction: part of the images that is tested on, where there is no column `split`.
-      seed: of that split.
+        path: The CSV file.
+        test_fraction: The fraction of test images if there is no column `split`.
+        seed: The seed of that split.
 
     Returns:
-      (train, test).
+        (train, test).
 
     Raises:
-      DataError: a missing column, a cell that cannot be used, an image that is missing, listed
-        twice, broken or in a format that cannot be read, or a class without training images.
+        DataError: If a column is missing, a cell has a wrong value, an image is missing, listed
+            twice, broken or in an unsupported format, or a class has no training images.
     """
     path = pathlib.Path(path).absolute()
     files, labels, class_names, splits = _read_table(path)
@@ -52,17 +52,17 @@ def from_csv(
         images.subset([i for i, split in enumerate(splits) if split == part], f"{path.stem}/{part}")
         for part in ("train", "test")
     )
-    require_every_class(train, "mark images of each class as train, or remove the class")
+    check_every_class(train, "mark images of each class as train, or remove the class")
     return train, test
 
 
-def csv_to_test(path: str | os.PathLike) -> LabeledImages:
+def csv_test_images(path: str | os.PathLike) -> LabeledImages:
     """Reads the test images of a file for `from_csv`, or all if it has no column `split`.
 
-    The classes are those of all its lines; images to train on are not read.
+    The classes are those of all lines; training images are not read.
 
     Raises:
-      DataError: as `from_csv`, or no line is marked as test.
+        DataError: As `from_csv`, or if no line is marked as test.
     """
     path = pathlib.Path(path).absolute()
     files, labels, class_names, splits = _read_table(path)
@@ -79,7 +79,7 @@ def csv_to_test(path: str | os.PathLike) -> LabeledImages:
 
 
 def _read_table(path):
-    """(files, labels, class names, splits or None) of the images, at least one."""
+    """(files, labels, class names, splits or Nones) of the images, at least one."""
     images, line_of = [], {}
     for line, row in read_rows(path, ("image", "label")):
         where = f"line {line} of {path}"
@@ -124,17 +124,18 @@ def _read_row(row, where, folder):
 
 
 def read_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line number, {column: cell}) of a CSV file whose header names at least `columns`.
+    """Yields (line number, {column: cell}) of a CSV file whose header has at least `columns`.
 
     Raises:
-      DataError: no such file, other columns, a line of other cells, or no CSV in UTF-8 at all.
+        DataError: If there is no such file, a column is missing, a line has too few or too many
+            cells, or the file is not CSV in UTF-8.
     """
     named = " and ".join(columns)
     if not path.is_file():
         raise DataError(f"{path} is not a file; give a CSV file with the columns {named}")
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
-            # Strict: a quote that nothing closes would swallow the rest of the file unseen.
+            # Strict, because an unclosed quote would make the rest of the file one cell.
             table = csv.DictReader(opened, skipinitialspace=True, strict=True)
             found = [name.strip() for name in table.fieldnames or ()]
             if not {*columns} <= {*found}:

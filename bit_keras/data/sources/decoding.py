@@ -8,7 +8,7 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
     Gray is repeated, transparency is dropped, 16 bits become 8.
     """
-    # channels=3 is refused for a WebP with an alpha channel, so take what the file has.
+    # channels=3 fails for a WebP with an alpha channel, so take the file's own channels.
     image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
     height, width, channels = tf.unstack(tf.shape(image))
     image = image[:, :, : tf.where(channels < 3, 1, 3)]

@@ -6,7 +6,7 @@ import pathlib
 from ..labeled_images import DataError, LabeledImages
 from .image_files import READABLE, UNREADABLE, from_files
 
-VALIDATION = ("val", "valid", "validation")  # what the folder beside train may be called
+VALIDATION = ("val", "valid", "validation")  # usual names of a validation folder
 
 
 def from_directory(
@@ -14,26 +14,26 @@ def from_directory(
 ) -> tuple[LabeledImages, LabeledImages]:
     """Reads `path/CLASS/*.jpg`, or `path/train/CLASS/*.jpg` and `path/test/CLASS/*.jpg`.
 
-    The classes are the class folders' names, sorted. Where `path` has both a `train` and a `test`
-    folder, those are used as they are (a class may lack test images, not training images);
-    otherwise every class is split by `LabeledImages.split`. Readable are JPEG, PNG, BMP, WebP and
-    the first frame of a GIF, turned upright by their EXIF orientation; hidden files and folders
-    and files that are no images are left out; links are followed.
+    The classes are the names of the class folders, sorted. If `path` has both a `train` and a
+    `test` folder, those are used as they are (a class may lack test images, not training images);
+    otherwise every class is split by `LabeledImages.split`. JPEG, PNG, BMP, WebP and the first
+    frame of a GIF are read and turned upright by their EXIF orientation. Links are followed; hidden
+    files and folders and files that are not images are ignored.
 
-    Every image is decoded once before this returns, so that a broken file is found before any
-    training; none is kept in memory.
+    Every image is decoded once before this returns, so that a broken file is found before training
+    starts; none is kept in memory.
 
     Args:
-      path: the folder.
-      test_fraction: part of each class that becomes test images, where there is no `test`.
-      seed: of that split.
+        path: The folder.
+        test_fraction: The fraction of each class that becomes test images if there is no `test`.
+        seed: The seed of that split.
 
     Returns:
-      (train, test).
+        (train, test).
 
     Raises:
-      DataError: nothing to read, a class without images, a test class without training images,
-        images in a format that cannot be read (HEIC, TIFF, ...), or broken ones.
+        DataError: If there are no images, a class has none, a test class has no training images,
+            or an image is broken or in an unsupported format (HEIC, TIFF, ...).
     """
     path, folders = _open(path)
     if not {"train", "test"} <= {*folders}:
@@ -52,14 +52,14 @@ def from_directory(
     )
 
 
-def directory_to_test(path: str | os.PathLike) -> LabeledImages:
-    """Reads `path/test/CLASS/*.jpg`, or all of `path/CLASS/*.jpg` where there is no `test`.
+def directory_test_images(path: str | os.PathLike) -> LabeledImages:
+    """Reads `path/test/CLASS/*.jpg`, or all of `path/CLASS/*.jpg` if there is no `test`.
 
-    The images are read and checked as by `from_directory`. A folder `train` is not needed; if there
-    is one, its class folders are classes too, and nothing in them is read.
+    The images are read and checked as in `from_directory`. A folder `train` is not needed; if there
+    is one, its class folders are classes too, but its images are not read.
 
     Raises:
-      DataError: as `from_directory`.
+        DataError: As `from_directory`.
     """
     path, folders = _open(path)
     if "test" not in folders or not ("train" in folders or {*folders} <= {"test", *VALIDATION}):
@@ -71,7 +71,7 @@ def directory_to_test(path: str | os.PathLike) -> LabeledImages:
 
 
 def _open(path):
-    """(its absolute path, the folders in it), unless what it holds is no set to test on."""
+    """(The absolute path, the folders in it); an error if there are no test images."""
     path = pathlib.Path(path).absolute()
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; give a folder of class folders")
@@ -96,7 +96,7 @@ def _class_folders(path):
 
 
 def _read(path, name, folders, class_names):
-    """The images in `path/FOLDER`, labeled by the folder's place in `class_names`."""
+    """The images in `path/FOLDER`, labeled by the folder's index in `class_names`."""
     if not folders:
         loose = sum(pathlib.Path(e.path).suffix.lower() in READABLE for e in _visible(path))
         raise DataError(

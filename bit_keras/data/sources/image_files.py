@@ -1,4 +1,4 @@
-"""Labeled images from image files, each of which is decoded once before any training."""
+"""Labeled images from image files, each of which is decoded once to find broken ones."""
 
 import collections
 import os
@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.ExifTags
@@ -17,6 +18,9 @@ import tqdm
 from ..labeled_images import DataError, LabeledImages
 from .decoding import decode_rgb, turn_upright
 
+if TYPE_CHECKING:
+    import scipy.sparse
+
 READABLE = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"}
 UNREADABLE = {
     *(".avif", ".heic", ".heics", ".heif", ".hif", ".jp2", ".jxl", ".jxr", ".psd"),
@@ -25,19 +29,24 @@ UNREADABLE = {
 
 
 def from_files(
-    files: Sequence[str], labels, class_names: Sequence[str], *, name: str, folder: pathlib.Path
+    files: Sequence[str],
+    labels: "Sequence[int] | np.ndarray | scipy.sparse.csr_array",
+    class_names: Sequence[str],
+    *,
+    name: str,
+    folder: pathlib.Path,
 ) -> LabeledImages:
-    """The images in `files`, labeled as `LabeledImages` takes it.
+    """The images in `files`, read from disk whenever they are used.
 
     Args:
-      files: paths; none is kept in memory but its path.
-      labels: [N], or multi-hot [N, num_classes].
-      class_names: one name a class.
-      name: of the set.
-      folder: what the files are relative to: a copy of it elsewhere has the same fingerprint.
+        files: The paths of N images.
+        labels: [N], or multi-hot [N, num_classes], as in `LabeledImages`.
+        class_names: One name per class.
+        name: The name of the set.
+        folder: The folder that contains the files: a copy of it has the same fingerprint.
 
     Raises:
-      DataError: images in a format that cannot be read (HEIC, TIFF, ...), or broken ones.
+        DataError: If an image is broken or in an unsupported format (HEIC, TIFF, ...).
     """
     unreadable = [file for file in files if pathlib.Path(file).suffix.lower() in UNREADABLE]
     if unreadable:
@@ -66,7 +75,7 @@ def from_files(
 
 
 def _scan(files):
-    """(heights, widths, EXIF orientations) of upright images, once all files are decoded."""
+    """(heights, widths, EXIF orientations) of the upright images; decodes every file."""
     with ThreadPool() as pool:
         results = list(
             tqdm.tqdm(
@@ -88,24 +97,24 @@ def _scan(files):
 
 
 def _scan_file(file):
-    """(height, width, EXIF orientation) of the upright image, or what is wrong with the file."""
+    """(height, width, EXIF orientation) of the upright image, or a string: why it is broken."""
     try:
         with PIL.Image.open(file) as image:
-            # TensorFlow 2.21 shows such a BMP's palette indices as gray levels, and decoding an
-            # animated WebP corrupts its memory.
+            # TensorFlow 2.21 returns such a BMP's palette indices as gray levels, and corrupts its
+            # memory when it decodes an animated WebP.
             if image.format == "BMP" and image.mode in ("1", "P"):
                 return "a BMP with a palette"
             if image.format == "WEBP" and image.is_animated:
                 return "an animated WebP"
             try:
                 orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
-            except Exception:  # whatever damaged metadata raises, the pixels may be good
+            except Exception:  # damaged metadata raises many types, and the pixels may be good
                 orientation = 1
-        # Decoding with what will read the image later leaves nothing to fail in training.
+        # The function that training uses, so that no image can fail later.
         height, width, _ = decode_rgb(tf.io.read_file(os.fsencode(file))).shape
     except tf.errors.OpError as error:
         return re.sub(r"{{.*?}} | \[Op:.*", "", error.message)
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and its own
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and own types
         return str(error) or type(error).__name__
     if orientation not in range(1, 9):
         orientation = 1

@@ -9,17 +9,21 @@ import pathlib
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from ..labeled_images import DataError, LabeledImages, require_every_class
+from ..labeled_images import DataError, LabeledImages, check_every_class
 from .decoding import decode_rgb
 from .tfrecords import record_reader
 
-# Where (train, test) are not simply those splits: the reference code's choice (it keeps the last
-# 2 % and 1 % for validation), and sets whose labels of test images were never published.
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+# Sets whose (train, test) are not the splits of these names: CIFAR and ImageNet as in the reference
+# code, which keeps the last 2 % or 1 % for validation, and sets without published test labels.
 DEFAULT_SPLITS = {
     "cifar10": ("train[:98%]", "test"),
     "cifar100": ("train[:98%]", "test"),
@@ -29,7 +33,7 @@ DEFAULT_SPLITS = {
     "places365_small": ("train", "validation"),
     "visual_domain_decathlon": ("train", "validation"),
 }
-MEMORY_LIMIT = 32 * 2**30  # bytes of encoded images
+MEMORY_LIMIT = 32 * 2**30  # bytes of encoded images; larger sets stay on disk
 
 
 class UnknownNameError(DataError):
@@ -45,25 +49,25 @@ def from_tfds(
 ) -> tuple[LabeledImages, LabeledImages]:
     """Loads an image classification data set of TensorFlow Datasets, in its fixed order.
 
-    The encoded images (JPEG, PNG) stay in memory, as many bytes as the splits take on disk, and
-    are decoded when they are read. Above 32 GiB they stay on disk.
+    The encoded images (JPEG, PNG) are kept in memory, as many bytes as on disk, and are decoded
+    when they are read. Above 32 GiB they stay on disk.
 
     Args:
-      name: a builder's name, "cifar10" or "sun397/tfds" for instance; it needs the features
-        `image` and `label`, a class, or `labels`, a sequence of classes ("voc/2007").
-      train_split: "train" if not given; the first 98 % of it for CIFAR, 99 % for imagenet2012.
-      test_split: if not given "test", or "validation" where there is none or its labels were never
-        published (imagenet2012, i_naturalist2018). A data set that has "train" only is split by
-        `LabeledImages.split` if no split is given.
-      data_dir: where TFDS keeps its data, `~/tensorflow_datasets` if not given. A data set that
-        is not there is downloaded and prepared.
+        name: A builder's name, for instance "cifar10" or "sun397/tfds". It needs the features
+            `image` and either `label`, a class, or `labels`, a sequence of classes ("voc/2007").
+        train_split: By default "train"; for CIFAR its first 98 %, for imagenet2012 99 %.
+        test_split: By default "test", or "validation" if there is no "test" or its labels are not
+            published (imagenet2012, i_naturalist2018). A data set that has only "train" is split
+            by `LabeledImages.split` if neither split is given.
+        data_dir: TFDS's data folder, by default `~/tensorflow_datasets`. A data set that is not
+            there is downloaded and prepared.
 
     Returns:
-      (train, test).
+        (train, test).
 
     Raises:
-      DataError: an unknown name or split, one without labels, other features, a class without
-        training images, or files in another format than TFDS's default, TFRECORD.
+        DataError: If the name or a split is unknown, a split has no labels, the features are
+            others, a class has no training images, or the files are not TFRECORD files.
     """
     builder, key = _open_classes(name, data_dir)
     default_train, default_test = _default_splits(builder)
@@ -73,15 +77,15 @@ def from_tfds(
     else:
         splits = train_split or default_train, test_split or default_test or "test"
         train, test = _read_classes(builder, key, splits)
-    require_every_class(train, "choose a larger part of the data set as train_split")
+    check_every_class(train, "choose a larger part of the data set as train_split")
     return train, test
 
 
-def tfds_to_test(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
-    """Loads the images that `from_tfds` would test on, and no others; arguments as there.
+def tfds_test_images(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
+    """Loads only the test images of `from_tfds`, with its default splits.
 
     Raises:
-      DataError: as `from_tfds`.
+        DataError: As `from_tfds`.
     """
     builder, key = _open_classes(name, data_dir)
     _, split = _default_splits(builder)
@@ -92,17 +96,17 @@ def tfds_to_test(name: str, *, data_dir: str | os.PathLike | None = None) -> Lab
 
 
 def _default_splits(builder):
-    """The names of (train, test) of a builder that is prepared; no test if it has train only."""
+    """The default splits (train, test) of a prepared builder; (train, None) if it has no other."""
     if builder.name in DEFAULT_SPLITS:
         return DEFAULT_SPLITS[builder.name]
-    known = {*builder.info.splits}  # none under tfds.testing.mock_data, which takes any split
+    known = {*builder.info.splits}  # empty under tfds.testing.mock_data, which takes any split
     if known == {"train"}:
         return "train", None
     return "train", "validation" if "validation" in known and "test" not in known else "test"
 
 
 def _open_classes(name, data_dir):
-    """(the builder, prepared; the feature with an image's class or classes)."""
+    """(The builder, prepared; the name of the feature with an image's class or classes)."""
     import tensorflow_datasets as tfds
 
     builder = open_builder(name, data_dir)
@@ -124,11 +128,11 @@ def _read_classes(builder, key, splits):
     return read_splits(builder, splits, {key: True}, operator.itemgetter(key), names)
 
 
-def open_builder(name: str, data_dir: str | os.PathLike | None):
-    """The `tfds.core.DatasetBuilder` of that name, which may have nothing on disk yet.
+def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.DatasetBuilder":
+    """The builder of that name, which may have no files yet.
 
     Raises:
-      DataError: an unknown name or configuration.
+        DataError: If the name or its configuration is unknown.
     """
     import tensorflow_datasets as tfds
 
@@ -136,75 +140,78 @@ def open_builder(name: str, data_dir: str | os.PathLike | None):
         return tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError) as error:
         base, known = re.split("[/:]", name)[0], tfds.list_builders()
-        if base in known:  # but not its configuration, or its version
+        if base in known:  # its configuration or version is not
             raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
         nearest = difflib.get_close_matches(base, known, cutoff=0.5)
         hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
         raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
 
 
-def prepare(builder) -> None:
-    """Downloads and prepares what is not in the builder's folder.
+def prepare(builder: "tfds.core.DatasetBuilder") -> None:
+    """Downloads and prepares the data set unless it is in the builder's folder.
 
     Raises:
-      DataError: no network, no room, or files that must be fetched by hand.
+        DataError: If that fails: no network, no disk space, or files to be downloaded by hand.
     """
     try:
         builder.download_and_prepare()
     except Exception as error:
         reason = _sentence(error)
         if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            reason = (  # TFDS's own goes on with them where the folder is empty
+            reason = (  # TFDS's own message includes the instructions if the folder is empty
                 f"{reason.partition('. Create it')[0]}; what TFDS cannot download goes into "
                 f"{manual_dir(builder)} by hand: {_sentence(instructions).rstrip('.')}"
             )
         raise DataError(f"{builder.name} cannot be prepared: {reason}") from error
 
 
-def manual_dir(builder) -> pathlib.Path:
-    """The folder where TFDS looks for files that were downloaded by hand."""
+def manual_dir(builder: "tfds.core.DatasetBuilder") -> pathlib.Path:
+    """The folder in which TFDS looks for files that were downloaded by hand."""
     root = builder.data_path.parents[builder.info.full_name.count("/")]
     return root / "downloads" / "manual"
 
 
 def read_splits(
-    builder,
+    builder: "tfds.core.DatasetBuilder",
     splits: Sequence[str],
     features: dict,
     label: Callable[[dict], tf.Tensor],
     class_names: Sequence[str],
     decode: Callable[[tf.Tensor], tf.Tensor] = decode_rgb,
 ) -> list[LabeledImages]:
-    """Reads splits of a builder that is prepared, each in its fixed order.
+    """Reads splits of a prepared builder, each in its fixed order.
 
     Args:
-      builder: its images are its feature `image`.
-      splits: TFDS's names of them, "train[:800]+test[:200]" for instance.
-      features: those that `label` needs, as `tfds.decode.PartialDecoding` takes them.
-      label: an example's `features` -> its class, or a vector of its classes.
-      class_names: one name a class.
-      decode: an encoded image -> uint8 [height, width, 3].
+        builder: Has the images as its feature `image`.
+        splits: In TFDS's notation, for instance "train[:800]+test[:200]".
+        features: The features that `label` needs, as `tfds.decode.PartialDecoding` takes them.
+        label: From an example's `features` to its class, or a vector of its classes.
+        class_names: One name per class.
+        decode: From an encoded image to uint8 [height, width, 3].
+
+    Returns:
+        The images of each split.
 
     Raises:
-      DataError: an unknown or empty split, labels outside the classes, or files in another format
-        than TFRECORD.
+        DataError: If a split is unknown or empty, a label is not one of the classes, or the files
+            are not TFRECORD files.
     """
-    in_memory = _check_splits(builder, splits)
+    _check_splits(builder, splits)
+    in_memory = _num_bytes(builder, splits) <= MEMORY_LIMIT
     return [
         _read(builder, split, features, label, class_names, decode, in_memory) for split in splits
     ]
 
 
 def _sentence(error):
-    """TFDS explains over many lines; the first 300 characters of them on one."""
+    """The first 300 characters of an error of TFDS, which may have many lines, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _check_splits(builder, splits):
-    """Whether the splits' images fit into memory."""
     known = builder.info.splits
     if not known:  # under tfds.testing.mock_data, which takes any split
-        return True
+        return
     file_format = builder.info.file_format.value
     if file_format != "tfrecord":
         raise DataError(
@@ -222,18 +229,18 @@ def _check_splits(builder, splits):
             ) from None
         if count == 0:
             raise DataError(f"the split {split!r} of {builder.name} is empty; choose a larger part")
-    return _num_bytes(builder, splits) <= MEMORY_LIMIT
 
 
 def _num_bytes(builder, splits):
-    """Of the files that hold the splits, of which some are parts of larger ones."""
+    """An estimate of the size of the splits on disk, by their share of all examples."""
     known = builder.info.splits
+    if not known:  # as above
+        return 0
     count = sum(known[split].num_examples for split in splits)
     return count * builder.info.dataset_size // sum(s.num_examples for s in known.values())
 
 
 def _read(builder, split, features, label, class_names, decode, in_memory):
-    import scipy.sparse
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
@@ -256,31 +263,13 @@ def _read(builder, split, features, label, class_names, decode, in_memory):
         num_bytes = _num_bytes(builder, [split])
         encoded = _encoded_on_disk(builder.data_path, examples["tfds_id"].numpy())
 
-    labels = examples["label"]
-    if isinstance(labels, tf.RaggedTensor):
-        classes, starts = labels.values.numpy(), labels.row_splits.numpy()
-        labels = scipy.sparse.csr_array(
-            (np.ones(len(classes), bool), classes, starts),
-            shape=(len(starts) - 1, len(class_names)),
-        )
-    else:
-        labels = labels.numpy()
-        if np.all(labels == -1):  # as TFDS marks unknown ones
-            raise DataError(
-                f"the split {split!r} of {builder.name} has images without labels; pass from_tfds "
-                "another as train_split or test_split, 'validation' for instance"
-            )
+    labels = _labels(examples["label"], len(class_names), f"{split!r} of {builder.name}")
     count = labels.shape[0]
-    height, width, _ = builder.info.features["image"].shape
-    if height is None or width is None:
-        some = np.linspace(0, count - 1, min(count, 1000)).astype(int)
-        sizes = [PIL.Image.open(io.BytesIO(encoded(i).numpy())).size for i in some]
-        width, height = (int(side) for side in np.median(sizes, axis=0))
     return LabeledImages(
         name=f"{builder.name}/{split}",
         labels=labels,
         class_names=class_names,
-        image_size=(height, width),
+        image_size=_image_size(builder.info.features["image"].shape, encoded, count),
         read=lambda index: decode(encoded(index)),
         fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{count}".encode()),
         num_bytes=num_bytes,
@@ -288,8 +277,37 @@ def _read(builder, split, features, label, class_names, decode, in_memory):
 
 
 def _encoded_on_disk(folder, ids):
-    """A function index -> the encoded image of the example of that id, b"FILE__NUMBER"."""
+    """A function from an index to the encoded image of its id, b"FILE__NUMBER"."""
     places = [tfds_id.decode().rsplit("__", 1) for tfds_id in ids]
     record = record_reader(folder, [(name, int(number)) for name, number in places])
     image = {"image": tf.io.FixedLenFeature([], tf.string)}
     return lambda index: tf.io.parse_single_example(record(index), image)["image"]
+
+
+def _labels(labels, num_classes, split):
+    """The labels as `LabeledImages` takes them; a ragged tensor has several classes per image."""
+    if isinstance(labels, tf.RaggedTensor):
+        import scipy.sparse
+
+        classes, starts = labels.values.numpy(), labels.row_splits.numpy()
+        return scipy.sparse.csr_array(
+            (np.ones(len(classes), bool), classes, starts), shape=(len(starts) - 1, num_classes)
+        )
+    labels = labels.numpy()
+    if np.all(labels == -1):  # TFDS's mark for unknown labels
+        raise DataError(
+            f"the split {split} has images without labels; pass from_tfds another as train_split "
+            "or test_split, 'validation' for instance"
+        )
+    return labels
+
+
+def _image_size(shape, encoded, count):
+    """The (height, width) in the feature's shape, or the median of up to 1,000 images."""
+    height, width, _ = shape
+    if height and width:
+        return height, width
+    some = np.linspace(0, count - 1, min(count, 1000)).astype(int)
+    sizes = [PIL.Image.open(io.BytesIO(encoded(i).numpy())).size for i in some]
+    width, height = (int(side) for side in np.median(sizes, axis=0))
+    return height, width

@@ -1,4 +1,4 @@
-"""Single examples out of TFRECORD files, which have no index of their own."""
+"""Random access to the examples of TFRECORD files, which have no index."""
 
 import os
 import struct
@@ -11,14 +11,14 @@ import tensorflow as tf
 def record_reader(
     folder: str | os.PathLike, places: Sequence[tuple[str, int]]
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Reads the records' headers, 12 bytes each, and leaves the rest on disk.
+    """Reads the headers of the records, 12 bytes each; the records stay on disk.
 
     Args:
-      folder: where the files are.
-      places: (file name, number of the record in that file) of every example.
+        folder: The folder of the files.
+        places: (file name, number of the record in that file) of every example.
 
     Returns:
-      Scalar int64 tensor i -> scalar string tensor, the record at `places[i]`.
+        A function from a scalar int64 tensor i to the record at `places[i]`, a scalar string.
     """
     names = sorted({name for name, _ in places})
     paths = [os.path.join(folder, name) for name in names]

@@ -3,9 +3,10 @@
 Splits and labels are those of google-research/task_adaptation, the benchmark's own code; the names
 are those of the published checkpoints. The score is the mean test accuracy of the 19 tasks.
 
-Which tasks are cropped and flipped is as in the VTAB-1k configuration of google-research/scenic
-(Plain ViT), whose groups of tasks are also those of big_transfer's list of VTAB checkpoints. It
-mirrors SVHN's digits too, which is left out here, as the BiT paper has it for what changes labels.
+Crops and flips per task, and the groups of tasks, are those of the VTAB-1k configuration of
+google-research/scenic (Plain ViT); the groups are also those of big_transfer's list of VTAB
+checkpoints. One difference: SVHN is not mirrored here, because the BiT paper leaves out changes
+that destroy the label.
 """
 
 import dataclasses
@@ -14,8 +15,6 @@ import itertools
 import operator
 import os
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -26,22 +25,22 @@ from .tfds import manual_dir, open_builder, prepare, read_splits
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VtabTask:
-    """One task: where its images are, what their classes are, what leaves these true.
+    """One task: its images, its classes and the augmentations that keep labels correct.
 
     Attributes:
-      name: the task in the names of the published checkpoints, "clevr-count" for instance.
-      group: "natural", "specialized" or "structured".
-      builder: the name of its TFDS builder, with the configuration where it has several.
-      num_classes: how many classes there are.
-      validation: (TFDS split, percentage of it where the validation images begin).
-      test: (TFDS split, percentage of it where the test images begin, to its end).
-      augmentations: the random changes that leave the labels true (`LabeledImages`).
-      features: those that `label` needs, as `tfds.decode.PartialDecoding` takes them.
-      label: an example's `features` -> its class, a scalar integer tensor.
-      class_names: one a class; empty where they are those of the builder's one feature.
-      decode: an encoded image, a scalar string -> uint8 [height, width, 3].
-      by_hand: what TFDS cannot download itself, as (address, {the file or folder that TFDS looks
-        for: what to download and unpack for it}).
+        name: The task in the names of the published checkpoints, for instance "clevr-count".
+        group: "natural", "specialized" or "structured".
+        builder: The name of its TFDS builder, with the configuration if there are several.
+        num_classes: The number of classes.
+        validation: (TFDS split, percentage of it at which the validation images begin).
+        test: (TFDS split, percentage of it at which the test images begin, to its end).
+        augmentations: The random changes that keep labels correct (`LabeledImages`).
+        features: The features that `label` needs, as `tfds.decode.PartialDecoding` takes them.
+        label: From an example's `features` to its class, a scalar integer tensor.
+        class_names: One name per class; empty if they are those of the builder's one feature.
+        decode: From an encoded image, a scalar string, to uint8 [height, width, 3].
+        by_hand: What TFDS cannot download itself, as (address, {file or folder that TFDS needs:
+            the archives that contain it}).
     """
 
     name: str
@@ -58,10 +57,10 @@ class VtabTask:
     by_hand: tuple[str, dict[str, str]] = ("", {})
 
     def splits(self, counts: Mapping[str, int]) -> tuple[str, str]:
-        """(train800val200, test) as TFDS splits in absolute numbers.
+        """(train800val200, test) in TFDS's notation, in absolute numbers.
 
         Args:
-          counts: the number of examples in each TFDS split.
+            counts: The number of examples in each TFDS split.
         """
         (validation, validation_start), (test, test_start) = (
             (split, percent * counts[split] // 100)
@@ -77,7 +76,7 @@ def vtab_task(name: str) -> VtabTask:
     """`VTAB[name]`.
 
     Raises:
-      DataError: an unknown name, with the nearest.
+        DataError: If the name is unknown; the message suggests similar ones.
     """
     if name not in VTAB:
         nearest = ", ".join(difflib.get_close_matches(name, VTAB))
@@ -94,21 +93,21 @@ def from_vtab(
 ) -> tuple[LabeledImages, LabeledImages]:
     """Loads a VTAB-1k task from TensorFlow Datasets.
 
-    A class may have no training image: sun397 has 397 classes.
+    A class may have no training images, as in sun397 with its 397 classes.
 
     Args:
-      name: one of `VTAB`.
-      data_dir: as in `from_tfds`.
-      counts: the number of examples in each TFDS split, where TFDS does not know them
-        (`tfds.testing.mock_data`).
+        name: One of `VTAB`.
+        data_dir: As in `from_tfds`.
+        counts: The number of examples in each TFDS split, needed if TFDS does not know them
+            (`tfds.testing.mock_data`).
 
     Returns:
-      (train, test): train800val200, which is the first 800 of the benchmark's training images and
-      then the first 200 of its validation images, and all of its test images.
+        (train, test). train is train800val200: the first 800 of the benchmark's training images,
+        then the first 200 of its validation images. test has all of its test images.
 
     Raises:
-      DataError: an unknown name, or a data set that cannot be prepared, because some of its files
-        must be downloaded by hand for instance.
+        DataError: If the name is unknown or the data set cannot be prepared, for instance because
+            files must be downloaded by hand.
     """
     task = vtab_task(name)
     builder = open_builder(task.builder, data_dir)
@@ -149,7 +148,7 @@ def _check_downloads_by_hand(task, builder, error):
 
 
 def _bin(value, thresholds):
-    """The index of the last threshold that is strictly below, thresholds ascending."""
+    """The index of the last of the ascending thresholds that is strictly below the value."""
     return tf.math.count_nonzero(tf.constant(thresholds) < value) - 1
 
 
@@ -172,7 +171,7 @@ def _kitti_distance(example):
 
 
 def _dsprites(feature, num_values, augmentations):
-    """What the tasks on dSprites share: values 0 .. num_values - 1 of a feature, in 16 bins."""
+    """The arguments of a dSprites task: values 0 .. num_values - 1 of a feature, in 16 bins."""
     bins = [value * 16 // num_values for value in range(num_values)]
     firsts = [bins.index(label) for label in range(16)]
     lasts = [first - 1 for first in firsts[1:]] + [num_values - 1]
@@ -210,9 +209,9 @@ _CLEVR = {
     "augmentations": frozenset({"flip"}),
 }
 
-# Natural, specialized, structured. What a mirror image shows is as far away, as many and as high as
-# before, but turned another way and at another place; a crop may lose the nearest of several
-# objects, and moves a single one.
+# Natural, specialized, structured. Mirroring keeps distances, counts and elevation, but changes
+# orientation, azimuth and the x position. Cropping may remove the nearest of several objects and
+# changes positions.
 VTAB: dict[str, VtabTask] = {
     task.name: task
     for task in (
@@ -228,7 +227,7 @@ VTAB: dict[str, VtabTask] = {
             "svhn_cropped",
             10,
             validation=("train", 90),
-            augmentations=frozenset({"crop"}),  # a digit's mirror image is not that digit
+            augmentations=frozenset({"crop"}),  # a mirrored digit is no longer that digit
         ),
         VtabTask("patch_camelyon", "specialized", "patch_camelyon", 2),
         VtabTask(
@@ -307,58 +306,3 @@ VTAB: dict[str, VtabTask] = {
         ),
     )
 }
-
-
-class VtabResult(NamedTuple):
-    """A published VTAB-1k result: mean accuracies in % of the 19 tasks, and more where known."""
-
-    model: str
-    source: str
-    mean: float
-    natural: float | None = None
-    specialized: float | None = None
-    structured: float | None = None
-    tasks: Mapping[str, float] = MappingProxyType({})  # task -> accuracy in %
-
-
-def _by_task(*accuracies):
-    return dict(zip(VTAB, accuracies, strict=True))
-
-
-_PAPER = "BiT paper (Kolesnikov et al. 2020, arXiv:1912.11370)"
-_RERUN = "re-run (google-research/big_transfer, README)"
-# At 224 pixels, the best of four settings a task: not by HyperRule.
-_BENCHMARK = "VTAB (google-research/task_adaptation, docs/data/results.csv)"
-VTAB_PUBLISHED = (
-    VtabResult("BiT-L-R152x4", _PAPER, 76.29),
-    VtabResult("BiT-M-R152x4", _PAPER, 70.64),
-    VtabResult("BiT-S-R152x4", _PAPER, 66.87),
-    VtabResult("BiT-M-R152x4", _RERUN, 73.51, 80.77, 85.67, 61.08),
-    VtabResult("BiT-M-R101x3", _RERUN, 72.65, 80.29, 85.75, 59.40),
-    VtabResult(
-        "ResNet-50, ILSVRC-2012",
-        _BENCHMARK,
-        66.37,
-        73.46,
-        82.49,
-        52.10,
-        _by_task(
-            *(90.95, 57.03, 66.01, 88.61, 89.87, 34.41, 87.32),
-            *(80.61, 95.31, 80.84, 73.20),
-            *(40.96, 56.11, 36.29, 70.57, 85.73, 45.96, 45.74, 35.44),
-        ),
-    ),
-    VtabResult(
-        "ResNet-50, from scratch",
-        _BENCHMARK,
-        43.14,
-        27.91,
-        68.94,
-        43.57,
-        _by_task(
-            *(38.24, 13.17, 20.58, 40.22, 12.06, 5.02, 66.07),
-            *(75.62, 84.95, 42.63, 72.57),
-            *(38.85, 55.19, 26.56, 42.71, 78.43, 39.15, 30.08, 37.61),
-        ),
-    ),
-)

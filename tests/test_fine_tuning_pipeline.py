@@ -88,11 +88,11 @@ def test_every_epoch_covers_every_image_once(batch):
 
 
 def test_the_order_is_as_random_as_a_true_shuffle():
-    from bit_keras.data.pipelines.fine_tuning import shuffled
+    from bit_keras.data.pipelines.order import shuffled_index
 
     epochs, size = 1000, 10
     key = tf.constant(12345, tf.int64)
-    indices = tf.data.Dataset.range(epochs * size).map(lambda p: shuffled(p, size, key))
+    indices = tf.data.Dataset.range(epochs * size).map(lambda p: shuffled_index(p, size, key))
     orders = indices.batch(epochs * size).get_single_element().numpy().reshape(epochs, size)
 
     expected = epochs / size

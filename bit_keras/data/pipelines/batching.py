@@ -1,0 +1,138 @@
+"""What the pipelines share: checked sizes, resizing, and examples in batches, with mixup or not."""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from ..labeled_images import DataError, LabeledImages
+from .order import worker_rows
+
+MIN_SIZE = 32  # pixels
+
+
+def check_sizes(batch: int, **sizes: int) -> None:
+    """Checks the batch size and image sizes in pixels, which are named as the caller's arguments.
+
+    Raises:
+        DataError: If `batch` is below 1, a size below 32, or `crop` above `resize`.
+    """
+    if batch < 1:
+        raise DataError(f"batch must be 1 or more, got {batch}")
+    for name, size in sizes.items():
+        if size < MIN_SIZE:
+            raise DataError(
+                f"image sizes below {MIN_SIZE} pixels cannot be used, got "
+                f"{name}={size}; use {MIN_SIZE} or more"
+            )
+    if "resize" in sizes and sizes["crop"] > sizes["resize"]:
+        raise DataError(
+            "crop must not exceed resize, got crop={crop} and resize={resize}".format(**sizes)
+        )
+
+
+def resized(image: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
+    """Bilinear without antialiasing, as in the reference code: uint8 -> float32 in [0, 255]."""
+    image = tf.ensure_shape(image, [None, None, 3])  # `LabeledImages.read` may lose its shape
+    return tf.image.resize(image, (height, width), "bilinear", antialias=False)
+
+
+def flipped_at_random(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+    """Mirrors an image left to right if `uniform`, a random number in [0, 1), is below 1/2."""
+    return tf.cond(uniform < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def endless_batches(
+    example: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    *,
+    batch: int,
+    start_step: int,
+    part: tuple[int, int],
+    mixup_alpha: float = 0.0,
+    mixup_key: tf.Tensor | None = None,
+) -> tf.data.Dataset:
+    """Batches without end of the examples at consecutive positions, with mixup if alpha is not 0.
+
+    Args:
+        example: From a position, a scalar int64, to (image, label).
+        batch: Examples per step, of all workers together.
+        start_step: The step of the first batch.
+        part: (k, n) for the k-th of n workers, which gets an n-th of each batch.
+        mixup_alpha: Each batch is mixed with itself reversed by one weight from
+            Beta(alpha, alpha); 0 for no mixup.
+        mixup_key: The key, a scalar int64, that the weights are drawn with.
+
+    Raises:
+        DataError: If n does not divide `batch`, or `start_step` or `mixup_alpha` is negative.
+    """
+    if start_step < 0 or mixup_alpha < 0:
+        raise DataError(
+            "start_step and mixup_alpha must be 0 or more, got "
+            f"start_step={start_step} and mixup_alpha={mixup_alpha}"
+        )
+    rows = worker_rows(batch, part)
+    # Row i is mixed with row batch - 1 - i. The middle one of an odd number of workers has these
+    # rows in its own slice, reversed; the others read their partners' rows too.
+    partners = batch - 1 - rows
+    own_partners = np.array_equal(partners, rows[::-1])
+    read = rows if own_partners or not mixup_alpha else np.concatenate([rows, partners])
+    with tf.device("CPU:0"):
+        rows_read = tf.constant(read)
+
+    def example_number(count):
+        return example(count // len(read) * batch + rows_read[count % len(read)])
+
+    def mixed(step, examples):
+        # In float32 both can underflow for a small alpha, and the weight would be 0 / 0.
+        gammas = tf.random.stateless_gamma(
+            [2], [mixup_key, step], alpha=tf.constant(mixup_alpha, tf.float64), dtype=tf.float64
+        )
+        weight = tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
+        return tuple(
+            weight * x[: len(rows)] + (1 - weight) * (x[::-1] if own_partners else x[len(rows) :])
+            for x in examples
+        )
+
+    dataset = (
+        tf.data.Dataset.counter(start_step * len(read), dtype=tf.int64)
+        .map(example_number, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(len(read), drop_remainder=True)
+    )
+    if mixup_alpha:
+        steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
+        dataset = tf.data.Dataset.zip(steps, dataset).map(mixed)
+    return _prefetched(dataset)
+
+
+def one_pass_batches(
+    images: LabeledImages, prepare: Callable[[tf.Tensor], tf.Tensor], batch: int
+) -> tf.data.Dataset:
+    """One pass over the images in their order; the last batch may be smaller.
+
+    Args:
+        images: The images.
+        prepare: From an image as `images.read` returns it to float32 [side, side, 3] in [0, 255].
+        batch: Images per element.
+    """
+    target = images.targets()
+
+    def example(index):
+        return prepare(images.read(index)) / 255, target(index)
+
+    return _prefetched(
+        tf.data.Dataset.range(len(images))
+        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch)
+    )
+
+
+def _prefetched(dataset):
+    """Prepares one batch ahead (512 images of 480 x 480 take 1.4 GB), on its own threads.
+
+    TensorFlow's shared threads may be limited to one op at a time (`bit_keras.cli`), which would
+    decode images one at a time as well.
+    """
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = os.cpu_count()
+    return dataset.prefetch(1).with_options(options)
