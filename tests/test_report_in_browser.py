@@ -94,34 +94,32 @@ def history(seed):
     return rows
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """{what: (path, number of charts, of pictures)}"""
-    folder = tmp_path_factory.mktemp("reports")
-    pictures = np.random.default_rng(0).integers(256, size=(300, 150, 200, 3), dtype=np.uint8)
-    shown = NAMES, pictures.__getitem__
-    labels, probabilities = outcome(6, 300)
-    metrics = {
-        "accuracy": 0.8132,
-        "top5_accuracy": 1.0,
-        "mean_per_class_accuracy": 0.79,
-        "calibration_error": 0.0312,
-        "loss": 0.61,
-        "num_test": 300,
-        "steps": 500,
-        "seconds": 4321,
-    }
+METRICS = {
+    "accuracy": 0.8132,
+    "top5_accuracy": 1.0,
+    "mean_per_class_accuracy": 0.79,
+    "calibration_error": 0.0312,
+    "loss": 0.61,
+    "num_test": 300,
+    "steps": 500,
+    "seconds": 4321,
+}
+
+
+def noise(i):
+    return np.random.default_rng(i).integers(256, size=(150, 200, 3), dtype=np.uint8)
+
+
+def write_reports(folder):
     given = {
-        "settings": {
-            "model": LONG,
-            "class_names": NAMES * 20,
-            "rule": {"steps": 500},
-        },
+        "settings": {"model": LONG, "class_names": NAMES * 20, "rule": {"steps": 500}},
         "command": f"bit-finetune --name={LONG}",
-        "metrics": metrics,
+        "metrics": METRICS,
         "history": history(0),
     }
+    labels, probabilities = outcome(6, 300)
     accepted = np.eye(5, 6, dtype=bool)  # the model's last class is none of the images'
+    one_label = evaluated(labels % 5, probabilities, NAMES, noise, accepted=accepted)
     tasks = ["task", "accuracy", "remark"], [[LONG, "51.2 %", "later " * 40]]
     write_report(
         folder / "one label.html",
@@ -130,24 +128,26 @@ def pages(tmp_path_factory):
         sections=[
             few_shot_section(few_shot_rows(1) + few_shot_rows(2, method="probe")),
             ("Tasks <b>", plain_table(*tasks)),
-            *report_sections(evaluated(labels % 5, probabilities, *shown, accepted=accepted)),
+            *report_sections(one_label),
         ],
     )
     truth = scipy.sparse.csr_array(np.random.default_rng(1).random((300, 5)) < 0.3)
+    several = evaluated(truth, np.random.default_rng(2).random((300, 5)), NAMES, noise)
     write_report(
         folder / "several labels.html",
         title="Many classes an image",
         **given,
-        sections=report_sections(
-            evaluated(truth, np.random.default_rng(2).random((300, 5)), *shown)
-        ),
+        sections=report_sections(several),
     )
     write_report(folder / "bare.html", title="Nothing yet", settings={}, metrics={})
-    runs = [
+
+
+def compared_runs(folder):
+    return [
         run_folder(
             folder / name,
             config={"model": model, "rule": {"lr": 0.003 * k}, "class_names": NAMES * 9},
-            metrics={**metrics, "accuracy": 0.8 + 0.01 * k, "loss": 0.6 - 0.1 * k} if k else None,
+            metrics={**METRICS, "accuracy": 0.8 + 0.01 * k, "loss": 0.6 - 0.1 * k} if k else None,
             history=history(k),
             results=few_shot_rows(k)
             + few_shot_rows(k + 5, method="probe")
@@ -159,7 +159,14 @@ def pages(tmp_path_factory):
         )
         for k, (name, model) in enumerate([("a<b>&", LONG), ("R50x1", "B"), (LONG, "C" * 90)])
     ]
-    write_comparison(folder / "comparison.html", runs)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """{what: (path, number of charts, of pictures)}"""
+    folder = tmp_path_factory.mktemp("reports")
+    write_reports(folder)
+    write_comparison(folder / "comparison.html", compared_runs(folder))
     return {
         "one label": (folder / "one label.html", 5, 24),
         "several labels": (folder / "several labels.html", 3, 24),

@@ -185,11 +185,6 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     return float(np.abs(bins.correct - bins.confidence).sum() / len(confidence))
 
 
-def headline(scores: dict[str, float | int]) -> str:
-    """Returns the name of the score by which two models are compared."""
-    return "accuracy" if "accuracy" in scores else "mean_average_precision"
-
-
 def sentence(scores: dict[str, float | int]) -> str:
     """Returns scores as text: "Accuracy 97.41%, ... on 1,697 test images"."""
     if "num_test" not in scores:

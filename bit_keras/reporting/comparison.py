@@ -40,7 +40,7 @@ def write_comparison(path: str | os.PathLike, runs: Sequence[str | os.PathLike])
     runs = dict(zip(_short_names(paths), map(read_contents, paths), strict=True))
     sections = [
         ("Metrics", _metrics_table(runs)),
-        ("Settings that differ", _settings_table(runs)),
+        ("Settings that differ", _differing_settings(runs)),
         few_shot_section({name: run.few_shot for name, run in runs.items()}),
         ("Tasks", _task_table(runs)),
         ("Training", _histories(runs)),
@@ -112,17 +112,17 @@ def _shown(name, value):
     return percent(value, 2) if is_share(name) else FIGURES.get(name, ("", number))[1](value)
 
 
-def _settings_table(runs):
+def _differing_settings(runs):
     settings = [run.settings for run in runs.values()]
     lines = []
     for name in dict.fromkeys(name for own in settings for name in own):
-        values = [_short(own[name]) if name in own else DASH for own in settings]
+        values = [_setting(own[name]) if name in own else DASH for own in settings]
         if any(own.get(name, runs) != settings[0].get(name, runs) for own in settings):
             lines.append([f"<th>{escape(name)}</th>", *(f"<td>{escape(v)}</td>" for v in values)])
     return _runs_table(runs, lines) or "<p>None: the runs have the same settings.</p>"
 
 
-def _short(value):
+def _setting(value):
     if not isinstance(value, list):
         return str(value)
     rest = f" … ({len(value):,} in all)" if len(value) > LIST_ITEMS else ""

@@ -63,7 +63,7 @@ def read_contents(folder: pathlib.Path) -> RunContents:
         history=read("metrics.jsonl", lambda text: scalars(_rows(text))),
         few_shot=read("results.jsonl", _few_shot),
         tasks=read("results.jsonl", _tasks),
-        classes=read("per_class.csv", _classes),
+        classes=read("per_class.csv", _class_values),
     )
 
 
@@ -98,7 +98,7 @@ def _tasks(text):
     return {task: statistics.median(values) for task, values in found.items()}
 
 
-def _classes(text):
+def _class_values(text):
     found, measure, namesakes = {}, "recall", Counter()
     for row in csv.DictReader(io.StringIO(text, newline="")):
         measure = "average_precision" if "average_precision" in row else "recall"
