@@ -1,9 +1,9 @@
-"""How much faster images are prepared than R50x1 trains on them, and how long training waits.
+"""Speed of the input pipelines next to that of training R50x1, and how long training waits.
 
     python benchmarks/input_pipeline.py
 
-For arrays and for a folder of JPEG files of 500 x 375 pixels, cropped to 128: images a second of
-the pipeline alone and of the training step alone, and, with both at work, the part of the time in
+For arrays and for a folder of JPEG files of 500 x 375 pixels, cropped to 128: images per second of
+the pipeline alone and of the training step alone, and, for both together, the share of the time in
 which the step waits for its input.
 """
 
@@ -21,14 +21,14 @@ from absl import app, flags
 import bit_keras
 from bit_keras import data
 
-IMAGES = flags.DEFINE_integer("images", 512, "Size of the made-up data set.")
-BATCH = flags.DEFINE_integer("batch", 64, "Images a step.")
+IMAGES = flags.DEFINE_integer("images", 512, "Number of images of the synthetic data set.")
+BATCH = flags.DEFINE_integer("batch", 64, "Images per step.")
 STEPS = flags.DEFINE_integer("steps", 6, "Steps to measure, after one to warm up.")
 RESIZE, CROP = 160, 128
 
 
 def photos(number):
-    """Pieces of scikit-learn's two photos, resized as ILSVRC's mostly are: uint8 [375, 500, 3]."""
+    """Crops of scikit-learn's two photos in the usual size of ILSVRC's: uint8 [375, 500, 3]."""
     rng = np.random.default_rng(0)
     for i in range(number):
         photo = PIL.Image.fromarray(sklearn.datasets.load_sample_images().images[i % 2])
@@ -82,7 +82,7 @@ def main(_):
                 ("pre-training", data.upstream_batches(labeled, **settings)),
             ):
                 iterator = iter(batches)
-                next(iterator), next(iterator)  # threads are up, and the buffer is no gift
+                next(iterator), next(iterator)  # starts the threads, uses up the prefetched batch
                 number = 4 * STEPS.value
                 alone = seconds_of(lambda: [next(iterator) for _ in range(number)])  # noqa: B023
                 rate = number * BATCH.value / alone

@@ -1,8 +1,8 @@
 """Characters of many scripts, rendered from the fonts of a folder: images to pre-train on.
 
 No picture is of a digit: number characters of every script, characters that decompose into a
-digit and pictures that their font also uses for one of 0 to 9 are all left out, so that digits
-remain unseen when a model trained on glyphs is tested on them.
+digit and pictures that their font also uses for one of 0 to 9 are all left out, so that a model
+trained on glyphs has seen no digits when it is tested on them.
 
     coverage = read_coverage(find_fonts())
     images, labels, class_names = render(coverage, choose_characters(coverage))

@@ -1,4 +1,4 @@
-"""What a user types as the name of a data set, to train on and to test on."""
+"""Data sets by the name or path that a user types, for training and for testing."""
 
 import numpy as np
 import pytest
@@ -145,7 +145,7 @@ def smallnorb_dir(tmp_path_factory):
     """As TFDS itself has written it, of black images."""
     directory = tmp_path_factory.mktemp("tfds")
     builder = tfds.builder("smallnorb", data_dir=directory)
-    black = np.zeros((96, 96, 1), np.uint8)
+    black = tf.io.encode_png(np.zeros((96, 96, 1), np.uint8)).numpy()
 
     def examples(count):
         for i in range(count):

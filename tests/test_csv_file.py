@@ -1,4 +1,4 @@
-"""CSV tables of images and classes."""
+"""CSV files of image paths and classes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The input pipeline, against NumPy: every batch is a function of (seed, step)."""
+"""The pipeline of fine-tuning, against NumPy: every batch is a function of (seed, step)."""
 
 import itertools
 
