@@ -1,6 +1,7 @@
 """The two layers that make a ResNet a BiT: standardized convolution and group normalization."""
 
 import numbers
+from typing import Any
 
 import keras
 from keras import ops
@@ -28,19 +29,31 @@ class StdConv2D(keras.layers.Conv2D):
         Standardization", https://arxiv.org/abs/1903.10520; epsilon as in BiT's released code.
     """
 
-    def __init__(self, filters, kernel_size, *args, use_bias=False, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        *args: Any,
+        use_bias: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(filters, kernel_size, *args, use_bias=use_bias, **kwargs)
 
-    def add_weight(self, *args, name=None, **kwargs):
-        # A kernel rounded to bfloat16 before it is standardized would lose what makes filters
-        # differ, so autocasting must not touch it.
+    def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
+        """Adds a weight as Keras does, but keeps the kernel from being autocast.
+
+        Rounded to bfloat16 before it is standardized, it would lose what makes filters differ.
+        """
         return super().add_weight(*args, name=name, autocast=name != "kernel", **kwargs)
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(
+        self, inputs: keras.KerasTensor, kernel: keras.Variable
+    ) -> keras.KerasTensor:
+        """Returns the convolution of the inputs with the standardized kernel."""
         return super().convolution_op(inputs, ops.cast(standardize(kernel), inputs.dtype))
 
 
-def standardize(kernel):
+def standardize(kernel: keras.KerasTensor) -> keras.KerasTensor:
     """Returns a `[height, width, in, out]` kernel with mean 0 and variance 1 in every filter."""
     mean = ops.mean(kernel, axis=(0, 1, 2), keepdims=True)
     centered = kernel - mean
@@ -52,10 +65,10 @@ def standardize(kernel):
 class GroupNormalization(keras.layers.Layer):
     """Group normalization over the last axis.
 
-    Channels are cut into `groups` runs of neighbors; every example and group is normalized by its
-    own mean and population variance, then scaled by `gamma` and shifted by `beta` per channel.
-    Examples never see each other, so a batch can be cut into pieces without changing a result.
-    Statistics are float32 under every dtype policy.
+    Neighboring channels form `groups` groups of equal size; every example and group is normalized
+    by its own mean and population variance, then scaled by `gamma` and shifted by `beta` per
+    channel. Examples do not depend on each other, so a batch can be cut into pieces without
+    changing a result. Statistics are float32 under every dtype policy.
 
     `keras.layers.GroupNormalization` computes the same with another default epsilon (1e-3), and
     slower, because it reshapes its input.
@@ -77,7 +90,7 @@ class GroupNormalization(keras.layers.Layer):
         Wu and He, 2018, "Group Normalization", https://arxiv.org/abs/1803.08494
     """
 
-    def __init__(self, groups=32, epsilon=1e-5, **kwargs):
+    def __init__(self, groups: int = 32, epsilon: float = 1e-5, **kwargs: Any):
         super().__init__(**kwargs)
         if not (isinstance(groups, numbers.Integral) and groups >= 1):
             raise ValueError(f"groups must be an integer of 1 or more, got {groups!r}.")

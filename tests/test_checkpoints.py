@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -13,7 +14,14 @@ import numpy as np
 import pytest
 from light_import import LIGHT
 
-from bit_keras.checkpoints import CheckpointError, check_names_and_shapes, open_npz, save_npz
+from bit_keras.checkpoints import (
+    CheckpointError,
+    base_url,
+    cache_dir,
+    check_names_and_shapes,
+    open_npz,
+    save_npz,
+)
 
 ARRAYS = {
     "root_block/standardized_conv2d/kernel": (7, 7, 3, 4),
@@ -278,6 +286,17 @@ def test_a_misfit_lists_every_kind_of_difference():
 def test_long_lists_are_cut_short():
     with pytest.raises(CheckpointError, match=r"missing: n0, n1, n2 and 97 more\)"):
         check_names_and_shapes({f"n{i}": () for i in range(100)}, {}, "a.npz")
+
+
+def test_the_environment_says_where(monkeypatch, tmp_path):
+    monkeypatch.delenv("BIT_KERAS_CACHE", raising=False)
+    monkeypatch.delenv("BIT_KERAS_BASE_URL", raising=False)
+    assert cache_dir() == pathlib.Path.home() / ".cache" / "bit_keras"
+    assert base_url() == "https://storage.googleapis.com/bit_models/"
+    monkeypatch.setenv("BIT_KERAS_CACHE", "~/models")
+    monkeypatch.setenv("BIT_KERAS_BASE_URL", "http://mirror/")
+    assert cache_dir() == pathlib.Path.home() / "models"
+    assert base_url() == "http://mirror/"
 
 
 def test_the_room_imports_nothing_heavy():

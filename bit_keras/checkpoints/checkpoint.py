@@ -1,4 +1,4 @@
-"""What the file formats share: arrays by canonical name, read when they are asked for.
+"""What all file formats open as: arrays by canonical name, read one at a time on access.
 
 A canonical name is the path of the variable that the array belongs to
 (`block1/unit01/a/standardized_conv2d/kernel`). Published files put it behind `resnet/`, and some
@@ -22,10 +22,10 @@ class Checkpoint(Mapping[str, np.ndarray]):
     """The arrays of a file by canonical name.
 
     Indexing reads a new float32 array, and raises `CheckpointError` where the file is damaged. The
-    file stays open for as long as this object lives.
+    file stays open as long as this object exists.
 
     Attributes:
-        shapes: the shape of every array, known without reading any.
+        shapes: The shape of every array, known without reading any.
     """
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], read: Callable[[str], np.ndarray]):
@@ -45,6 +45,7 @@ class Checkpoint(Mapping[str, np.ndarray]):
 
 
 def canonical(name: str) -> str:
+    """Returns the canonical name for the published spelling of it."""
     name = name.removeprefix(PREFIX)
     return re.sub(r"/standardized_conv2d_\d+/", "/standardized_conv2d/", name)
 
@@ -60,7 +61,8 @@ def require_interop() -> None:
 
 
 @contextlib.contextmanager
-def damage_as_error(path: str | os.PathLike | None) -> Iterator[None]:
+def damage_as_error(path: str | os.PathLike) -> Iterator[None]:
+    """Turns all that a reader of a file raises on wrong bytes into `CheckpointError`."""
     try:
         yield
     except (CheckpointError, MemoryError):

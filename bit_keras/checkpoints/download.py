@@ -1,8 +1,8 @@
-"""Published files: fetched once, kept in a cache, and verified ever after.
+"""Published files: downloaded once, kept in a cache, and verified by SHA-256 at every use.
 
 Beside `NAME` the cache holds `NAME.sha256`, its checksum in the format of `sha256sum`, and
-`NAME.lock`. While a download is under way or broken off, `NAME.partial` holds what has come and
-`NAME.partial.json` what it is a part of.
+`NAME.lock`. During a download, and after an interrupted one, `NAME.partial` holds the bytes
+received so far and `NAME.partial.json` their source.
 """
 
 import hashlib
@@ -28,42 +28,42 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DownloadError(OSError):
-    """A published file cannot be fetched, or is not the file that it should be."""
+    """A published file cannot be fetched, or has another checksum than expected."""
 
 
 class _TransferError(Exception):
-    """A failure that another try may mend."""
+    """A transfer failed in a way that another try may overcome."""
 
 
 def cache_dir() -> pathlib.Path:
-    """The folder of fetched files: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
+    """Returns the folder of fetched files: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
     return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
 
 
 def base_url() -> str:
-    """The URL of the published files: `$BIT_KERAS_BASE_URL`, or else the authors' bucket."""
+    """Returns the URL of the published files: `$BIT_KERAS_BASE_URL`, or the authors' bucket."""
     return os.environ.get("BIT_KERAS_BASE_URL") or "https://storage.googleapis.com/bit_models/"
 
 
 def fetch(
     name: str, *, base_url: str, cache_dir: str | os.PathLike, sha256: str | None = None
 ) -> pathlib.Path:
-    """Returns the path of a published file in the cache, downloading it at first.
+    """Returns the path of a published file in the cache, downloading it if needed.
 
     The authors publish no checksums, so the SHA-256 of the first download is recorded beside the
-    file and verified by every later call. A file that was put into the cache by hand is taken as
-    it is, and its SHA-256 recorded likewise. A download that broke off is resumed, and of several
-    processes that ask for one file at once one downloads it and the others wait.
+    file and verified by every later call. For a file that was put into the cache by hand, it is
+    recorded at the first call. An interrupted download is resumed. If several processes ask for
+    the same file, one downloads it and the others wait.
 
     Args:
-        name: the file below `base_url` and `cache_dir`, such as `BiT-M-R50x1.npz` or
+        name: The file below `base_url` and `cache_dir`, such as `BiT-M-R50x1.npz` or
             `vtab/BiT-M-R50x1-run0-cifar100.npz`.
-        base_url: the URL of the folder that holds the file.
-        cache_dir: the folder to keep it in.
-        sha256: the hexadecimal SHA-256 that the file must have.
+        base_url: The URL of the folder that holds the file.
+        cache_dir: The folder to keep it in.
+        sha256: The hexadecimal SHA-256 that the file must have.
 
     Raises:
-        DownloadError: the file cannot be fetched or kept, or has another SHA-256.
+        DownloadError: If the file cannot be fetched or kept, or has another SHA-256.
     """
     if not _NAME.fullmatch(name):
         raise DownloadError(
@@ -77,7 +77,7 @@ def fetch(
     path = pathlib.Path(cache_dir) / name
     record = _beside(path, ".sha256")
     try:
-        # Whatever is recorded is whole, so a cache that only others may write needs no lock.
+        # A recorded file is complete, so a read-only cache needs no lock.
         if not (path.exists() and record.exists()):
             path.parent.mkdir(parents=True, exist_ok=True)
             waiting = f"another process is downloading {path}: waiting for it"
@@ -93,7 +93,7 @@ def fetch(
     except OSError as error:
         raise DownloadError(
             f"cannot keep {path} ({error}): make room or set BIT_KERAS_CACHE to another folder, "
-            "then load again, which resumes what has come"
+            "then load again, which resumes the download"
         ) from error
     return path
 
@@ -125,7 +125,7 @@ def _download(url: str, path: pathlib.Path, pin: str | None) -> None:
             time.sleep(delay)
     found = _sha256(partial)
     if not pin or found == pin:
-        _write_record(path, found)  # First, so that no file is ever in the cache without it.
+        _write_record(path, found)  # First, so that no file is in the cache without it.
         move_file(partial, path)
     partial.unlink(missing_ok=True)
     _beside(partial, ".json").unlink()
@@ -137,16 +137,16 @@ def _download(url: str, path: pathlib.Path, pin: str | None) -> None:
 
 
 def _transfer(url: str, path: pathlib.Path, partial: pathlib.Path) -> None:
-    """Makes `partial` whole by one request, for its missing rest alone where that can be had."""
+    """Completes `partial` by one request, for the missing bytes only if the server allows it."""
     offset, length, etag = _resumable(url, partial)
     if offset and offset == length:
-        return  # Broken off between its last byte and its verification.
+        return  # Interrupted after its last byte, before it was verified.
     headers = {}
     if offset:
         headers["Range"] = f"bytes={offset}-"
         if etag and not etag.startswith("W/"):  # If-Range does not take weak tags.
             headers["If-Range"] = etag
-    with _open(url, headers, path) as response:
+    with _request(url, headers, path) as response:
         answered = (response.headers.get("Content-Range"), response.headers.get("ETag"))
         if response.status in (206, 416):
             if answered != (f"bytes {offset}-{length - 1}/{length}", etag):
@@ -155,14 +155,14 @@ def _transfer(url: str, path: pathlib.Path, partial: pathlib.Path) -> None:
         else:
             content_length = response.headers.get("Content-Length", "")
             offset, length = 0, int(content_length) if content_length.isdecimal() else 0
-            partial.write_bytes(b"")  # First, so that old bytes never go by a new source.
+            partial.write_bytes(b"")  # First, so that old bytes never get a new source.
             source = {"url": url, "length": length, "etag": answered[1]}
             _beside(partial, ".json").write_text(json.dumps(source))
         bar = tqdm.tqdm(
             desc=path.name, total=length or None, initial=offset, unit="B", unit_scale=True
         )
         with open(partial, "ab") as file, bar:
-            while chunk := _read(response):
+            while chunk := _read_chunk(response):
                 file.write(chunk)
                 bar.update(len(chunk))
             file.flush()
@@ -173,7 +173,7 @@ def _transfer(url: str, path: pathlib.Path, partial: pathlib.Path) -> None:
 
 
 def _resumable(url: str, partial: pathlib.Path) -> tuple[int, int, str | None]:
-    """How much of a file is there already, its whole length and its ETag; 0 where unknown."""
+    """Returns the bytes of a file that are there, its full length and its ETag; 0 if unknown."""
     try:
         source = json.loads(_beside(partial, ".json").read_text())
         if source["url"] == url:
@@ -183,7 +183,7 @@ def _resumable(url: str, partial: pathlib.Path) -> tuple[int, int, str | None]:
     return 0, 0, None
 
 
-def _open(url: str, headers: dict[str, str], path: pathlib.Path) -> http.client.HTTPResponse:
+def _request(url: str, headers: dict[str, str], path: pathlib.Path) -> http.client.HTTPResponse:
     try:
         return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -192,7 +192,7 @@ def _open(url: str, headers: dict[str, str], path: pathlib.Path) -> http.client.
         if error.code >= 500 or error.code in (408, 429):
             raise _TransferError(f"{error.code} {error.reason}") from error
         raise DownloadError(
-            f"{url} cannot be had ({error.code} {error.reason}): check the name, and "
+            f"{url} cannot be downloaded ({error.code} {error.reason}): check the name, and "
             "BIT_KERAS_BASE_URL if it is set"
         ) from error
     except (urllib.error.URLError, ValueError) as error:
@@ -204,7 +204,7 @@ def _open(url: str, headers: dict[str, str], path: pathlib.Path) -> http.client.
         raise _TransferError(str(error)) from error
 
 
-def _read(response: http.client.HTTPResponse) -> bytes:
+def _read_chunk(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read(_CHUNK)
     except (OSError, http.client.HTTPException) as error:

@@ -1,4 +1,4 @@
-"""Weights on other people's hubs, fetched and cached by those hubs' own clients."""
+"""Weights on Hugging Face and TF-Hub, fetched and cached by the clients of those hubs."""
 
 import pathlib
 
@@ -10,22 +10,22 @@ from .timm_transformers import FILE
 def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.Path:
     """Returns the path of a repository's model.safetensors in the cache of huggingface_hub.
 
-    `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and the like mean what they mean there.
+    The environment variables of huggingface_hub (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, ...) apply.
 
     Args:
-        repository: such as "timm/resnetv2_50x1_bit.goog_in21k".
-        revision: a branch, tag or commit; by default the main branch.
+        repository: Such as "timm/resnetv2_50x1_bit.goog_in21k".
+        revision: A branch, tag or commit; by default the main branch.
 
     Raises:
-        CheckpointError: huggingface_hub is not installed.
-        DownloadError: the file cannot be fetched.
+        CheckpointError: If huggingface_hub is not installed.
+        DownloadError: If the file cannot be fetched.
     """
     require_interop()
     import huggingface_hub
 
     try:
         return pathlib.Path(huggingface_hub.hf_hub_download(repository, FILE, revision=revision))
-    except Exception as error:  # Its own errors, those of its HTTP client, and the disk's.
+    except Exception as error:  # its own errors, those of its HTTP client, and the disk's
         raise DownloadError(
             f"cannot fetch {FILE} of hf://{repository} ({_one_line(error)}): check the name, that "
             "the repository holds that file, and the network"
@@ -38,7 +38,7 @@ def fetch_tf_hub(url: str) -> pathlib.Path:
     `TFHUB_CACHE_DIR` sets another cache.
 
     Raises:
-        DownloadError: the module cannot be fetched.
+        DownloadError: If the module cannot be fetched.
     """
     try:
         import tensorflow_hub as hub
@@ -46,7 +46,7 @@ def fetch_tf_hub(url: str) -> pathlib.Path:
         folder = pathlib.Path(hub.resolve(url))
         if not (folder / "saved_model.pb").is_file():
             raise FileNotFoundError(f"{folder} holds no saved_model.pb")
-    except Exception as error:  # Those of HTTP, of tar, of TensorFlow's file system.
+    except Exception as error:  # of HTTP, of tar, of TensorFlow's file system
         raise DownloadError(
             f"cannot fetch {url} as a TF-Hub module ({_one_line(error)}): check the URL, which "
             "must answer with a .tar.gz of a SavedModel, and the network"

@@ -1,4 +1,4 @@
-"""Which model a checkpoint asks for, and whether it fits: the same names, the same shapes."""
+"""The architecture of a checkpoint, and whether its names and shapes are those of a model."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ def check_names_and_shapes(
     """Raises `CheckpointError` unless `found` has exactly the names and shapes of `expected`.
 
     Args:
-        expected: the model's shapes by canonical name.
-        found: the checkpoint's shapes by canonical name, such as `Checkpoint.shapes`.
-        source: where `found` comes from, for the message.
+        expected: The model's shapes by canonical name.
+        found: The checkpoint's shapes by canonical name, such as `Checkpoint.shapes`.
+        source: Where `found` comes from, for the message.
     """
     missing = [name for name in expected if name not in found]
     left_over = [name for name in found if name not in expected]
@@ -44,10 +44,10 @@ def check_names_and_shapes(
 def architecture(
     shapes: Mapping[str, tuple[int, ...]], source: str
 ) -> tuple[tuple[int, ...], float, int]:
-    """Reads units a block, width, and classes (0 is no head) off a checkpoint's shapes.
+    """Returns (units of each block, width, classes or 0 for no head) from a checkpoint's shapes.
 
     Raises:
-        CheckpointError: these are not the shapes of a BiT.
+        CheckpointError: If these are not the shapes of a BiT.
     """
     last_units = {}
     for name in shapes:
@@ -82,5 +82,6 @@ def architecture(
 
 
 def first_few(items: Sequence[str], limit: int = 3) -> str:
+    """Returns "a, b, c and 97 more"."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more

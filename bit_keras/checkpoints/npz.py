@@ -19,11 +19,11 @@ def open_npz(path: str | os.PathLike) -> Checkpoint:
     """Opens a BiT checkpoint in the published format, with or without the `resnet/` prefix.
 
     Reads the archive's directory and the header of every array, but no array. Nothing in the file
-    is ever unpickled or executed.
+    is unpickled or executed.
 
     Raises:
-        CheckpointError: the file is not a whole .npz archive of floating point arrays, or two of
-            its arrays have the same canonical name.
+        CheckpointError: If the file is not a complete .npz archive of floating point arrays, or two
+            of its arrays have the same canonical name.
     """
     path = pathlib.Path(path)
     _check_is_zip(path)
@@ -56,18 +56,18 @@ def open_npz(path: str | os.PathLike) -> Checkpoint:
 def save_npz(
     path: str | os.PathLike, arrays: Mapping[str, np.ndarray], *, compressed: bool = False
 ) -> None:
-    """Writes arrays to a .npz file that every reader of the published BiT checkpoints takes.
+    """Writes arrays to a .npz file that every reader of the published BiT checkpoints can read.
 
-    The file appears whole or not at all, and equal arrays give equal bytes.
+    The file is written atomically, and equal arrays give equal bytes.
 
     Args:
-        path: the file to write, which is replaced if it exists.
+        path: The file to write, which is replaced if it exists.
         arrays: float16, float32 or float64 arrays by canonical name, kept in their dtype. They
             are taken one at a time, so a lazy mapping is never held in memory as a whole.
-        compressed: deflate the arrays, which for trained weights saves little and reads slowly.
+        compressed: Deflate the arrays, which for trained weights saves little and reads slowly.
 
     Raises:
-        CheckpointError: a name is not canonical or a dtype is not one of the three.
+        CheckpointError: If a name is not canonical or a dtype is not one of the three.
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "x") as archive:
         for name in sorted(arrays):

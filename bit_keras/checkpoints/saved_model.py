@@ -10,8 +10,8 @@ from .checkpoint import Checkpoint, canonical, damage_as_error
 from .matching import CheckpointError
 
 _GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-# What training leaves beside a model's own variables, and the second list Keras 3's export makes of
-# the same variables. All are told by the attribute of the object that holds them.
+# What training saves beside a model's own variables, and the second list of the same variables that
+# Keras 3's export makes, by the attributes that hold them.
 _NOT_THE_MODEL = re.compile(
     r"(save_counter|optimizer|keras_api|_all_variables)/|.*/\.OPTIMIZER_SLOT/"
 )
@@ -23,7 +23,7 @@ def open_saved_model(path: str | os.PathLike) -> Checkpoint:
     Reads the names that its variables had in Python, but no array. Needs TensorFlow.
 
     Raises:
-        CheckpointError: the folder is damaged or older than TF2, or holds no variables, or two
+        CheckpointError: If the folder is damaged or older than TF2, or holds no variables, or two
             with the same canonical name.
     """
     import tensorflow as tf

@@ -1,7 +1,7 @@
-"""The same weights as timm and transformers have them: safetensors in PyTorch's layout.
+"""The weights in the safetensors files of timm and transformers, in PyTorch's layout.
 
-Kernels are `[out, in, height, width]` there, and the head of transformers is dense. A file is told
-by the name of its root convolution.
+Kernels are `[out, in, height, width]` there, and the head of transformers is dense. Which of the
+two wrote a file is seen from the name of its root convolution.
 """
 
 import os
@@ -26,9 +26,9 @@ _IN_A_UNIT = {
 
 
 class _Names:
-    """One peer's names for the canonical ones."""
+    """The names of one of the two libraries for the canonical ones."""
 
-    def __init__(self, root, unit, norm, head):
+    def __init__(self, root: str, unit: str, norm: str, head: str):
         self.root = f"{root}.weight"
         self._unit = unit
         self._outside = {
@@ -39,15 +39,15 @@ class _Names:
             "head/conv2d/bias": f"{head}.bias",
         }
 
-    def of(self, name):
-        """The peer's name; None where it has none."""
+    def of(self, name: str) -> str | None:
+        """Returns the library's name, or None if it has none."""
         if match := re.fullmatch(r"block(\d+)/unit(\d+)/(.+)", name):
             block, unit, part = int(match[1]), int(match[2]), _IN_A_UNIT.get(match[3])
             return part and f"{self._unit.format(block - 1, unit - 1)}.{part}"
         return self._outside.get(name)
 
-    def canonical(self, name):
-        """The canonical name; None where there is none."""
+    def canonical(self, name: str) -> str | None:
+        """Returns the canonical name, or None if there is none."""
         pattern = self._unit.replace(".", r"\.").format(r"(\d+)", r"(\d+)")
         if match := re.fullmatch(rf"{pattern}\.(.+)", name):
             part = _inverse(_IN_A_UNIT).get(match[3])
@@ -84,7 +84,7 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
     tensor that no BiT has keeps its own name.
 
     Raises:
-        CheckpointError: the file is damaged, or of another architecture, or its numbers are not
+        CheckpointError: If the file is damaged, or of another architecture, or its numbers are not
             float16, bfloat16, float32 or float64; or safetensors is not installed.
     """
     require_interop()
@@ -124,17 +124,17 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
 
 
 def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` takes.
+    """Writes a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads.
 
     Its config names the pixel contract: RGB in [0, 1], normalized by mean 0.5 and std 0.5.
 
     Args:
-        folder: the folder to write `model.safetensors` and `config.json` into; made if missing.
-        arrays: a BiT's weights by canonical name. They are held in memory as a whole.
+        folder: The folder to write `model.safetensors` and `config.json` into; made if missing.
+        arrays: A BiT's weights by canonical name. They are held in memory as a whole.
 
     Raises:
-        CheckpointError: the weights are not those of a BiT, or of a size that timm has no name for;
-            or safetensors is not installed.
+        CheckpointError: If the weights are not those of a BiT, or of a size that timm has no name
+            for; or safetensors is not installed.
     """
     units, width, num_classes = _architecture(arrays)
     name = _TIMM_ARCHITECTURES.get((units, width))
@@ -163,20 +163,20 @@ def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
 def save_transformers(
     folder: str | os.PathLike, arrays: Mapping[str, np.ndarray], *, groups: int = 32
 ) -> None:
-    """Writes a folder that `BitForImageClassification.from_pretrained(FOLDER)` takes.
+    """Writes a folder that `BitForImageClassification.from_pretrained(FOLDER)` reads.
 
-    Without a head that model answers pooled features. The preprocessor's config names the pixel
+    Without a head that model returns pooled features. The preprocessor's config names the pixel
     contract, RGB normalized by mean 0.5 and std 0.5, and leaves the size of images alone.
 
     Args:
-        folder: the folder to write `model.safetensors`, `config.json` and
+        folder: The folder to write `model.safetensors`, `config.json` and
             `preprocessor_config.json` into; made if missing.
-        arrays: a BiT's weights by canonical name. They are held in memory as a whole.
-        groups: the groups of every group normalization, which the arrays do not tell.
+        arrays: A BiT's weights by canonical name. They are held in memory as a whole.
+        groups: The groups of every group normalization, which the arrays do not tell.
 
     Raises:
-        CheckpointError: the weights are not those of a BiT, or of a width that transformers would
-            round; or safetensors is not installed.
+        CheckpointError: If the weights are not those of a BiT, or of a width that transformers
+            would round; or safetensors is not installed.
     """
     units, width, num_classes = _architecture(arrays)
     root = round(64 * width)
@@ -232,14 +232,14 @@ def _save(folder, arrays, names, configs):
 
     tensors = {}
     for name, array in arrays.items():
-        peer_name = names.of(name)
-        if peer_name is None:
+        their_name = names.of(name)
+        if their_name is None:
             raise CheckpointError(f"cannot save {name}: no BiT of timm or transformers has it")
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
         array = np.ascontiguousarray(array, np.float32)
-        if peer_name == "classifier.1.weight":
+        if their_name == "classifier.1.weight":
             array = array.reshape(array.shape[:2])
-        tensors[peer_name] = array
+        tensors[their_name] = array
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / FILE) as temporary:

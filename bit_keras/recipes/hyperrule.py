@@ -5,6 +5,7 @@ was released with it differ in the schedule, the resolution and mixup's reach; b
 """
 
 import dataclasses
+from typing import Any
 
 from .schedule import PATIENCE, PiecewiseSchedule, check_step
 
@@ -18,7 +19,7 @@ RELEASE_DECAYS = {
 }
 
 
-def size_class(num_examples: int) -> str:
+def _size_class(num_examples: int) -> str:
     """Returns "small" (fewer than 20,000 examples), "medium" (fewer than 500,000) or "large"."""
     if num_examples < 1:
         raise ValueError(f"num_examples must be 1 or more, got {num_examples!r}.")
@@ -74,7 +75,7 @@ class HyperRule:
             num_examples: Number of training images.
             image_size: Height and width of a typical image, in pixels.
         """
-        size = size_class(num_examples)
+        size = _size_class(num_examples)
         height, width = image_size
         resize, crop = (160, 128) if height * width < 96 * 96 else (512, 480)
         return cls(
@@ -99,7 +100,7 @@ class HyperRule:
             image_size: Height and width of a typical image, in pixels.
             largest_model: True for R152x4, which the paper gives larger images.
         """
-        size = size_class(num_examples)
+        size = _size_class(num_examples)
         height, width = image_size
         if height * width <= 96 * 96:
             resize, crop = 160, 128
@@ -116,7 +117,7 @@ class HyperRule:
             mixup_alpha=0.0 if size == "small" else 0.1,
         )
 
-    def replace(self, **changes) -> "HyperRule":
+    def replace(self, **changes: Any) -> "HyperRule":
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
 

@@ -7,6 +7,7 @@ pre-training: SGD with momentum 0.9, random-resized crops and horizontal flips.
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 from .schedule import PATIENCE, PiecewiseSchedule, check_step
 
@@ -24,14 +25,14 @@ class UpstreamRecipe:
         loss: "softmax" for one label an image, "sigmoid" for any number of them.
         batch: Images a step.
         base_lr: The highest learning rate.
-        warmup_steps: The rate rises linearly from 0 and is whole at this step; 0 for none.
+        warmup_steps: The rate rises linearly from 0 and reaches `base_lr` at this step; 0 for none.
         weight_decay: Coefficient of the weight decay.
         crop: Side of the square that is trained and tested on, in pixels.
         test_resize: What the short side of a test image becomes before the crop, in pixels.
         mixup_alpha: Both parameters of the Beta distribution mixup draws from; 0 for no mixup.
 
     Raises:
-        ValueError: A setting out of its range; the message says which.
+        ValueError: If a setting is out of its range; the message says which.
     """
 
     epochs: int
@@ -95,7 +96,7 @@ class UpstreamRecipe:
         decay_steps = [self._steps(epoch, num_examples) for epoch in self.decay_epochs]
         return PiecewiseSchedule(self.base_lr, self.warmup_steps, decay_steps)
 
-    def replace(self, **changes) -> "UpstreamRecipe":
+    def replace(self, **changes: Any) -> "UpstreamRecipe":
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
 
