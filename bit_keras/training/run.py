@@ -7,13 +7,13 @@ import os
 import pathlib
 import sys
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from .devices import PRECISIONS, Devices
+from .devices import Devices
 from .inference import NotFiniteError
 from .loop import Intervals, TrainingError, train
 from .memory import fitting_split
@@ -58,10 +58,6 @@ class RunOptions:
     command: str | None = None
 
     def __post_init__(self):
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}."
-            )
         if self.evaluate_every is not None and self.evaluate_every < 1:
             raise ValueError(f"evaluate_every must be 1 or more, got {self.evaluate_every!r}.")
 
@@ -153,64 +149,25 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
             and with nothing written.
         TrainingError: If a loss, a weight or an answer is not finite, or a worker is lost.
     """
-    return _Run(task, options).result()
-
-
-class _Run:
-    def __init__(self, task: Task, options: RunOptions):
-        self.task, self.options = task, options
-        self.start = time.perf_counter()
-        self.devices = Devices(options.strategy, options.precision)
-        self.devices.check_batch(task.batch, options.batch_split)
-
-    def result(self) -> TrainedModel:
-        task, options = self.task, self.options
-        keras.utils.set_random_seed(options.seed)
-        with self.devices.scope():
-            model = task.build()
-            objective = task.objective(model, options.seed)
-            optimizer = keras.optimizers.SGD(task.schedule(), momentum=0.9)
-            if options.precision == "mixed_float16":
-                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        pieces = self.find_split(objective)
-        settings = {
-            **task.settings(),
-            "precision": options.precision,
-            "batch_split": pieces,
-            "evaluate_every": options.evaluate_every,
-            "seed": options.seed,
-        }
-        with RunFolder(options.workdir, settings, chief=self.devices.is_chief) as run:
-            self.train(run, model, objective, optimizer, pieces)
-            model, tested = self.test_final(model)
-            scores = tested.metrics if tested else {}
-            metrics = {**scores, "steps": task.steps, "seconds": self.seconds()}
-            if run.chief:
-                self.finish(run, model, tested, settings, metrics)
-            wait_for_all_workers(self.devices.strategy)
-        return TrainedModel(model, metrics, run.path)
-
-    def find_split(self, objective: Objective) -> int:
-        if self.options.batch_split != "auto":
-            return self.options.batch_split
-        pieces, need = fitting_split(objective, self.devices.strategy)
-        if self.devices.is_chief:
-            print(
-                f"Batch split: {pieces} of {self.task.batch // self.devices.replicas // pieces} "
-                f"images, about {need / 2**20:,.0f} MiB a device.",
-                file=sys.stderr,
-                flush=True,
-            )
-        return pieces
-
-    def train(self, run, model, objective, optimizer, pieces) -> None:
-        task, options = self.task, self.options
-
-        def evaluate():
-            scores = self.test(model, self.devices.strategy).metrics
-            self.keep_if_best(run, model, scores)
-            return _as_test_scalars(scores)
-
+    start = time.perf_counter()
+    devices = Devices(options.strategy, options.precision)
+    devices.check_batch(task.batch, options.batch_split)
+    keras.utils.set_random_seed(options.seed)
+    with devices.scope():
+        model = task.build()
+        objective = task.objective(model, options.seed)
+        optimizer = keras.optimizers.SGD(task.schedule(), momentum=0.9)
+        if options.precision == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    pieces = _find_split(objective, devices, options.batch_split)
+    settings = {
+        **task.settings(),
+        "precision": options.precision,
+        "batch_split": pieces,
+        "evaluate_every": options.evaluate_every,
+        "seed": options.seed,
+    }
+    with RunFolder(options.workdir, settings, chief=devices.is_chief) as run:
         picture = task.picture(objective)
         if picture is not None and not run.last_checkpoint():
             run.log_picture("training images", picture)
@@ -219,63 +176,89 @@ class _Run:
             optimizer,
             run,
             steps=task.steps,
-            strategy=self.devices.strategy,
+            strategy=devices.strategy,
             pieces=pieces,
             every=Intervals(
                 log=max(1, min(50, task.steps // 50)),
                 checkpoint=max(1, min(500, task.steps // 10)),
                 evaluate=options.evaluate_every if task.has_test else None,
             ),
-            evaluate=evaluate,
+            evaluate=lambda: _log_of_test(task, model, devices.strategy, run),
         )
-
-    def test_final(self, model: keras.Model) -> tuple[keras.Model, Tested | None]:
-        """(the model on one device and in float32, what testing it found)"""
-        float32 = self.options.precision == "float32"
-        tested = None
-        if self.task.has_test and float32:
-            tested = self.test(model, self.devices.strategy)
-        if self.devices.replicas > 1 or not float32:
-            final = self.task.build()
-            final.set_weights(model.get_weights())
-            model = final
-        if self.task.has_test and tested is None:
-            tested = self.test(model, None)
-        return model, tested
-
-    def test(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Tested:
-        # The answers may be infinite where the loss of the training images is finite.
-        try:
-            tested = self.task.test(model, strategy)
-        except NotFiniteError as error:
-            raise TrainingError(DIVERGED) from error
-        if not all(map(math.isfinite, tested.metrics.values())):
-            raise TrainingError(DIVERGED)
-        return tested
-
-    def finish(self, run, model, tested, settings, metrics) -> None:
-        options, steps = self.options, self.task.steps
-        if tested:
-            if options.evaluate_every:
-                self.keep_if_best(run, model, tested.metrics)
-            if not any(name.startswith("test_") for name in run.history()[-1]):
-                run.log(steps, **_as_test_scalars(tested.metrics))
-        if options.export:
-            self.task.export(model, run)
-        self.task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
-        metrics["seconds"] = self.seconds()
-        run.finish(metrics)
-
-    def keep_if_best(self, run, model, scores) -> None:
-        """Keeps the model of the best test so far, as `checkpoints/best.keras`."""
-        name = self.task.best_by
-        before = [line[f"test_{name}"] for line in run.history() if f"test_{name}" in line]
-        if run.chief and scores[name] > max(before, default=-math.inf):
-            run.save_best(model)
-
-    def seconds(self) -> float:
-        return round(time.perf_counter() - self.start, 1)
+        model, tested = _test_final(task, model, devices)
+        scores = tested.metrics if tested else {}
+        metrics = {**scores, "steps": task.steps, "seconds": _seconds_since(start)}
+        if run.chief:
+            if tested and options.evaluate_every:
+                _keep_if_best(task, model, scores, run)
+            if tested and not any(name.startswith("test_") for name in run.history()[-1]):
+                run.log(task.steps, **_as_scalars(scores))
+            if options.export:
+                task.export(model, run)
+            task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
+            metrics["seconds"] = _seconds_since(start)
+            run.finish(metrics)
+        wait_for_all_workers(devices.strategy)
+    return TrainedModel(model, metrics, run.path)
 
 
-def _as_test_scalars(scores: dict[str, Any]) -> dict[str, float]:
+def _find_split(objective, devices, batch_split):
+    """Returns the number of pieces; "auto" finds and prints it."""
+    if batch_split != "auto":
+        return batch_split
+    pieces, need = fitting_split(objective, devices.strategy)
+    if devices.is_chief:
+        print(
+            f"Batch split: {pieces} of {objective.batch // devices.replicas // pieces} images, "
+            f"about {need / 2**20:,.0f} MiB a device.",
+            file=sys.stderr,
+            flush=True,
+        )
+    return pieces
+
+
+def _test(task, model, strategy):
+    # The answers may be infinite where the loss of the training images is finite.
+    try:
+        tested = task.test(model, strategy)
+    except NotFiniteError as error:
+        raise TrainingError(DIVERGED) from error
+    if not all(map(math.isfinite, tested.metrics.values())):
+        raise TrainingError(DIVERGED)
+    return tested
+
+
+def _log_of_test(task, model, strategy, run):
+    """Tests during training; returns what is logged of it."""
+    scores = _test(task, model, strategy).metrics
+    _keep_if_best(task, model, scores, run)
+    return _as_scalars(scores)
+
+
+def _test_final(task, model, devices):
+    """Returns (the model on one device and in float32, what testing it found or None)."""
+    float32 = devices.precision == "float32"
+    tested = _test(task, model, devices.strategy) if task.has_test and float32 else None
+    if devices.replicas > 1 or not float32:
+        final = task.build()
+        final.set_weights(model.get_weights())
+        model = final
+    if task.has_test and tested is None:
+        tested = _test(task, model, None)
+    return model, tested
+
+
+def _keep_if_best(task, model, scores, run):
+    """Keeps the model of the best test so far, as `checkpoints/best.keras`."""
+    name = f"test_{task.best_by}"
+    before = [line[name] for line in run.history() if name in line]
+    if run.chief and scores[task.best_by] > max(before, default=-math.inf):
+        run.save_best(model)
+
+
+def _as_scalars(scores):
     return {f"test_{name}": value for name, value in scores.items() if isinstance(value, float)}
+
+
+def _seconds_since(start):
+    return round(time.perf_counter() - start, 1)
