@@ -32,7 +32,7 @@ _HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
 _URL = re.compile(r"https?://")
 _SOURCES = (
     "one of list_models(); an .npz, .safetensors or .keras file; a folder with a SavedModel or a "
-    "model.safetensors; hf://ORG/NAME; or the _URL of a TF-Hub module"
+    "model.safetensors; hf://ORG/NAME; or the URL of a TF-Hub module"
 )
 
 
@@ -67,7 +67,7 @@ def load(
               `model.safetensors`, or `hf://ORG/NAME` or `hf://ORG/NAME@REVISION` for one on
               Hugging Face (these need the extra `interop`),
             - the folder of a TF2 SavedModel whose variables have canonical names, such as
-              `bit_keras.export` writes, or the http(s) _URL of one on TF-Hub,
+              `bit_keras.export` writes, or the http(s) URL of one on TF-Hub,
 
             whose architecture is read off the arrays; or of a `.keras` file, whose architecture
             is in the file.
@@ -136,8 +136,8 @@ def check_source(source: str | os.PathLike) -> None:
         raise ValueError(f"cannot load {path}; expected {_SOURCES}.")
     elif re.match(r"BiT-L\b", name):
         raise ValueError(
-            f"{name} is not available: its weights were trained on JFT-300M, a data set internal to "
-            "Google, and were never released; take the BiT-M of that size."
+            f"{name} is not available: its weights were trained on JFT-300M, a data set internal "
+            "to Google, and were never released; take the BiT-M of that size."
         )
     else:
         by_lower_case = {known.lower(): known for known in list_models()}
