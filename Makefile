@@ -30,7 +30,7 @@ lint: .venv/test
 
 lock: .venv/test
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile setup.py --all-extras --universal --python-version 3.10 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade \
 		--no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
 
 .venv/bin/python:
@@ -38,7 +38,7 @@ lock: .venv/test
 	 name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-.venv/demo: .venv/bin/python setup.py requirements.txt
+.venv/demo: .venv/bin/python pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e .
 	@touch $@
 

@@ -28,9 +28,9 @@ from .resnet_v2 import ResNetV2, check_num_classes, with_head
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the embedded models
 
-HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
-URL = re.compile(r"https?://")
-SOURCES = (
+_HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
+_URL = re.compile(r"https?://")
+_SOURCES = (
     "one of list_models(); an .npz, .safetensors or .keras file; a folder with a SavedModel or a "
     "model.safetensors; hf://ORG/NAME; or the URL of a TF-Hub module"
 )
@@ -105,17 +105,17 @@ def load(
 
 
 def check_source(source: str | os.PathLike) -> None:
-    """Raises what `load` would before any weights are read: a wrong name, nothing at a path.
+    """Raises what `load` would raise before it reads weights: for a wrong name or a missing file.
 
     Raises:
-        ValueError: If `load` cannot know what is meant, with what it takes.
+        ValueError: If `load` does not take the source; says what it takes.
         CheckpointError: If the source needs an extra that is not installed.
     """
     name, path = os.fspath(source), pathlib.Path(source)
-    if name in PUBLISHED or name in EMBEDDED or URL.match(name):
+    if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
         return
     if name.startswith("hf://"):
-        if not HUGGING_FACE.fullmatch(name):
+        if not _HUGGING_FACE.fullmatch(name):
             raise ValueError(f"expected hf://ORG/NAME or hf://ORG/NAME@REVISION, got {name}.")
         require_interop()
     elif path.is_dir():
@@ -124,33 +124,33 @@ def check_source(source: str | os.PathLike) -> None:
         if not (path / "model.safetensors").is_file():
             raise ValueError(
                 f"cannot load {path}, which holds neither a saved_model.pb nor a "
-                f"model.safetensors; expected {SOURCES}."
+                f"model.safetensors; expected {_SOURCES}."
             )
         require_interop()
     elif path.suffix in (".npz", ".safetensors", ".keras"):
         if not path.is_file():
-            raise ValueError(f"there is no file {path}; expected {SOURCES}.")
+            raise ValueError(f"there is no file {path}; expected {_SOURCES}.")
         if path.suffix == ".safetensors":
             require_interop()
     elif path.exists():
-        raise ValueError(f"cannot load {path}; expected {SOURCES}.")
+        raise ValueError(f"cannot load {path}; expected {_SOURCES}.")
     elif re.match(r"BiT-L\b", name):
         raise ValueError(
-            f"{name} cannot be had: its weights were trained on JFT-300M, a data set internal to "
-            "Google, and were never released; take the BiT-M of that size."
+            f"{name} is not available: its weights were trained on JFT-300M, a data set internal "
+            "to Google, and were never released; take the BiT-M of that size."
         )
     else:
         by_lower_case = {known.lower(): known for known in list_models()}
         near = difflib.get_close_matches(name.lower(), by_lower_case, n=3, cutoff=0.5)
         near = [by_lower_case[match] for match in near]
-        hint = f"did you mean {', '.join(near)}?" if near else f"expected {SOURCES}."
+        hint = f"did you mean {', '.join(near)}?" if near else f"expected {_SOURCES}."
         raise ValueError(f"there is no model named {name!r} and no such file; {hint}")
 
 
 def weights_crc32(source: str | os.PathLike) -> int | None:
-    """Returns what tells the weights at a path from others that take their place.
+    """Returns a checksum of the weights at a path, which shows whether they were replaced.
 
-    None for names and URLs: the checksums of those files are verified in the cache.
+    None for names and URLs, whose files are verified in the cache.
     """
     path = pathlib.Path(source)
     if not path.exists():
@@ -168,10 +168,10 @@ def _found(name):
     """The path of weights, which may be fetched first, and what to call their model."""
     if name in EMBEDDED:
         return WEIGHTS / EMBEDDED[name].file, name
-    if match := HUGGING_FACE.fullmatch(name):
+    if match := _HUGGING_FACE.fullmatch(name):
         return fetch_hugging_face(*match.groups()), match[1].split("/")[1]
-    if URL.match(name):
-        return fetch_tf_hub(name), URL.sub("", name).replace("/", "_")
+    if _URL.match(name):
+        return fetch_tf_hub(name), _URL.sub("", name).replace("/", "_")
     path = pathlib.Path(name)
     return path, path.resolve().name if path.is_dir() else path.stem
 
