@@ -1,4 +1,4 @@
-"""The commands, typed for real: subprocesses, their output and what they leave."""
+"""The commands as a user types them: their output and their files."""
 
 import json
 import os
@@ -28,39 +28,74 @@ def typed(command, cwd):
     )
 
 
-@pytest.fixture
-def photos(tmp_path):
-    """Twelve small photos of two classes, red and blue."""
+def typed_in_one_process(module, lines, cwd):
+    """Runs a command once for each line of arguments; returns (exit code, stderr) of each.
+
+    One process costs seconds, as it imports TensorFlow.
+    """
+    done = typed([sys.executable, "-c", SEVERAL, module, json.dumps(lines)], cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+SEVERAL = """
+import contextlib, importlib, io, json, sys
+from absl import flags
+from absl.testing import flagsaver
+_, name, lines = sys.argv
+command = importlib.import_module(name)
+answers = []
+for line in json.loads(lines):
+    sys.argv = [name, *line.split()]
+    flags.FLAGS.unparse_flags()
+    with flagsaver.flagsaver(), contextlib.redirect_stderr(io.StringIO()) as errors:
+        try:
+            command.run()
+        except SystemExit as stop:
+            answers.append([stop.code, errors.getvalue()])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Has photos/, twelve small photos of two classes, red and blue."""
+    root = tmp_path_factory.mktemp("cli")
     rng = np.random.default_rng(0)
     for name, color in (("red", (220, 30, 30)), ("blue", (30, 30, 220))):
-        (tmp_path / "photos" / name).mkdir(parents=True)
+        (root / "photos" / name).mkdir(parents=True)
         for i in range(6):
             pixels = rng.normal(color, 20, size=(40 + i, 50, 3)).clip(0, 255).astype("uint8")
-            PIL.Image.fromarray(pixels).save(tmp_path / f"photos/{name}/{i}.jpg")
-    return tmp_path / "photos"
+            PIL.Image.fromarray(pixels).save(root / f"photos/{name}/{i}.jpg")
+    return root
 
 
-def test_a_folder_of_photos(photos, tmp_path):
+@pytest.fixture(scope="module")
+def trained(folder):
+    """(the folder, what the command said that trained out/first in it)."""
     done = finetune(
         *("--dataset=photos", "--steps=10", "--batch=8", "--batch_split=2", "--eval_every=5"),
         *("--examples_per_class=3", "--base_lr=0.01", "--resize=40", "--crop=32", "--seed=1"),
         *("--augmentation=flip", "--logdir=out", "--name=first"),
-        cwd=tmp_path,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
-    assert "6 images of 2 classes, tested on 2" in done.stdout
-    metrics = json.loads((tmp_path / "out/first/metrics.json").read_text())
+    return folder, done.stdout
+
+
+def test_a_folder_of_photos(trained):
+    folder, output = trained
+    run = folder / "out/first"
+    assert "6 images of 2 classes, tested on 2" in output
+    metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["accuracy"] == 1.0
-    assert "Accuracy 100.00%" in done.stdout
-    config = json.loads((tmp_path / "out/first/config.json").read_text())
+    assert "Accuracy 100.00%" in output
+    config = json.loads((run / "config.json").read_text())
     assert config["class_names"] == ["blue", "red"]
-    assert "--logdir=out --name=first" in (tmp_path / "out/first/report.html").read_text()
+    assert "--logdir=out --name=first" in (run / "report.html").read_text()
     assert (config["rule"]["crop"], config["batch_split"], config["seed"]) == (32, 2, 1)
-    assert (tmp_path / "out/first/model/saved_model.pb").exists()
-    assert (tmp_path / "out/first/labels.txt").read_text() == "blue\nred\n"
-    again = finetune("--dataset=photos", "--logdir=out", "--name=first", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "holds a finished run already" in again.stderr
+    assert (run / "model/saved_model.pb").exists()
+    assert (run / "labels.txt").read_text() == "blue\nred\n"
 
 
 def test_the_installed_command_helps(tmp_path):
@@ -69,28 +104,42 @@ def test_the_installed_command_helps(tmp_path):
     assert "fine-tunes a BiT on labeled images" in done.stdout
     for flag in ("--model", "--dataset", "--examples_per_class_seed", "--batch_split", "--logdir"):
         assert flag in done.stdout
-    assert "Did you mean: batch_split" in typed([script, "--batch_splt=2"], tmp_path).stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--model=BiT-M-R50"], "no model named 'BiT-M-R50'"),
-        (["--model=BiT-L-R152x4"], "never released"),
-        (["--dataset=./nowhere"], "nowhere is not a folder"),
-        (["--dataset=cifr10"], "there is no folder 'cifr10', and TensorFlow Datasets has no"),
-        (["--dataset=photos", "--examples_per_class=9"], "fewer than the 9 examples"),
-        (["--crop=16"], "crop must be 32 or more, got 16"),
-        (["--bit_pretrained_dir=nowhere"], "no file nowhere"),
-        (["digits"], "unexpected argument 'digits'"),
-    ],
-)
-def test_mistakes_get_one_sentence(photos, tmp_path, arguments, message):
-    done = finetune(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    *_, last = done.stderr.splitlines()  # what comes before is TensorFlow's greeting
+MISTAKES = {
+    "--model=BiT-M-R50": "no model named 'BiT-M-R50'",
+    "--model=BiT-L-R152x4": "never released",
+    "--dataset=./nowhere": "nowhere is not a folder",
+    "--dataset=cifr10": "there is no folder 'cifr10', and TensorFlow Datasets has no",
+    "--dataset=photos --examples_per_class=9": "fewer than the 9 examples",
+    "--crop=16": "crop must be 32 or more, got 16",
+    "--bit_pretrained_dir=nowhere": "no file nowhere",
+    "digits": "unexpected argument 'digits'",
+    "--dataset=photos --logdir=out --name=first": "holds a finished run already",
+}
+MISSPELT = "--batch_splt=2"
+
+
+@pytest.fixture(scope="module")
+def answers(trained):
+    """{line of arguments: (exit code, stderr)}, of what is typed after the run."""
+    folder, _ = trained
+    lines = [*MISTAKES, MISSPELT]
+    found = typed_in_one_process("bit_keras.cli.finetune", lines, folder)
+    return dict(zip(lines, found, strict=True))
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.items())
+def test_mistakes_get_one_sentence(answers, folder, arguments, message):
+    code, errors = answers[arguments]
+    assert code == 2
+    *_, last = errors.splitlines()  # what comes before are TensorFlow's messages
     assert last.startswith("error: ")
     assert message in last
-    assert done.stderr.count("error: ") == 1
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "runs").exists()
+    assert errors.count("error: ") == 1
+    assert "Traceback" not in errors
+    assert not (folder / "runs").exists()
+
+
+def test_the_nearest_flag_is_suggested(answers):
+    assert "Did you mean: batch_split" in answers[MISSPELT][1]

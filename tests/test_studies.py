@@ -1,4 +1,4 @@
-"""The studies of examples/, each at the smallest size: its table, and that nothing is run twice."""
+"""The studies of examples/, each at the smallest size: its table, and no job is run twice."""
 
 import importlib
 import itertools
@@ -21,9 +21,9 @@ EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
 @pytest.fixture
 def study(tmp_path, monkeypatch, capsys):
-    """Runs a program's `main` in this process; returns (rows of its table, what it recorded).
+    """Runs a study's `main` twice in this process; returns (rows of its table, recorded lines).
 
-    With `results` it finds those recorded already, in place of its own.
+    With `results`, these are recorded before, and `main` finds all its jobs done.
     """
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def study(tmp_path, monkeypatch, capsys):
     def run(name, *arguments, results=None):
         module = importlib.import_module(name)
         if hasattr(module, "UNITS"):
-            monkeypatch.setattr(module, "UNITS", (1, 1, 1, 1))
+            monkeypatch.setattr(module, "UNITS", (1, 1))
         flags.FLAGS([name, "--processes=1", "--seeds=1", "--logdir=runs", *arguments])
         file = pathlib.Path(flags.FLAGS.logdir, "results.jsonl")
         if results:
@@ -43,11 +43,11 @@ def study(tmp_path, monkeypatch, capsys):
             recorded = file.read_text().splitlines()
         assert tables[0] == tables[1]
         assert not results or len(recorded) == len(results)
-        return tables[0], recorded  # of the second call, which found all there
+        return tables[0], recorded
 
     before = set(flags.FLAGS)
     yield run
-    for name in set(flags.FLAGS) - before:  # the programs have flags of the same names
+    for name in set(flags.FLAGS) - before:  # the studies have flags of the same names
         delattr(flags.FLAGS, name)
     for name in ("from_scratch", "upstream_size", "normalization", "hyperrule_changes"):
         sys.modules.pop(name, None)
@@ -61,7 +61,7 @@ def table_of(text):
 
 
 def made_up(*parts):
-    """Results of a run for every combination of the parts of a name: no two accuracies the same."""
+    """A result for every combination of the parts of a job's name; all accuracies differ."""
     runs = ["".join(map(str, name)) for name in itertools.product(*parts)]
     accuracies = np.random.default_rng(len(runs)).permutation(999)[: len(runs)] / 999
     return [
@@ -82,8 +82,8 @@ def spread(values, sign=""):
 
 @pytest.fixture
 def small(tmp_path):
-    """A file of weights at the embedded model's scale, by its name, and quicker to trace."""
-    model = bit_keras.ResNetV2((1, 1, 1, 1), 1 / 16, 0)
+    """Weights whose name makes `default_rule` use the embedded model's scale; quick to trace."""
+    model = bit_keras.ResNetV2((1,), 1 / 16, 0)
     path = tmp_path / "BiT-XS-R26x0.25-small.npz"
     checkpoints.save_npz(path, {v.path: v.numpy() for v in model.variables})
     return f"--model={path}"
@@ -175,10 +175,10 @@ def test_normalization(study, glyphs, monkeypatch):
         upstream, *digits = [found[f"{norm}-{conv}{end}"] for end in ends]
         assert row == [norm, conv, f"{upstream:.1f}", spread(digits), *paper[norm, conv]]
 
-    # Batch normalization's moving statistics were updated, and are what it tests with.
+    # Batch normalization's moving statistics were updated, and inference uses them.
     model = keras.saving.load_model("runs/batch-plain/model.keras", compile=False)
     moving = [v for v in model.variables if v.name == "moving_variance"]
-    assert len(moving) == 13
+    assert len(moving) == 7  # three in each unit, and the last
     assert all(np.abs(v.numpy() - 1).max() > 0.01 for v in moving)
     images = np.random.default_rng(0).uniform(size=(3, 32, 32, 3)).astype("float32")
     alone = model(images[:1], training=False)
