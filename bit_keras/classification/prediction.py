@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..data import LabeledImages, center_crop_batches, test_batches
 from ..data.sources.image_files import READABLE, UNREADABLE, from_files
-from ..exporting.opening import Classifier, open_classifier, reason
+from ..exporting import Artifact, open_classifier, reason
 from ..models.imagenet_classes import ILSVRC2012, IMAGENET21K, class_names, synsets
 from ..models.zoo import PUBLISHED
 from ..recipes import upstream as recipes
@@ -100,7 +100,7 @@ class OpenedModel:
     """
 
     title: str
-    classifier: Classifier
+    classifier: Artifact
     class_names: tuple[str, ...] | None
     size: int
     prepare: Callable[..., tf.data.Dataset]
@@ -171,7 +171,7 @@ def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.
     batches = opened.prepare(images, batch=batch)
     for pixels, _ in tqdm(batches, desc="predict", unit="batch", leave=False, delay=1):
         try:
-            some = np.asarray(opened.classifier.logits(pixels.numpy()))
+            some = np.asarray(opened.classifier.compute(pixels.numpy()))
         except Exception as error:  # every runtime raises its own, where memory ends for instance
             raise ValueError(
                 f"{opened.title} fails on {len(pixels)} images of {opened.size} x {opened.size} "
