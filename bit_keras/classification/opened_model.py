@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages, center_crop_batches, test_batches
-from ..exporting.opening import Classifier, open_classifier, reason
+from ..exporting import Artifact, open_classifier, reason
 from ..models.imagenet_classes import class_names, synsets
 from ..models.published import PUBLISHED
 from ..training import collect
@@ -34,7 +34,7 @@ class OpenedModel:
     """
 
     title: str
-    classifier: Classifier
+    classifier: Artifact
     class_names: tuple[str, ...] | None
     size: int
     prepare: Callable[..., tf.data.Dataset]
@@ -105,7 +105,7 @@ def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.
 
     def forward(pixels):
         try:
-            return opened.classifier.logits(pixels.numpy())
+            return opened.classifier.compute(pixels.numpy())
         except Exception as error:  # every runtime raises its own, out of memory for instance
             raise ValueError(
                 f"{opened.title} fails on {len(pixels)} images of {opened.size} x {opened.size} "

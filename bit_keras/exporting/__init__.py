@@ -1,8 +1,19 @@
-"""Models into files that others run. An export appears only after it was read back and compared."""
+"""Models into files of other formats, and back. An export is compared before it appears."""
 
+from .artifact import Artifact
 from .checks import PRECISIONS
-from .errors import ExportError
+from .errors import ExportError, reason
 from .exporter import export
 from .formats import FORMATS
+from .opening import open_artifact, open_classifier
 
-__all__ = ["FORMATS", "PRECISIONS", "ExportError", "export"]
+__all__ = [
+    "FORMATS",
+    "PRECISIONS",
+    "Artifact",
+    "ExportError",
+    "export",
+    "open_artifact",
+    "open_classifier",
+    "reason",
+]

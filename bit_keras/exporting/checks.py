@@ -1,61 +1,80 @@
-"""Mistakes in what is asked for, found before anything is computed."""
+"""Checks of the arguments of `export`, before anything is computed."""
 
+import dataclasses
 import importlib.util
 import numbers
+import pathlib
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 
 from ..data import LabeledImages
+from .artifact import has_head
 from .errors import ExportError
 from .formats import FORMATS
 
 PRECISIONS = ("float32", "float16", "int8")
-MIN_SIZE = 32  # pixels
+_MIN_SIZE = 32  # pixels
 
 
-def check(model, path, format, precision, frozen, labels, multi_label, size, images, overwrite):
-    """Checks the arguments of `export`; returns "logits" or "features", what the model answers."""
-    if format not in FORMATS:
-        raise ExportError(f"format must be one of {', '.join(FORMATS)}, got {format!r}.")
-    check_options(format, precision, frozen, labels, multi_label, size)
-    check_images(images)
-    has_head = "head" in {layer.name for layer in model.layers}
-    check_labels(labels, model.output_shape[-1] if has_head else 0)
-    if precision == "int8":
-        if images is None or len(images) < 2:
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """The arguments of `export` that say what to write, as they are described there."""
+
+    format: str
+    precision: str
+    frozen: bool
+    labels: Sequence[str] | None
+    multi_label: bool
+    size: int | None
+    images: LabeledImages | np.ndarray | None
+    overwrite: bool
+
+
+def check_export(model: keras.Model, path: pathlib.Path, options: ExportOptions) -> None:
+    """Raises ExportError if an argument of `export` is wrong, or a package is missing."""
+    if options.format not in FORMATS:
+        raise ExportError(f"format must be one of {', '.join(FORMATS)}, got {options.format!r}.")
+    _check_options(options)
+    _check_images(options.images)
+    _check_labels(options.labels, model.output_shape[-1] if has_head(model) else 0)
+    if options.precision == "int8":
+        if options.images is None or len(options.images) < 2:
             raise ExportError(
                 "int8 is calibrated on one half of the images and compared on the other; give "
                 "images like those to come, 2 or more."
             )
-        if not has_head:
+        if not has_head(model):
             raise ExportError(
                 f"int8 is judged by the classes it finds, and {model.name!r} has no head; export "
                 "it in float16."
             )
-    check_target(path, format, overwrite)
-    check_packages(format)
-    return "logits" if has_head else "features"
+    _check_target(path, options)
+    check_packages(options.format)
 
 
-def check_options(format, precision, frozen, labels, multi_label, size):
+def _check_options(options):
+    precision, size = options.precision, options.size
     if precision not in PRECISIONS:
         raise ExportError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-    if size is not None and not (isinstance(size, numbers.Integral) and size >= MIN_SIZE):
-        raise ExportError(f"size must be {MIN_SIZE} pixels or more, got {size!r}.")
+    if size is not None and not (isinstance(size, numbers.Integral) and size >= _MIN_SIZE):
+        raise ExportError(f"size must be {_MIN_SIZE} pixels or more, got {size!r}.")
     for option, given in (
         ("precision", precision != "float32"),
-        ("frozen", frozen),
-        ("labels", labels is not None),
-        ("multi_label", multi_label),
+        ("frozen", options.frozen),
+        ("labels", options.labels is not None),
+        ("multi_label", options.multi_label),
     ):
-        if given and option not in FORMATS[format].options:
+        if given and option not in FORMATS[options.format].options:
             takers = [name for name, kind in FORMATS.items() if option in kind.options]
             raise ExportError(
-                f"{option} is an option of {', '.join(takers)}, not of {format}; leave it out."
+                f"{option} is an option of {', '.join(takers)}, not of {options.format}; "
+                "leave it out."
             )
 
 
-def check_images(images):
+def _check_images(images):
     if images is None or isinstance(images, LabeledImages):
         return
     described = f"{type(images).__name__} of {getattr(images, 'dtype', 'no dtype')}"
@@ -74,7 +93,7 @@ def check_images(images):
     )
 
 
-def check_labels(labels, num_classes):
+def _check_labels(labels, num_classes):
     if labels is None:
         return
     if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
@@ -86,20 +105,21 @@ def check_labels(labels, num_classes):
         )
 
 
-def check_target(path, format, overwrite):
+def _check_target(path, options):
+    format = options.format
     kind = FORMATS[format]
-    if not kind.is_folder and path.suffix != kind.name:
+    if not kind.is_folder and not kind.matches(path):
         raise ExportError(f"a {format} file's name must end in {kind.name}, got {path.name!r}.")
     if set("*?[]") & set(str(path.absolute())):
         raise ExportError(f"path must not hold any of * ? [ ], which TensorFlow expands: {path}.")
     if not path.exists():
         return
-    if not overwrite:
+    if not options.overwrite:
         raise ExportError(
             f"{path} exists already; choose another path, or say overwrite to replace it once the "
             "new export is proven."
         )
-    if kind.is_folder and not (path / kind.name).is_file():
+    if kind.is_folder and not kind.matches(path):
         raise ExportError(
             f"{path} is no {format} export, for it has no {kind.name}, and is not overwritten; "
             "choose another path."
@@ -108,7 +128,8 @@ def check_target(path, format, overwrite):
         raise ExportError(f"{path} is no file and is not overwritten; choose another path.")
 
 
-def check_packages(format):
+def check_packages(format: str) -> None:
+    """Raises ExportError if a package that a format needs is missing."""
     kind = FORMATS[format]
     missing = [name for name in kind.packages if importlib.util.find_spec(name) is None]
     if missing:

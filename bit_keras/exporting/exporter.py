@@ -1,4 +1,4 @@
-"""One verb for all formats: write, read back, compare, and only then move into place."""
+"""Exports models: write, open, compare with the model, and only then move into place."""
 
 import contextlib
 import ctypes
@@ -13,18 +13,21 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from ..checkpoints import CheckpointError
 from ..data import LabeledImages
-from .checks import check
-from .errors import ExportError
+from ..files import move_file
+from .artifact import inference_function
+from .checks import ExportOptions, check_export
+from .errors import ExportError, reason
 from .formats import FORMATS
-from .inference_graph import inference_graph
+from .inference_graph import float32_policy, inference_graph
 from .proof import compare, own_images, photos
 from .quiet import quiet
 
-DEFAULT_SIZE = 224
-TOP1_AGREEMENT = 0.98  # of an int8 file with its model
+_DEFAULT_SIZE = 224
+_TOP1_AGREEMENT = 0.98  # of an int8 file with its model
 
 
 def export(
@@ -92,72 +95,76 @@ def export(
             as it was.
     """
     path = pathlib.Path(path)
-    answer = check(
-        *(model, path, format, precision, frozen, labels, multi_label, size, images, overwrite)
-    )
-    side = size or DEFAULT_SIZE
-    shown = photos(side) if images is None else own_images(images, side)
-    calibration, shown = (shown[::2], shown[1::2]) if precision == "int8" else (None, shown)
-    options = {
-        "answer": answer,
-        "size": side,
-        "fixed_size": size,
-        "precision": precision,
-        "frozen": frozen,
-        "labels": labels,
-        "multi_label": multi_label,
-        "calibration": calibration,
-    }
+    options = ExportOptions(format, precision, frozen, labels, multi_label, size, images, overwrite)
+    check_export(model, path, options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that the last act is a rename.
+        # In the same folder, so that the last step is a rename.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             written, report = pathlib.Path(folder) / path.name, pathlib.Path(folder) / "proof.json"
             with quiet():
-                proof = write_and_compare(model, written, format, options, shown)
+                proof = _write_and_compare(model, written, options)
             if not proof["passed"]:
-                raise ExportError(f"{verdict(proof)}; nothing was written to {path}.")
+                raise ExportError(f"{_verdict(proof)}; nothing was written to {path}.")
             report.write_text(json.dumps(proof, indent=2) + "\n")
-            put_in_place(written, path)
-            os.replace(report, f"{path}.proof.json")
+            _put_in_place(written, path)
+            move_file(report, f"{path}.proof.json")
     except OSError as error:
         raise ExportError(
-            f"cannot write {path} ({one_line(error)}); nothing there was changed, so make room or "
+            f"cannot write {path} ({reason(error)}); nothing there was changed, so make room or "
             "choose another place."
         ) from error
-    print(f"{path}: {verdict(proof)}")
+    print(f"{path}: {_verdict(proof)}")
     return proof["largest_difference"]
 
 
-def write_and_compare(model, path, format, options, images):
-    """Returns what `PATH.proof.json` tells."""
-    kind = FORMATS[format]
+def _write_and_compare(model, path, options):
+    """Returns the content of `PATH.proof.json`."""
+    kind, precision = FORMATS[options.format], options.precision
+    size = options.size or _DEFAULT_SIZE
+    images = photos(size) if options.images is None else own_images(options.images, size)
+    calibration = None
+    if precision == "int8":
+        calibration, images = images[::2], images[1::2]
+    one_size = precision == "int8" or (options.size and "fixed_size" in kind.options)
+    known = {
+        "size": size,
+        "fixed_size": options.size,
+        "labels": options.labels,
+        "multi_label": options.multi_label,
+        "frozen": options.frozen,
+        "precision": precision,
+        "calibration": calibration,
+    }
+    keeps_policy = options.format == "keras" or (
+        options.format == "saved_model" and not options.frozen
+    )
     try:
-        kind.write(model, path, **{name: options[name] for name in kind.options})
-        give_memory_back()
-        # Files are float32, whatever policy the model was trained with.
-        keeps_policy = format == "keras" or (format == "saved_model" and not options["frozen"])
-        native = model if keeps_policy or is_float32(model) else inference_graph(model)
-        answers = kind.read(path, options["answer"], options["size"])
-        precision = options["precision"]
-        one_size = precision == "int8" or (options["fixed_size"] and "fixed_size" in kind.options)
-        compared = compare(native, answers, images, all_sizes=not one_size)
+        kind.write(model, path, **{name: known[name] for name in kind.options})
+        _give_memory_back()
+        reference = inference_function(model)
+        # Other files are float32, whatever policy the model was trained with.
+        if not keeps_policy and not _computes_in_float32(reference):
+            reference = inference_function(inference_graph(model))
+        with contextlib.nullcontext() if keeps_policy else float32_policy():
+            artifact = kind.open(path)
+        compared = compare(reference, artifact, images, all_sizes=not one_size)
     except (ExportError, CheckpointError, OSError):
         raise
     except Exception as error:  # converters and runtimes raise whatever they meet
         raise ExportError(
-            f"{model.name!r} cannot be exported as {format} ({one_line(error)}); nothing was "
-            "written."
+            f"{model.name!r} cannot be exported as {options.format} ({reason(error)}); nothing "
+            "was written."
         ) from error
     difference, scale = compared["largest_difference"], compared["scale"]
     if precision == "int8":
         allowed = None
-        passed = math.isfinite(difference) and compared["top1_agreement"] >= TOP1_AGREEMENT
+        passed = math.isfinite(difference) and compared["top1_agreement"] >= _TOP1_AGREEMENT
     else:
         allowed = max(1e-4, 1e-5 * scale) if precision == "float32" else 2e-2 * scale
         passed = difference <= allowed  # not so if it is nan
     return {
-        "format": format,
+        "format": options.format,
         "precision": precision,
         "model": model.name,
         **compared,
@@ -168,11 +175,11 @@ def write_and_compare(model, path, format, options, images):
     }
 
 
-def verdict(proof):
+def _verdict(proof):
     if proof["precision"] == "int8":
         measured = (
             f"{proof['top1_agreement']:.1%} of {proof['images']} images keep their class, where "
-            f"{TOP1_AGREEMENT:.0%} must"
+            f"{_TOP1_AGREEMENT:.0%} must"
         )
     else:
         measured = (
@@ -182,30 +189,29 @@ def verdict(proof):
     return f"{proof['precision']} {proof['format']} export: {measured}"
 
 
-def give_memory_back():
+def _give_memory_back():
     """Frees what converters left behind, some of it up to twice the model's size."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # where the C library is not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def is_float32(model):
-    return all(layer.compute_dtype == "float32" for layer in model._flatten_layers())
+def _computes_in_float32(function):
+    """Whether no tensor of a traced function has a type of fewer bits."""
+    operations = function.get_concrete_function().graph.get_operations()
+    types = {tensor.dtype for operation in operations for tensor in operation.outputs}
+    return not types & {tf.float16, tf.bfloat16}
 
 
-def put_in_place(written, path):
+def _put_in_place(written, path):
     """Renames a file or folder to `path`; an old folder there is put back if that fails."""
     if not path.is_dir():
         os.replace(written, path)
         return
-    old = written.with_name("old")  # vanishes with the temporary folder
+    old = written.with_name("old")  # deleted with the temporary folder
     os.replace(path, old)
     try:
         os.replace(written, path)
     except OSError:
         os.replace(old, path)
         raise
-
-
-def one_line(error):
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__

@@ -1,108 +1,82 @@
-"""The table of formats: how each is written and read back."""
+"""The table of formats: how each is written and opened."""
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
-from .runtimes import (
-    OPENVINO_OPTIONS,
-    read_litert,
-    read_onnx,
-    read_openvino,
-    write_litert,
-    write_onnx,
-    write_openvino,
-)
-from .saved_model import read_saved_model, write_saved_model
-from .web import read_web, write_web
-from .weight_files import (
-    read_keras,
-    read_weights,
-    write_keras,
-    write_npz,
-    write_timm,
-    write_transformers,
-)
+from .artifact import Artifact
+from .litert import open_litert, write_litert
+from .onnx import open_onnx, write_onnx
+from .openvino import OPENVINO_OPTIONS, open_openvino, write_openvino
+from .saved_model import open_saved_model, write_saved_model
+from .web import open_web, write_web
+from .weight_files import open_weights, write_keras, write_npz, write_timm, write_transformers
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """How a format is written and read back.
+    """How a format is written and opened.
 
     Attributes:
         name: The file's suffix with its dot; or, of a format that is a folder, the file in it that
             tells one from a folder of anything else.
         write: `(model, path, **options)`.
-        read: `(path, answer, size)` to a function from uint8 images to answers.
-        options: What `write` takes, of "answer" (the output's name, "logits" or "features"),
-            "size", "fixed_size", "labels", "multi_label", "frozen", "precision" and "calibration".
-        packages: Python packages, by their modules' names, that writing and reading need.
+        open: For the comparison with the model, and for later use.
+        options: What `write` takes, of "size", "fixed_size", "labels", "multi_label", "frozen",
+            "precision" and "calibration".
+        packages: Python packages, by their modules' names, that writing and opening need.
         extra: The extra of bit-keras that installs them, if they are no part of it.
-        runtime_options: What the runtime was told when the export was compared.
+        runtime_options: What the runtime is told.
     """
 
     name: str
-    write: Callable
-    read: Callable
+    write: Callable[..., None]
+    open: Callable[[pathlib.Path], Artifact]
     options: tuple[str, ...] = ()
     packages: tuple[str, ...] = ("tensorflow",)
     extra: str = ""
     runtime_options: dict | None = None
 
     @property
-    def is_folder(self):
+    def is_folder(self) -> bool:
+        """Whether an export is a folder, and not a file."""
         return not self.name.startswith(".")
 
+    def matches(self, path: pathlib.Path) -> bool:
+        """Whether a path is, by its suffix or by the files in it, an export in this format."""
+        return (path / self.name).is_file() if self.is_folder else path.suffix == self.name
+
+
+_INTEROP = {"packages": ("safetensors",), "extra": "interop"}
+_ONNX = {"packages": ("onnxruntime", "onnx", "tf2onnx"), "extra": "runtimes"}
 
 FORMATS = {
     "saved_model": Format(
         "saved_model.pb",
         write_saved_model,
-        read_saved_model,
-        options=("answer", "size", "labels", "multi_label", "frozen"),
+        open_saved_model,
+        options=("size", "labels", "multi_label", "frozen"),
     ),
-    "keras": Format(".keras", write_keras, read_keras, packages=("keras",)),
-    "npz": Format(".npz", write_npz, read_weights),
-    "timm": Format(
-        "model.safetensors", write_timm, read_weights, packages=("safetensors",), extra="interop"
-    ),
-    "transformers": Format(
-        "model.safetensors",
-        write_transformers,
-        read_weights,
-        packages=("safetensors",),
-        extra="interop",
-    ),
+    "keras": Format(".keras", write_keras, open_weights, packages=("keras",)),
+    "npz": Format(".npz", write_npz, open_weights),
+    "timm": Format("model.safetensors", write_timm, open_weights, **_INTEROP),
+    "transformers": Format("model.safetensors", write_transformers, open_weights, **_INTEROP),
     "litert": Format(
         ".tflite",
         write_litert,
-        read_litert,
-        options=("answer", "fixed_size", "precision", "calibration"),
+        open_litert,
+        options=("fixed_size", "precision", "calibration"),
         packages=("ai_edge_litert",),
         extra="runtimes",
     ),
-    "onnx": Format(
-        ".onnx",
-        write_onnx,
-        read_onnx,
-        options=("answer",),
-        packages=("onnxruntime", "onnx", "tf2onnx"),
-        extra="runtimes",
-    ),
+    "onnx": Format(".onnx", write_onnx, open_onnx, **_ONNX),
     "openvino": Format(
         "model.xml",
         write_openvino,
-        read_openvino,
-        options=("answer",),
+        open_openvino,
         packages=("openvino",),
         extra="runtimes",
         runtime_options=OPENVINO_OPTIONS,
     ),
-    "web": Format(
-        "onnxruntime.wasm",
-        write_web,
-        read_web,
-        options=("answer", "size", "labels"),
-        packages=("onnxruntime", "onnx", "tf2onnx"),
-        extra="runtimes",
-    ),
+    "web": Format("onnxruntime.wasm", write_web, open_web, options=("size", "labels"), **_ONNX),
 }

@@ -1,18 +1,21 @@
-"""The same network as runtimes should get it: plain float32 convolutions, nothing to misread."""
+"""A model as runtimes get it: in float32, with plain convolutions."""
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from ..layers import standardize
 from ..models.resnet_v2 import Block, Root
+from .artifact import named, output_name
 
 
 def inference_graph(model: keras.Model) -> keras.Model:
     """Returns a float32 copy of a model whose kernels are standardized once and for all."""
     with float32_policy():
-        graph = keras.models.clone_model(model, clone_function=inference_layer)
+        graph = keras.models.clone_model(model, clone_function=_inference_layer)
     for target, source in zip(graph.variables, model.variables, strict=True):
         # Only the kernels of layers that became plain have another path than before.
         became_plain = target.path != source.path and source.name == "kernel"
@@ -21,9 +24,32 @@ def inference_graph(model: keras.Model) -> keras.Model:
     return graph
 
 
-def inference_layer(layer):
+def traced_inference_graph(
+    model: keras.Model, shape: tuple[int | None, ...] = (None, None, None, 3)
+) -> tuple[tf.types.experimental.ConcreteFunction, tf.Module]:
+    """Returns the inference graph of a model as converters take it, traced once.
+
+    (Keras's own `export` of such a graph traces it three times.)
+
+    Returns:
+        A function of float32 `images` of `shape` to a dictionary of the outputs, and an object that
+        holds the variables it uses, for as long as the function is to be used.
+    """
+    graph, output = inference_graph(model), output_name(model)
+
+    @tf.function(autograph=False)
+    def forward(images):
+        return named(graph(images, training=False), output)
+
+    module = tf.Module()
+    module.weights = [variable.value for variable in graph.variables]
+    images = tf.TensorSpec(shape, tf.float32, name="images")
+    return forward.get_concrete_function(images), module
+
+
+def _inference_layer(layer):
     if layer.name == "root_pad":
-        return UnfoldableZeroPadding2D(name=layer.name)
+        return _UnfoldableZeroPadding2D(name=layer.name)
     config = layer.get_config()
     if "dtype" in config:
         config["dtype"] = "float32"
@@ -33,7 +59,7 @@ def inference_layer(layer):
     return layer.__class__.from_config(config)
 
 
-class UnfoldableZeroPadding2D(keras.layers.Layer):
+class _UnfoldableZeroPadding2D(keras.layers.Layer):
     """Pads by one zero on every side, in a way that no optimizer merges into the pool after it.
 
     ONNX Runtime merges a padding into the max-pool that follows, which then pads with -inf; but
@@ -46,8 +72,8 @@ class UnfoldableZeroPadding2D(keras.layers.Layer):
 
 
 @contextlib.contextmanager
-def float32_policy():
-    """What is built inside is float32: composite layers give their parts the global policy."""
+def float32_policy() -> Iterator[None]:
+    """Builds float32 layers inside: composite layers give their parts the global policy."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:

@@ -1,16 +1,18 @@
 """Real images, and how far an artifact's answers to them are from the model's."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages, test_batches
+from .artifact import Artifact
+from .errors import ExportError
 
-MAX_IMAGES = 100  # of the user's own, spread evenly
-OTHER_SIZES = ((97, 97), (96, 160))  # an odd and an oblong one
-PIXELS = 100_000  # at once, two images of 224 x 224: activations take memory
+_MAX_IMAGES = 100  # of the user's own, spread evenly
+_OTHER_SIZES = ((97, 97), (96, 160))  # an odd and an oblong one
+_PIXELS = 2 * 224 * 224  # at once: activations take memory
 
 
 def photos(size: int) -> np.ndarray:
@@ -23,64 +25,102 @@ def photos(size: int) -> np.ndarray:
         for row in np.array_split(photo, 2)
         for piece in np.array_split(row, 4, axis=1)
     ]
-    return np.concatenate([resized(piece[None], (size, size)) for piece in pieces])
+    return np.concatenate([_resized(piece[None], (size, size)) for piece in pieces])
 
 
 def own_images(images: LabeledImages | np.ndarray, size: int) -> np.ndarray:
     """Returns at most 100 of a user's images, uint8 `[n, size, size, 3]`."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, MAX_IMAGES).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))
     if isinstance(images, LabeledImages):
         batches = test_batches(images.subset(chosen), batch=8, size=size)
-        return np.concatenate([as_uint8(batch.numpy()) for batch, _ in batches])
+        return np.concatenate([_as_uint8(batch.numpy()) for batch, _ in batches])
     images = images[chosen]
-    return resized(images if images.dtype == np.uint8 else as_uint8(images), (size, size))
+    return _resized(images if images.dtype == np.uint8 else _as_uint8(images), (size, size))
 
 
-def as_uint8(images):
+def _as_uint8(images):
     return np.rint(images * 255).astype(np.uint8)
 
 
-def resized(images, size):
+def _resized(images, size):
     return np.rint(tf.image.resize(images, size).numpy()).astype(np.uint8)
 
 
 def compare(
-    model: keras.Model,
-    answers: Callable[[np.ndarray], Iterable[np.ndarray]],
+    reference: Callable[[np.ndarray], Any],
+    artifact: Artifact,
     images: np.ndarray,
     *,
     all_sizes: bool,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Compares an artifact with the model it was made of.
 
     Args:
-        model: What the artifact must answer as.
-        answers: uint8 `[n, h, w, 3]` to one or more answers `[m, ...]` to the first m images.
+        reference: The model: float32 images in [0, 1] to an array, or any nested structure of
+            arrays, of answers `[batch, ...]`.
+        artifact: Must answer the same, in the same structure.
         images: uint8 `[N, size, size, 3]`.
         all_sizes: Compare on odd and oblong copies of the images as well.
 
     Returns:
         The sizes; `largest_difference`, absolute; `scale`, the model's largest absolute answer;
-        and `top1_agreement` at `size`, the part of the images whose highest answer is the same.
+        and `top1_agreement` at `size`, the part of the images whose highest answer is the same,
+        or None unless the answer is one array `[batch, classes]`.
+
+    Raises:
+        ExportError: If an array has not the model's shape.
     """
-    sizes = [images.shape[1:3], *(OTHER_SIZES if all_sizes else ())]
+    first_size = images.shape[1:3]
+    sizes = [first_size, *(_OTHER_SIZES if all_sizes else ())]
     differences, scales, agreements = [], [], []
-    for size in sizes:
-        copies = images if size == images.shape[1:3] else resized(images, size)
-        at_once = max(1, PIXELS // (size[0] * size[1]))
-        for start in range(0, len(copies), at_once):
-            batch = copies[start : start + at_once]
-            expected = model(batch / np.float32(255), training=False).numpy()
-            scales.append(np.max(np.abs(expected)))
-            for answer in answers(batch):
-                answer = np.asarray(answer)
-                differences.append(np.max(np.abs(answer - expected[: len(answer)])))
-                if size == sizes[0] and len(answer) == len(batch):
-                    agreements.extend(answer.argmax(1) == expected.argmax(1))
+    for size, first, pixels in _batches(images, sizes):
+        scaled = pixels / np.float32(255)
+        expected = _as_arrays(reference(scaled))
+        scales += [np.max(np.abs(part)) for part in tf.nest.flatten(expected)]
+        found = _as_arrays(artifact.compute(scaled))
+        differences += _differences(found, expected)
+        if size == first_size and isinstance(expected, np.ndarray) and expected.ndim == 2:
+            agreements.extend(found.argmax(1) == expected.argmax(1))
+        if first:
+            # One image is enough to see that other functions lead to the same network.
+            expected = tf.nest.map_structure(lambda part: part[:1], expected)
+            for route in artifact.routes.values():
+                differences += _differences(_as_arrays(route(pixels[:1])), expected)
+            if artifact.compute_encoded and size == first_size:
+                encoded = tf.io.encode_png(pixels[0])[None]
+                found = _as_arrays(artifact.compute_encoded(encoded))
+                differences += _differences(found, expected)
     return {
         "images": len(images),
         "sizes": [list(size) for size in sizes],
         "largest_difference": float(np.max(differences)),  # nan, where there is one
         "scale": float(np.max(scales)),
-        "top1_agreement": float(np.mean(agreements)),
+        "top1_agreement": float(np.mean(agreements)) if agreements else None,
     }
+
+
+def _batches(images, sizes):
+    """For each size and batch: the size, whether it is the first batch of it, and the images."""
+    for size in sizes:
+        copies = images if size == images.shape[1:3] else _resized(images, size)
+        at_once = max(1, _PIXELS // (size[0] * size[1]))
+        for start in range(0, len(copies), at_once):
+            yield size, start == 0, copies[start : start + at_once]
+
+
+def _as_arrays(answers):
+    return tf.nest.map_structure(np.asarray, answers)
+
+
+def _differences(found, expected):
+    """The largest absolute difference in each array of two equal structures."""
+    tf.nest.assert_same_structure(found, expected, check_types=False)
+    differences = []
+    for part, wanted in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        if part.shape != wanted.shape:
+            raise ExportError(
+                f"the export answers in the shape {part.shape}, where the model answers in "
+                f"{wanted.shape}; nothing was written."
+            )
+        differences.append(np.max(np.abs(np.subtract(part, wanted, dtype=np.float64))))
+    return differences

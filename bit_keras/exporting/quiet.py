@@ -1,14 +1,15 @@
-"""Converters talk, and not only through Python."""
+"""Converters print, and not only from Python."""
 
 import contextlib
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def quiet():
-    """Nothing that is written inside reaches stdout or stderr, whichever language writes it."""
+def quiet() -> Iterator[None]:
+    """Drops what is written to stdout or stderr inside, by Python or by C++."""
     saved = {}
     with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,7 +1,8 @@
 """TensorFlow's own format, for TF-Hub's users, TensorFlow Serving and Keras 3."""
 
 import os
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -9,14 +10,19 @@ import tensorflow as tf
 
 from ..data.sources.decoding import decode_rgb
 from ..models.resnet_v2 import default_groups
+from .artifact import Artifact, has_head, named, output_name, single_output, unnamed
 from .inference_graph import inference_graph
+from .weight_files import open_weights
+
+_IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
+_PIXELS = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+_ENCODED = tf.TensorSpec((None,), tf.string, name="encoded")
 
 
 def write_saved_model(
     model: keras.Model,
-    path: os.PathLike,
+    path: pathlib.Path,
     *,
-    answer: str,
     size: int,
     labels: Sequence[str] | None,
     multi_label: bool,
@@ -29,22 +35,52 @@ def write_saved_model(
     `hub.KerasLayer` refuses.
     """
     network = inference_graph(model) if frozen else model
-    # With group normalization training is the same function, which is then traced and kept once.
-    two_faced = not frozen and any("batch_norm" in variable.path for variable in model.variables)
+    call = _call_function(network, model, frozen)
+    module = tf.train.Checkpoint()  # the plain object to which TensorFlow lets one add attributes
+    module.__call__ = call
+    module.variables = [variable.value for variable in network.variables]
+    module.trainable_variables = [variable.value for variable in network.trainable_variables]
+    module.regularization_losses = []
+    if unusual := _unusual_groups(model):
+        # Weights alone do not tell; `bit_keras.load`, which reads no more, must refuse these.
+        module.groups = tf.Variable(unusual, name="groups", trainable=False)
+    names = None
+    if has_head(model):
+        names = tf.constant(labels or [str(n) for n in range(model.output_shape[-1])])
+    signatures = _signatures(call, output_name(model), size, names, multi_label)
+    tf.saved_model.save(module, os.fspath(path), signatures=signatures)
 
-    @tf.function
-    def forward(images, training):
-        return network(images, training=training)
 
-    @tf.function
+def _call_function(network, model, frozen):
+    """From images and `training` to answers, traced for both."""
+
+    def traced(training):
+        forward = tf.function(lambda images: network(images, training=training), autograph=False)
+        return forward.get_concrete_function(_IMAGES)
+
+    # Saving traces `call` again, but not what it calls.
+    forward = traced(training=False)
+    # With group normalization training is the same function.
+    differs = not frozen and any("batch_norm" in variable.path for variable in model.variables)
+    train = traced(training=True) if differs else forward
+
+    @tf.function(autograph=False)
     def call(images, training=False):
-        return forward(images, training=training and two_faced)
+        return (train if training else forward)(images)
 
-    def serve(images):
-        return {answer: call(images, training=False)}
+    for training in (True, False):
+        call.get_concrete_function(_IMAGES, training=training)
+    return call
+
+
+def _signatures(call, output, size, names, multi_label):
+    """The functions for servers; `names` are those of the classes, or None for no probabilities."""
+
+    def serving_default(images):
+        return named(call(images, training=False), output)
 
     def serve_uint8(images):
-        return serve(tf.cast(images, tf.float32) / 255)
+        return serving_default(tf.cast(images, tf.float32) / 255)
 
     def serve_encoded(encoded):
         def read(one):
@@ -52,38 +88,25 @@ def write_saved_model(
             return tf.image.resize(decode_rgb(one), (size, size)) / 255
 
         images = tf.map_fn(read, encoded, fn_output_signature=tf.TensorSpec((size, size, 3)))
-        outputs = serve(images)
-        if answer == "logits":
+        outputs = serving_default(images)
+        if names is not None:
             probabilities = (tf.sigmoid if multi_label else tf.nn.softmax)(outputs["logits"])
             order = tf.argsort(probabilities, direction="DESCENDING", stable=True)
             outputs["class_names"] = tf.gather(names, order)
             outputs["probabilities"] = tf.gather(probabilities, order, batch_dims=1)
         return outputs
 
-    if answer == "logits":
-        names = tf.constant(labels or [str(n) for n in range(model.output_shape[-1])])
-    images = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
-    uint8 = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
-    encoded = tf.TensorSpec((None,), tf.string, name="encoded")
-    module = tf.train.Checkpoint()  # the plain object to which TensorFlow lets one add attributes
-    module.__call__ = call
-    for training in (True, False):
-        call.get_concrete_function(images, training=training)
-    module.variables = [variable.value for variable in network.variables]
-    module.trainable_variables = [variable.value for variable in network.trainable_variables]
-    module.regularization_losses = []
-    if unusual := unusual_groups(model):
-        # Weights alone do not tell; `bit_keras.load`, which reads no more, must refuse these.
-        module.groups = tf.Variable(unusual, name="groups", trainable=False)
-    signatures = {
-        "serving_default": tf.function(serve).get_concrete_function(images),
-        "serve_uint8": tf.function(serve_uint8).get_concrete_function(uint8),
-        "serve_encoded": tf.function(serve_encoded).get_concrete_function(encoded),
+    return {
+        function.__name__: tf.function(function, autograph=False).get_concrete_function(inputs)
+        for function, inputs in (
+            (serving_default, _IMAGES),
+            (serve_uint8, _PIXELS),
+            (serve_encoded, _ENCODED),
+        )
     }
-    tf.saved_model.save(module, os.fspath(path), signatures=signatures)
 
 
-def unusual_groups(model):
+def _unusual_groups(model):
     """The number of groups of a model's normalization, if it is not what its width implies."""
     if "group_norm" not in {layer.name for layer in model.layers}:
         return None
@@ -92,17 +115,38 @@ def unusual_groups(model):
     return groups if groups != default_groups(width) else None
 
 
-def read_saved_model(path, answer, size):
+def open_saved_model(path: pathlib.Path) -> Artifact:
+    """Opens what `write_saved_model` wrote; of another SavedModel only the weights are read."""
     module = tf.saved_model.load(os.fspath(path))
-    served = module.signatures
+    if "serve_encoded" not in module.signatures:
+        return open_weights(path)
+    serve, serve_uint8, serve_encoded = (
+        module.signatures[name] for name in ("serving_default", "serve_uint8", "serve_encoded")
+    )
+    outputs = list(serve.structured_outputs)
 
-    def answers(images: np.ndarray) -> Iterator[np.ndarray]:
-        scaled = tf.constant(images / np.float32(255))
-        yield module(scaled)
-        # One image is enough to see that the other signatures lead to the same network.
-        yield served["serving_default"](images=scaled[:1])[answer]
-        yield served["serve_uint8"](images=tf.constant(images[:1]))[answer]
-        if images.shape[1:3] == (size, size):
-            yield served["serve_encoded"](encoded=tf.io.encode_png(images[0])[None])[answer]
+    def answers(served):
+        return unnamed({name: served[name] for name in outputs})
 
-    return answers
+    def compute(images: np.ndarray):
+        return answers(serve(images=tf.constant(images)))
+
+    def call(pixels):
+        return module(tf.constant(pixels / np.float32(255)))
+
+    names = None
+    if "logits" in outputs:
+        # The names are the one constant of strings that this signature needs.
+        [names] = [x for x in serve_encoded.captured_inputs if x.dtype == tf.string]
+        names = [name.decode() for name in names.numpy()]
+    return Artifact(
+        compute,
+        single_output(outputs),
+        len(names) if names else None,
+        class_names=names,
+        routes={
+            "call": call,
+            "serve_uint8": lambda pixels: answers(serve_uint8(images=tf.constant(pixels))),
+        },
+        compute_encoded=lambda encoded: answers(serve_encoded(encoded=encoded)),
+    )

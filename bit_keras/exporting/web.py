@@ -1,40 +1,48 @@
-"""A folder of plain files that classifies pictures in a browser, wherever it is served from.
+"""A folder of static files that classifies pictures in a browser.
 
-`page/` is what people see. ONNX Runtime's build for browsers comes from the npm registry with the
-first such export, and stays in the cache of downloads.
+`page/` holds the page itself. ONNX Runtime's build for browsers is downloaded from the npm registry
+at the first such export, and stays in the cache of downloads.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 import shutil
 import tarfile
+from collections.abc import Sequence
+
+import keras
 
 from ..checkpoints import DownloadError, cache_dir, fetch
+from .artifact import Artifact, has_head
 from .errors import ExportError
-from .runtimes import read_onnx, write_onnx
+from .onnx import open_onnx, write_onnx
 
-PAGE = pathlib.Path(__file__).parent / "page"
-PACKAGE = "onnxruntime-web-1.30.0.tgz"
-SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
-RUNTIME = {  # what is taken of the package, and its name beside the page
+_PAGE = pathlib.Path(__file__).parent / "page"
+_PACKAGE = "onnxruntime-web-1.30.0.tgz"
+_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
+_RUNTIME = {  # what is taken of the package, and its name beside the page
     "package/dist/ort.wasm.bundle.min.mjs": "onnxruntime.js",  # not every server knows .mjs
     "package/dist/ort-wasm-simd-threaded.wasm": "onnxruntime.wasm",
 }
 
 
-def write_web(model, path, *, answer, size, labels):
-    if answer != "logits":
+def write_web(
+    model: keras.Model, path: pathlib.Path, *, size: int, labels: Sequence[str] | None
+) -> None:
+    """Writes the page, the runtime and the model, for pictures that it resizes to `size`."""
+    if not has_head(model):
         raise ExportError(
             f"a page shows classes, and {model.name!r} has no head; fine-tune it first, or export "
             "it with format='onnx'."
         )
-    package = runtime_package()
-    shutil.copytree(PAGE, path)
+    package = _runtime_package()
+    shutil.copytree(_PAGE, path)
     with tarfile.open(package) as archive:
-        for member, name in RUNTIME.items():
+        for member, name in _RUNTIME.items():
             (path / name).write_bytes(archive.extractfile(member).read())
-    write_onnx(model, path / "model.onnx", answer=answer)
+    write_onnx(model, path / "model.onnx")
     about = {
         "size": size,
         "labels": list(labels or map(str, range(model.output_shape[-1]))),
@@ -45,19 +53,22 @@ def write_web(model, path, *, answer, size, labels):
     (path / "model.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def runtime_package() -> pathlib.Path:
+def _runtime_package() -> pathlib.Path:
     """The npm package's archive, from npm's registry or that of `NPM_CONFIG_REGISTRY`."""
     registry = os.environ.get("NPM_CONFIG_REGISTRY") or "https://registry.npmjs.org"
     source = f"{registry.rstrip('/')}/onnxruntime-web/-"
     try:
-        return fetch(PACKAGE, base_url=source, cache_dir=cache_dir(), sha256=SHA256)
+        return fetch(_PACKAGE, base_url=source, cache_dir=cache_dir(), sha256=_SHA256)
     except DownloadError as error:
         raise ExportError(
-            f"a page needs {source}/{PACKAGE}, which cannot be had ({error.__cause__ or error}); "
+            f"a page needs {source}/{_PACKAGE}, which cannot be had ({error.__cause__ or error}); "
             "check the network, set NPM_CONFIG_REGISTRY to a mirror, or put the file by hand into "
             f"{cache_dir()}."
         ) from error
 
 
-def read_web(path, answer, size):
-    return read_onnx(path / "model.onnx", answer, size)
+def open_web(path: pathlib.Path) -> Artifact:
+    """Opens the model of a page that `write_web` wrote."""
+    about = json.loads((path / "model.json").read_text(encoding="utf-8"))
+    opened = open_onnx(path / "model.onnx")
+    return dataclasses.replace(opened, size=about["size"], class_names=about["labels"])

@@ -1,0 +1,87 @@
+"""An opened model as one function, whichever runtime computes it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """A model that was opened, by whichever runtime.
+
+    Attributes:
+        compute: float32 RGB `[batch, height, width, 3]` in [0, 1] to answers: an array or tensor,
+            or a dictionary of them where the model has several outputs.
+        output: Name of the one output, "logits" or "features", or None if there are several.
+        num_classes: Of its head, or None if it has none.
+        size: The one side of images it takes, in pixels, or None if it takes any.
+        class_names: Those stored in it, if any.
+        network: The Keras model, if it is one.
+        routes: Other functions of the same network, by name: uint8 images to answers.
+        compute_encoded: The same for encoded images, a tensor of strings `[batch]`, which are
+            resized to the size that the artifact was exported with; if it has such a function.
+    """
+
+    compute: Callable[[np.ndarray], Any]
+    output: str | None = None
+    num_classes: int | None = None
+    size: int | None = None
+    class_names: Sequence[str] | None = None
+    network: keras.Model | None = None
+    routes: Mapping[str, Callable[[np.ndarray], Any]] = dataclasses.field(default_factory=dict)
+    compute_encoded: Callable[[tf.Tensor], Any] | None = None
+
+
+def keras_artifact(model: keras.Model) -> Artifact:
+    """Returns a Keras model as an artifact."""
+    name = output_name(model)
+    return Artifact(
+        inference_function(model),
+        name,
+        model.output_shape[-1] if name == "logits" else None,
+        model.input_shape[1],
+        network=model,
+    )
+
+
+def inference_function(model: keras.Model) -> tf.types.experimental.PolymorphicFunction:
+    """Returns a model's forward pass as a function that is traced once for images of all sizes."""
+    images = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, tf.float32), model.input)
+
+    @tf.function(input_signature=[images], autograph=False)
+    def forward(images):
+        return model(images, training=False)
+
+    return forward
+
+
+def output_name(model: keras.Model) -> str | None:
+    """Returns how exports call a model's output: "logits", "features", or None for several."""
+    if tf.nest.is_nested(model.output):
+        return None
+    return "logits" if has_head(model) else "features"
+
+
+def has_head(model: keras.Model) -> bool:
+    """Whether a model gives logits, and not features."""
+    return "head" in {layer.name for layer in model.layers}
+
+
+def named(answers: Any, output: str | None) -> dict[str, Any]:
+    """Returns answers as the dictionary of named outputs that exported files have."""
+    return answers if output is None else {output: answers}
+
+
+def single_output(names: Sequence[str]) -> str | None:
+    """The reverse of `output_name`: the name of a file's one output, or None."""
+    return names[0] if list(names) in (["logits"], ["features"]) else None
+
+
+def unnamed(outputs: Mapping[str, Any]) -> Any:
+    """Returns answers in the structure of the model's own: the reverse of `named`."""
+    name = single_output(list(outputs))
+    return dict(outputs) if name is None else outputs[name]

@@ -1,0 +1,70 @@
+"""LiteRT's format, written by TensorFlow's converter. The runtime is part of an extra."""
+
+import os
+import pathlib
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .artifact import Artifact, single_output, unnamed
+from .inference_graph import traced_inference_graph
+
+# What stays float32 in an int8 file: normalization and the shortcuts. (All of it in int8 makes a
+# file at which LiteRT 2.3 aborts, and eight bits cannot hold 1 / sqrt(variance).)
+_FLOAT_OPS = ("MEAN", "SQUARED_DIFFERENCE", "RSQRT", "RESHAPE", "MUL", "SUB", "ADD")
+
+
+def write_litert(
+    model: keras.Model,
+    path: pathlib.Path,
+    *,
+    fixed_size: int | None,
+    precision: str,
+    calibration: np.ndarray | None,
+) -> None:
+    """Writes a file for one image of `fixed_size`, or for any shape if that is None."""
+    shape = (1, fixed_size, fixed_size, 3) if fixed_size else (None, None, None, 3)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        forward, module = traced_inference_graph(model, shape)
+        tf.saved_model.save(module, folder, signatures=forward)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        written = _int8(converter, calibration) if precision == "int8" else converter.convert()
+    path.write_bytes(written)
+
+
+def _int8(converter, calibration):
+    converter.representative_dataset = lambda: (
+        [image[None] / np.float32(255)] for image in calibration
+    )
+    # Only the debugger lets one choose which ops are quantized.
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter,
+        debug_dataset=converter.representative_dataset,
+        debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=[*_FLOAT_OPS]),
+    )
+    return debugger.get_nondebug_quantized_model()
+
+
+def open_litert(path: pathlib.Path) -> Artifact:
+    """Opens what `write_litert` wrote."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
+    serve = interpreter.get_signature_runner()
+    size = int(serve.get_input_details()["images"]["shape_signature"][1])
+    outputs = {name: int(part["shape"][-1]) for name, part in serve.get_output_details().items()}
+
+    def compute(images: np.ndarray):
+        # One at a time, as a file of one size takes them.
+        answers = [serve(images=image[None]) for image in images]
+        return unnamed({name: np.concatenate([one[name] for one in answers]) for name in outputs})
+
+    return Artifact(
+        compute, single_output(list(outputs)), outputs.get("logits"), None if size == -1 else size
+    )
