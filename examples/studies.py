@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import bit_keras
 from bit_keras import training
+from bit_keras.files import replacing
 from bit_keras.recipes.schedule import PiecewiseSchedule
 from bit_keras.training.suite import Suite
 
@@ -182,9 +183,8 @@ def render_glyphs(file, fonts):
         coverage = glyphs.read_coverage(glyphs.find_fonts(fonts))
         images, labels, names = glyphs.render(coverage, glyphs.choose_characters(coverage))
         file.parent.mkdir(parents=True, exist_ok=True)
-        whole = file.with_suffix(".tmp.npz")
-        np.savez(whole, images=images, labels=labels, class_names=np.array(names))
-        whole.rename(file)
+        with replacing(file, suffix=".npz") as temporary:
+            np.savez(temporary, images=images, labels=labels, class_names=np.array(names))
 
 
 def read_glyphs(file, num_classes=None):

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages, test_batches
+from ..files import replacing
 from ..models.zoo import check_source, load, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import few_shot_picture, few_shot_section, write_report
@@ -254,10 +255,8 @@ class _Features:
         return np.array([], np.int64), None, None
 
     def _write(self, known, of_train, of_test):
-        temporary = self._file.with_name("features.npz.tmp")
-        with open(temporary, "wb") as opened:
-            np.savez(opened, indices=known, train=of_train, test=of_test, source=self._source)
-        os.replace(temporary, self._file)
+        with replacing(self._file, suffix=".npz") as temporary:
+            np.savez(temporary, indices=known, train=of_train, test=of_test, source=self._source)
 
 
 def _compute_features(model, init, crop, strategy, images):
