@@ -21,6 +21,7 @@ from absl import flags
 
 import bit_keras
 from bit_keras import data
+from bit_keras.classification import read_labels
 from bit_keras.cli import application
 from bit_keras.models import zoo
 
@@ -51,7 +52,7 @@ README = """\
 """
 
 
-def read_labels(path: str | None, num_classes: int) -> list[str]:
+def labels_of(path: str | None, num_classes: int) -> list[str]:
     """Class names from a file, or numbers; none where the model has no head.
 
     Raises:
@@ -59,7 +60,7 @@ def read_labels(path: str | None, num_classes: int) -> list[str]:
     """
     if path is None:
         return [str(number) for number in range(num_classes)]
-    labels = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    labels = read_labels(path)
     if len(labels) != num_classes:
         raise ValueError(
             f"{path} has {len(labels)} names; expected {num_classes}, one for each class."
@@ -123,7 +124,7 @@ def main():
     zoo.check_source(MODEL.value)
     model = bit_keras.load(MODEL.value)
     has_head = model.layers[-1].name == "head"
-    labels = read_labels(LABELS.value, model.output_shape[-1] if has_head else 0)
+    labels = labels_of(LABELS.value, model.output_shape[-1] if has_head else 0)
     images = data.from_name(IMAGES.value)[0] if IMAGES.value else None
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as scratch:

@@ -22,6 +22,7 @@ import tensorflow as tf
 from absl import flags
 
 import bit_keras
+from bit_keras.classification import read_labels
 from bit_keras.cli import application
 from bit_keras.models import zoo
 
@@ -78,9 +79,7 @@ def main():
             "tensorflow-serving-api is not installed; run pip install tensorflow-serving-api."
         )
     zoo.check_source(MODEL.value)
-    labels = None
-    if LABELS.value:
-        labels = pathlib.Path(LABELS.value).read_text(encoding="utf-8").splitlines()
+    labels = read_labels(LABELS.value) if LABELS.value else None
     model = bit_keras.load(MODEL.value)
     name = NAME.value or model.name
     folder = pathlib.Path(OUTPUT.value) / name

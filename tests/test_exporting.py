@@ -10,7 +10,8 @@ import tensorflow as tf
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.exporting import FORMATS, ExportError
+from bit_keras.exporting import FORMATS, Artifact, ExportError, open_artifact
+from bit_keras.exporting.proof import compare
 
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
 
@@ -137,6 +138,55 @@ def test_an_export_that_answers_wrongly_leaves_nothing(small, tmp_path, monkeypa
     with pytest.raises(ExportError, match=r"up to 0\.001 where 0\.0001 was allowed"):
         bit_keras.export(small, tmp_path / "m.keras", format="keras", size=64)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def two_outputs():
+    """A model that answers a dictionary."""
+    images = keras.Input((None, None, 3))
+    maps = keras.layers.Conv2D(2, 3, padding="same")(images)
+    means = keras.layers.GlobalAveragePooling2D()(maps)
+    return keras.Model(images, {"maps": maps, "means": means}, name="two_outputs")
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        *(("saved_model", "m"), ("keras", "m.keras"), ("litert", "m.tflite")),
+        *(("onnx", "m.onnx"), ("openvino", "m")),
+    ],
+)
+def test_a_dictionary_of_answers_is_exported_as_it_is(two_outputs, images, tmp_path, format, name):
+    bit_keras.export(two_outputs, tmp_path / name, format, size=48)
+    answers, expected = open_artifact(tmp_path / name).compute(images), two_outputs(images)
+    assert answers.keys() == {"maps", "means"}
+    for output, value in expected.items():
+        np.testing.assert_allclose(answers[output], value, atol=1e-5)
+    assert json.loads((tmp_path / f"{name}.proof.json").read_text())["top1_agreement"] is None
+
+
+def test_nested_answers_are_compared_part_by_part():
+    def model(images):
+        return {"maps": images, "means": (images.mean((1, 2)), images.max((1, 2)))}
+
+    def close(images):
+        return {"maps": images, "means": (images.mean((1, 2)), images.max((1, 2)) + 0.25)}
+
+    def shorter(images):
+        return {"maps": images[:, 1:], "means": (images.mean((1, 2)), images.max((1, 2)))}
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    found = compare(model, Artifact(close), pixels, all_sizes=True)
+    assert found["largest_difference"] == pytest.approx(0.25, abs=1e-6)
+    assert found["scale"] == pytest.approx(pixels.max() / 255)
+    assert found["top1_agreement"] is None
+    with pytest.raises(ExportError, match="where the model answers in"):
+        compare(model, Artifact(shorter), pixels, all_sizes=False)
+    with pytest.raises(ValueError, match="structure"):
+        compare(model, Artifact(lambda images: {"maps": images}), pixels, all_sizes=False)
+    other_route = Artifact(model, routes={"other": lambda pixels: close(pixels / np.float32(255))})
+    found = compare(model, other_route, pixels, all_sizes=False)
+    assert found["largest_difference"] == pytest.approx(0.25, abs=1e-6)
 
 
 def test_nan_is_no_agreement(tmp_path):
