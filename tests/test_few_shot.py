@@ -53,7 +53,7 @@ def lines(folder):
     return (folder / "results.jsonl").read_text().splitlines()
 
 
-def test_a_curve_that_was_killed_goes_on_and_finds_what_one_finds_by_hand(model, digits, tmp_path):
+def test_a_killed_curve_goes_on_and_finds_what_single_runs_find(model, digits, tmp_path):
     train, test = digits
     folder = tmp_path / "curve"
     program = subprocess.Popen(
@@ -89,7 +89,7 @@ def test_a_curve_that_was_killed_goes_on_and_finds_what_one_finds_by_hand(model,
         *(("probe", shots, seed) for shots in (1, 5) for seed in (0, 1)),
         *(("fine-tuning", 1, seed) for seed in (0, 1)),
     ]
-    assert len(graphs()) == held  # or every fine-tuning would keep its weights in memory
+    assert len(graphs()) == held  # or each fine-tuning would stay in memory
     assert not list(folder.glob("runs/*/checkpoints"))
 
     few, hand = train.few_shot(1, seed=1), tmp_path / "hand"
@@ -154,7 +154,7 @@ def test_more_seeds_and_all_images_add_to_a_finished_curve(model, digits, tmp_pa
 
 
 def test_features_of_other_images_are_not_taken_for_these(model, digits, tmp_path):
-    """Killed before its first result, a run can be begun anew with other images."""
+    """A run that was killed before its first result can start again with other images."""
     train, test = digits
     folder = tmp_path / "curve"
     arguments = {"workdir": folder, "methods": ["probe"], "shots": ["full"], "rule": QUICK}
@@ -178,14 +178,14 @@ def test_features_of_other_images_are_not_taken_for_these(model, digits, tmp_pat
         ({"model": "BiT-M-R50x"}, "did you mean"),
     ],
 )
-def test_mistakes_are_answered_before_anything_is_written(digits, tmp_path, changes, message):
+def test_mistakes_are_found_before_anything_is_written(digits, tmp_path, changes, message):
     arguments = {"model": "BiT-XS-R26x0.25", "shots": [1], **changes}
     with pytest.raises(ValueError, match=message):
         few_shot_curve(train=digits[0], test=digits[1], workdir=tmp_path / "curve", **arguments)
     assert not (tmp_path / "curve").exists()
 
 
-def test_images_of_several_classes_are_refused(tmp_path):
+def test_images_of_several_classes_are_rejected(tmp_path):
     images, labels = np.zeros((6, 8, 8, 3), np.uint8), np.ones((6, 2), bool)
     train, test = data.from_arrays(images, labels, test=(images, labels))
     with pytest.raises(ValueError, match="may have several classes"):

@@ -8,7 +8,7 @@ from bit_keras.classification.linear_probe import LinearProbe
 
 
 def examples(count, channels, num_classes, seed=0):
-    """Non-negative features with a large mean, as pooled ReLUs are, a constant and a double."""
+    """Non-negative features of a large mean, like pooled ReLUs; one is constant, two are equal."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % num_classes
     centers = rng.normal(size=(num_classes, channels))
@@ -43,7 +43,7 @@ def test_scores_are_those_of_scikit_learn(shape, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4])
-def test_errors_are_those_of_literally_leaving_one_out(shape, monkeypatch):
+def test_errors_are_those_of_leaving_each_example_out(shape, monkeypatch):
     monkeypatch.setattr(probe, "BLOCK", 7)
     features, labels = examples(*shape)
     targets = np.eye(shape[2])[labels]
@@ -60,7 +60,7 @@ def test_errors_are_those_of_literally_leaving_one_out(shape, monkeypatch):
 
 
 def test_the_choice_avoids_fitting_noise():
-    """Of 100 features one tells the classes apart; the least regularized fit learns the others."""
+    """One of 100 features has the class; the least regularized fit learns the noise of others."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 2120)
     features = rng.normal(size=(2120, 100)).astype(np.float32)
@@ -84,7 +84,7 @@ def test_several_classes_an_example():
     assert sparse.errors == dense.errors
 
 
-def test_neither_scale_nor_the_other_convention_of_targets_changes_an_answer():
+def test_neither_scale_nor_targets_of_minus_one_change_an_answer():
     features, labels = examples(40, 60, 4)
     fitted, scaled = (LinearProbe(factor * features, labels, 4) for factor in (1, 1000))
     np.testing.assert_allclose(scaled.predict(1000 * features), fitted.predict(features), atol=1e-5)
@@ -119,7 +119,7 @@ GOOD = np.arange(12, dtype=np.float32).reshape(4, 3)
         (GOOD, 2 * np.eye(4)[:, :3], "must be zeros and ones"),
     ],
 )
-def test_mistakes_are_one_sentence(features, labels, message):
+def test_mistakes_get_one_sentence(features, labels, message):
     with pytest.raises(ValueError, match=message):
         LinearProbe(features, labels, 3)
 
