@@ -39,9 +39,8 @@ def fine_tune(
 
     SGD with momentum 0.9, no weight decay, everything else by the rule. The loss is the softmax
     cross-entropy; where images have several labels, the sum of the classes' sigmoid
-    cross-entropies. With a teacher it is the divergence from that one's answers, and no label is
-    learned (Beyer et al., 2022, https://arxiv.org/abs/2106.05237). A run that was interrupted goes
-    on when it is called again with the same arguments.
+    cross-entropies; and with a teacher the divergence from its answers, which needs no label
+    (`distillation`). An interrupted run goes on when it is called again with the same arguments.
 
     Args:
         model: What `bit_keras.load` takes, or a model, whose body is trained in place.
@@ -62,10 +61,9 @@ def fine_tune(
             "head", which computes the features of the unchanged training images once and then
             trains on them: no augmentation, no mixup, and very fast.
         teacher: A classifier to learn from, with the classes of `train`: what `bit_keras.load`
-            takes, the folder of a finished run, or a model that returns logits. It sees every image
-            as the student does, cropped and mixed, and is not trained.
-        temperature: What the logits of teacher and student are divided by, for the loss alone;
-            above 1 the teacher's small probabilities count for more.
+            takes, the folder of a finished run, or a model that returns logits.
+        temperature: Divides the logits of teacher and student in the loss; above 1 the teacher's
+            small probabilities count for more.
         **options: Fields of `training.RunOptions`: `precision`, `strategy`, `seed`, `batch_split`,
             `evaluate_every`, `export`, `command`.
 
@@ -115,8 +113,6 @@ def fine_tune(
 
 @dataclasses.dataclass(kw_only=True)
 class _FineTuning(ClassifierTask):
-    """Its own attributes are `fine_tune`'s arguments."""
-
     model: keras.Model | str | os.PathLike
     rule: HyperRule
     augmentations: set[str]
@@ -157,7 +153,7 @@ class _FineTuning(ClassifierTask):
         return self.objective_of(model, batches)
 
     def _objective_of_head(self, model, seed):
-        """The features are computed once, of unchanged images, as the body never changes."""
+        """Trains the head on features of unchanged images, computed once."""
         freeze_before(model, "head")
         head = model.get_layer("head")
         inputs = keras.Input(head.input.shape[1:])
@@ -192,10 +188,9 @@ class _FineTuning(ClassifierTask):
 
 
 def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> HyperRule:
-    """Returns the release's HyperRule; for the embedded models at their own, smaller scale.
+    """Returns the release's HyperRule, or with a teacher its `distillation()`.
 
-    That is so too for files and folders that bear the name of an embedded model. To be distilled, a
-    model takes the rule's `distillation()`.
+    It is scaled down for embedded models, and files and folders that bear the name of one.
     """
     rule = HyperRule.release(len(train), train.image_size)
     for embedded in EMBEDDED.values():

@@ -28,8 +28,7 @@ class OpenedModel:
         classifier: From images to logits.
         class_names: Its class names, if known.
         size: Side of its images in pixels.
-        prepare: From labeled images and a keyword `batch`, one pass over them, prepared as the
-            test images of its training were.
+        prepare: Labeled images and a keyword `batch` to batches, as its training was tested on.
         sigmoid: Whether it was trained to give every class a probability of its own.
     """
 
@@ -92,8 +91,8 @@ def _upstream_recipe(name, num_classes):
     published = PUBLISHED.get(name)
     if published is None or not published.test_resize or num_classes != published.num_classes:
         return {}
-    crop, test_resize = published.test_size, published.test_resize
-    return {"loss": published.loss, "crop": crop, "test_resize": test_resize}
+    size, resize = published.test_size, published.test_resize
+    return {"loss": published.loss, "crop": size, "test_resize": resize}
 
 
 def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:

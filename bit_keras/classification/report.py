@@ -2,6 +2,7 @@
 
 import csv
 from html import escape
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,41 +24,29 @@ CLASS_ROWS = 1000
 def write_run_report(
     run: RunFolder,
     evaluation: Evaluation | None,
-    *,
-    title: str,
-    settings: dict,
-    metrics: dict,
-    command: str | None,
+    **page: Any,
 ) -> None:
     """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
 
     Args:
-        title, settings, metrics, command: As in `write_report`.
+        **page: `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
+    sections = ()
     if evaluation:
-        rows = evaluation.per_class
+        sections, rows = report_sections(evaluation), evaluation.per_class
         path = run.path / "per_class.csv"
         with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-    write_report(
-        run.path / "report.html",
-        title=title,
-        settings=settings,
-        metrics=metrics,
-        history=run.history(),
-        sections=report_sections(evaluation) if evaluation else (),
-        command=command,
-    )
+    write_report(run.path / "report.html", history=run.history(), sections=sections, **page)
 
 
 def report_sections(evaluation: Evaluation) -> list[Section]:
     """Returns confusions, calibration, the most confident mistakes and a table of the classes."""
+    several = evaluation.images.multi_label
     names = [escape(str(name)) for name in evaluation.images.class_names]
-    if evaluation.images.multi_label:
-        return _several_label_sections(evaluation, names)
-    return _one_label_sections(evaluation, names)
+    return (_several_label_sections if several else _one_label_sections)(evaluation, names)
 
 
 def _one_label_sections(evaluation, names):
@@ -142,7 +131,7 @@ def _pair_table(evaluation, names):
 def _mistakes(images, count, wrong, sure, caption):
     """Pictures of the most confident mistakes; `caption` returns (true class, predicted class)."""
     mistakes = np.flatnonzero(wrong)
-    if not len(mistakes):
+    if not mistakes.size:
         return ""
     worst = mistakes[np.argsort(-sure[mistakes], kind="stable")][:MISTAKES].tolist()
     pictures = []
