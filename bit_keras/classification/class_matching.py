@@ -63,11 +63,7 @@ def check_one_to_one(images: LabeledImages, accepted: np.ndarray) -> None:
 
 
 def without_classes(images: LabeledImages, unknown: np.ndarray) -> LabeledImages:
-    """Returns the images of all classes but the `unknown`, bool [number of classes].
-
-    Raises:
-        ValueError: If no image is left, or images have several labels.
-    """
+    """Returns the images of all classes but the `unknown`, bool [number of classes]."""
     if images.multi_label:
         raise ValueError(
             f"the model does not know {unknown.sum():,} of the {len(unknown):,} classes of "

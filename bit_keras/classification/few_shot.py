@@ -81,14 +81,13 @@ def few_shot_curve(
     parts = _parts(train, shots, seeds, methods)
     check_source(model)
     strategy = single_machine_strategy(strategy)
-    crop = (rule or default_rule(model, train)).crop
     config = {
         "model": os.fspath(model),
         "weights": weights_crc32(model),
         "init": init,
         "rule": rule and dataclasses.asdict(rule),
         "precision": precision,
-        "crop": crop,
+        "crop": (rule or default_rule(model, train)).crop,
         "train": train.description(),
         "test": test.description(),
         "class_names": train.class_names,
@@ -104,14 +103,7 @@ def few_shot_curve(
         export=False,
     )
     with RunFolder(workdir, config, may_grow=True) as run:
-        features = _Features(
-            run.path / "features.npz",
-            source=json.dumps(config),
-            train=train,
-            test=test,
-            wanted=[_indices(train, part) for part in parts if part["method"] == "probe"],
-            compute=functools.partial(_compute_features, model, init, crop, strategy),
-        )
+        features = _Features(run.path, config, train, test, parts, strategy)
         suite = Suite(run, functools.partial(_fine_tuning_folder, run.path))
         _run_parts(suite, parts, train, features, tune)
         rows = sorted(run.results(), key=_order)
@@ -208,17 +200,15 @@ def _sentence(part):
 class _Features:
     """The features of a curve's probes, kept in a file and completed there at first use.
 
-    Args:
-        file: Replaced if it is of another `source`, a text that tells runs apart.
-        wanted: Indices of training images, an array for each probe.
-        compute: From labeled images to features, float32 [N, D].
+    A file of another `config` is replaced.
     """
 
-    def __init__(self, file, *, source, train, test, wanted, compute):
-        self._file, self._source = file, source
-        self._train, self._test = train, test
-        self._wanted = np.unique(np.concatenate([[], *wanted]).astype(int))
-        self._compute = compute
+    def __init__(self, folder, config, train, test, parts, strategy):
+        self._file, self._config = folder / "features.npz", config
+        self._train, self._test, self._strategy = train, test, strategy
+        probes = [part for part in parts if part["method"] == "probe"]
+        wanted = np.concatenate([[], *(_indices(train, part) for part in probes)])
+        self._wanted = np.unique(wanted).astype(int)
         self._arrays = None
 
     def probe_accuracy(self, indices):
@@ -235,7 +225,8 @@ class _Features:
 
     def _completed(self):
         """(sorted indices, the features of these training images, those of all test images)."""
-        known, of_train, of_test = self._read()
+        source = json.dumps(self._config)
+        known, of_train, of_test = self._read(source)
         missing = np.setdiff1d(self._wanted, known)
         if missing.size:
             new = self._compute(self._train.subset(missing))
@@ -245,25 +236,22 @@ class _Features:
             order = np.argsort(known)
             known, of_train = known[order], of_train[order]
             with replacing(self._file, suffix=".npz") as temporary:
-                np.savez(
-                    temporary, indices=known, train=of_train, test=of_test, source=self._source
-                )
+                np.savez(temporary, indices=known, train=of_train, test=of_test, source=source)
         return known, of_train, of_test
 
-    def _read(self):
+    def _read(self, source):
         if self._file.exists():
             with np.load(self._file) as found:
-                if found["source"] == self._source:
+                if found["source"] == source:
                     return found["indices"], found["train"], found["test"]
         return np.array([], np.int64), None, None
 
-
-def _compute_features(model, init, crop, strategy, images):
-    keras.utils.set_random_seed(0)  # for random weights
-    with strategy.scope():
-        backbone = load(model, num_classes=0, init=init)
-    batches = functools.partial(test_batches, size=crop)
-    return predict(backbone, images, batches, batch=TEST_BATCH, strategy=strategy)
+    def _compute(self, images):
+        keras.utils.set_random_seed(0)  # for random weights
+        with self._strategy.scope():
+            backbone = load(self._config["model"], num_classes=0, init=self._config["init"])
+        batches = functools.partial(test_batches, size=self._config["crop"])
+        return predict(backbone, images, batches, batch=TEST_BATCH, strategy=self._strategy)
 
 
 def _by_seeds(rows):

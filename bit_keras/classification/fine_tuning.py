@@ -48,18 +48,15 @@ def fine_tune(
         test: Images to test on, with the classes of `train`.
         workdir: The run's folder: `config.json`, `metrics.jsonl`, TensorBoard events,
             `checkpoints/` (the last two, and `best.keras` of the tests during training),
-            `labels.txt` (the classes), the exported `model/`, `report.html`, and last
-            `metrics.json`.
-        rule: The settings; by default `default_rule(model, train)`, and with a teacher its
-            `distillation()`.
+            `labels.txt`, the exported `model/`, `report.html`, and last `metrics.json`.
+        rule: By default `default_rule(model, train)`, and with a teacher its `distillation()`.
         examples_per_class: Train on this many images of every class only, chosen as the reference
             code does by `examples_per_class_seed`.
-        augmentations: The random changes that leave the labels true, of "crop" and "flip"; by
-            default `train.augmentations`.
+        augmentations: Of "crop" and "flip"; by default `train.augmentations`.
         init: "pretrained", or "random" for a model of the same architecture from scratch.
         trainable: "all"; "from:block4" or "from:block3/unit05", which freezes what comes before; or
-            "head", which computes the features of the unchanged training images once and then
-            trains on them: no augmentation, no mixup, and very fast.
+            "head", which computes the features of the training images once and then trains on
+            them: no augmentation, no mixup, and very fast.
         teacher: A classifier to learn from, with the classes of `train`: what `bit_keras.load`
             takes, the folder of a finished run, or a model that returns logits.
         temperature: Divides the logits of teacher and student in the loss; above 1 the teacher's
@@ -167,10 +164,7 @@ class _FineTuning(ClassifierTask):
                 features(), self.train, batch=self.batch, seed=seed, start_step=step, part=part
             )
 
-        spec = (
-            tf.TensorSpec((None, *inputs.shape[1:])),
-            tf.TensorSpec((None, self.train.num_classes)),
-        )
+        spec = (tf.TensorSpec(inputs.shape), tf.TensorSpec((None, self.train.num_classes)))
         return self.objective_of(keras.Model(inputs, head(inputs)), batches, spec=spec)
 
     def settings(self) -> dict:

@@ -1,4 +1,4 @@
-"""A model in any format, and how the files around it say that it is used."""
+"""Opens a classifier in any format."""
 
 import dataclasses
 import functools
@@ -96,11 +96,7 @@ def _upstream_recipe(name, num_classes):
 
 
 def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:
-    """Returns the logits of every image, float32 `[N, K]`, `batch` images at once.
-
-    Raises:
-        ValueError: If the runtime fails, or an answer is not finite.
-    """
+    """Returns logits, float32 `[N, K]`; ValueError if the runtime fails or one is not finite."""
 
     def forward(pixels):
         try:
@@ -111,5 +107,5 @@ def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.
                 f"({reason(error)}); try a smaller batch, or another size."
             ) from error
 
-    batches = opened.prepare(images, batch=batch)
-    return collect(forward, batches, len(images), of=f"{opened.title} on {images.name}")
+    name = f"{opened.title} on {images.name}"
+    return collect(forward, opened.prepare(images, batch=batch), len(images), of=name)

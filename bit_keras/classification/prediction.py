@@ -43,7 +43,7 @@ def predict_images(
         batch: Images at once; does not change the answers.
         multi_label: Whether an image may have several classes, so that probabilities are sigmoids
             of the logits and not their softmax. By default only if the model lies in a run that was
-            trained so, or is a published one of ImageNet-21k, as "BiT-M-R50x1".
+            trained so, or is a published one of ImageNet-21k.
 
     Returns:
         For every image `{"image": path, "predictions": [{"class": name, "probability": p}, ...]}`,
@@ -62,15 +62,11 @@ def predict_images(
     sigmoid = opened.sigmoid if multi_label is None else multi_label
     probabilities = (tf.sigmoid if sigmoid else tf.nn.softmax)(logits).numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return [
-        {
-            "image": file,
-            "predictions": [
-                {"class": names[k], "probability": float(row[k])} for k in best.tolist()
-            ],
-        }
-        for file, row, best in zip(files, probabilities, order, strict=True)
-    ]
+    found = []
+    for file, row, best in zip(files, probabilities, order, strict=True):
+        likeliest = [{"class": names[k], "probability": float(row[k])} for k in best.tolist()]
+        found.append({"image": file, "predictions": likeliest})
+    return found
 
 
 def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
@@ -84,10 +80,9 @@ def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
         else:
             found = _images_among(glob.glob(given, recursive=True))
         if not found:
-            deeper = os.path.join(given, "**")
             raise ValueError(
                 f"the folder {given} holds no images; for those in the folders below it give "
-                f"'{deeper}'."
+                f"'{os.path.join(given, '**')}'."
                 if os.path.isdir(given)
                 else f"there is no image {given}; give files, folders or globs ('photos/*.jpg')."
             )

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..metrics.classification import calibration_bins, confidence, confused_pairs
 from ..reporting import write_report
 from ..reporting.charts import reliability_diagram
-from ..reporting.page import Section, percent, table
+from ..reporting.page import Section, percent, table, title_of
 from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
 from .answers import Evaluation
@@ -21,15 +21,10 @@ PAIRS = 25
 CLASS_ROWS = 1000
 
 
-def write_run_report(
-    run: RunFolder,
-    evaluation: Evaluation | None,
-    **page: Any,
-) -> None:
+def write_run_report(run: RunFolder, evaluation: Evaluation | None, **page: Any) -> None:
     """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
 
-    Args:
-        **page: `title`, `settings`, `metrics` and `command`, as in `write_report`.
+    `page` is `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
     sections = ()
     if evaluation:
@@ -147,13 +142,6 @@ def _mistakes(images, count, wrong, sure, caption):
 def _class_table(rows, measure):
     """The rows of `Evaluation.per_class`, the lowest `measure` first, those without it last."""
     at = " at 0.5" if measure == "average_precision" else ""
-    titles = {
-        "images": "Images",
-        "correct": "Correct",
-        "average_precision": "Average precision",
-        "recall": f"Recall{at}",
-        "precision": f"Precision{at}",
-    }
 
     def cell(name, value):
         if name in ("images", "correct"):
@@ -168,4 +156,5 @@ def _class_table(rows, measure):
         for row in worst[:CLASS_ROWS]
     ]
     shown = f"<p>The worst {CLASS_ROWS:,} of {len(rows):,}.</p>" * (len(rows) > CLASS_ROWS)
-    return shown + table("", ["Class", *(titles[name] for name in columns)], lines)
+    titles = (title_of(name) + at * (name in ("recall", "precision")) for name in columns)
+    return shown + table("", ["Class", *titles], lines)
