@@ -38,8 +38,7 @@ class Evaluation:
         accepted: bool `[number of the images' classes, number of the model's classes]`: which
             answers are right for which class; None where the classes are the same.
         left_out: Classes whose images were not tested, as the model does not have them.
-        sigmoid: Whether the model gives every class a probability of its own. It changes the
-            probabilities that are shown, and no metric.
+        sigmoid: Whether the model's classes are independent; changes `probabilities`, no metric.
     """
 
     images: LabeledImages
@@ -83,10 +82,7 @@ class Evaluation:
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
-        """float32, of the logits' shape: their softmax.
-
-        For several labels per image, or a model of sigmoids, the sigmoids.
-        """
+        """float32, of the logits' shape: softmax, or sigmoids where classes are independent."""
         sigmoids = self.sigmoid or self.images.multi_label
         return (tf.sigmoid if sigmoids else tf.nn.softmax)(self.logits).numpy()
 
@@ -102,19 +98,15 @@ class Evaluation:
 
     @functools.cached_property
     def confusion_matrix(self) -> np.ndarray:
-        """int64 `[K, K + 1]`: images by true class (row) and predicted class (column).
-
-        The last column is for classes that the images do not have.
-        """
+        """int64 `[K, K + 1]`: true by predicted class; the last column is for all others."""
         return confusion_matrix(self.images.labels, self.predictions, self.images.num_classes)
 
     @functools.cached_property
     def per_class(self) -> list[dict]:
-        """For each class its name (`class`), `images`, and how well it is told from the others.
+        """For each class its name (`class`), `images`, `correct` images, `recall` and `precision`.
 
-        That is `correct` images, `recall` and `precision` (None where there is nothing to divide
-        by); for several labels per image `average_precision`, and recall and precision of the
-        classes with a probability above a half.
+        For several labels per image `average_precision` replaces `correct`, and the others are
+        those at a probability of 0.5. None where there is nothing to divide by.
         """
         labels, names = self.images.labels, self.images.class_names
         if self.images.multi_label:

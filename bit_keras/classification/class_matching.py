@@ -17,10 +17,8 @@ def matched_classes(
 ) -> np.ndarray:
     """Finds which of a model's classes are right for which of the images' classes.
 
-    Args:
-        images: Their classes are matched.
-        opened: The model; its classes are known by name, or as those of ImageNet, or not at all.
-        class_map: As in `evaluate`.
+    The model's are known by name, or as those of ImageNet, or not at all. `class_map`: as in
+    `evaluate`.
 
     Returns:
         bool [number of the images' classes, number of the model's], as `data.accepted_classes`.
@@ -65,15 +63,7 @@ def check_one_to_one(images: LabeledImages, accepted: np.ndarray) -> None:
 
 
 def without_classes(images: LabeledImages, unknown: np.ndarray) -> LabeledImages:
-    """Returns the images of all other classes, with these classes only.
-
-    Args:
-        images: One label each.
-        unknown: bool [number of classes].
-
-    Raises:
-        ValueError: If no image is left, or images have several labels.
-    """
+    """Returns the images of all classes but the `unknown`, bool [number of classes]."""
     if images.multi_label:
         raise ValueError(
             f"the model does not know {unknown.sum():,} of the {len(unknown):,} classes of "
@@ -84,7 +74,6 @@ def without_classes(images: LabeledImages, unknown: np.ndarray) -> LabeledImages
         raise ValueError(
             f"no image of {images.name} is of a class that the model knows; map more classes."
         )
-    new_label = np.cumsum(~unknown) - 1
-    rest = images.subset(kept)
-    names = [name for name, gone in zip(images.class_names, unknown, strict=True) if not gone]
-    return dataclasses.replace(rest, labels=new_label[rest.labels], class_names=names)
+    labels = (np.cumsum(~unknown) - 1)[images.labels[kept]]
+    names = np.array(images.class_names, object)[~unknown]
+    return dataclasses.replace(images.subset(kept), labels=labels, class_names=names)

@@ -22,7 +22,7 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
 
     Args:
         path: The PNG to write, which is replaced if it exists.
-        predictions: What `predict_images` returned; the first 100 are drawn.
+        predictions: As `predict_images` returns them; the first 100 are drawn.
 
     Raises:
         ValueError: If an image cannot be read any more, or the file not be written.
@@ -51,8 +51,8 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
         method = Image.Resampling.NEAREST if few else Image.Resampling.LANCZOS
         picture = ImageOps.contain(picture, (SIDE, SIDE), method)
         draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), CARD)
-        margins = (SIDE - picture.width) // 2, (SIDE - picture.height) // 2
-        sheet.paste(picture, (left + margins[0], top + margins[1]))
+        x, y = left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2
+        sheet.paste(picture, (x, y))
         best = one["predictions"][0]
         bar = top + SIDE + 4
         draw.rectangle((left, bar, left + SIDE - 1, bar + 3), CARD)
@@ -62,8 +62,8 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
         detail = f"{best['probability']:.1%} · {pathlib.Path(one['image']).name}"
         draw.text((left, bar + 30), _shortened(detail, plain), SOFT, plain)
     if omitted:
-        text = f"The first {len(shown)} of {len(predictions):,} images"
-        draw.text((GAP, height - GAP - 8), text, SOFT, plain)
+        note = f"The first {len(shown)} of {len(predictions):,} images"
+        draw.text((GAP, height - GAP - 8), note, SOFT, plain)
     png = io.BytesIO()
     sheet.save(png, "png", optimize=True)
     replace_file(path, png.getvalue())

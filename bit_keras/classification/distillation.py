@@ -41,12 +41,11 @@ class Teacher:
         return self.model(images, training=False)
 
     def loss(self, kind: str) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-        """Returns the function `(teacher's logits, student's logits) -> float32 [batch]`.
+        """Returns KL(teacher || student), from the logits of both to float32 `[batch]`.
 
-        It is KL(teacher || student): of softmax(logits / T), or for the kind "sigmoid" the sum of
-        the classes' Bernoulli distributions sigmoid(logits / T). It is multiplied by T^2, as
-        gradients shrink by 1 / T^2 and the learning rate would have to follow (Hinton et al., 2015,
-        https://arxiv.org/abs/1503.02531, section 2); the authors of the recipe do so too.
+        For "softmax" it is that of softmax(logits / T), for "sigmoid" the sum of the classes'
+        Bernoulli distributions sigmoid(logits / T). It is multiplied by T^2, as gradients shrink by
+        1 / T^2 (Hinton et al., 2015, https://arxiv.org/abs/1503.02531, section 2).
         """
         divergence = {"softmax": _softmax_divergence, "sigmoid": _sigmoid_divergence}[kind]
         t = self.temperature
@@ -72,15 +71,14 @@ def open_teacher(
     Args:
         teacher: What `bit_keras.load` takes, or the folder of a finished run; or a model, which
             returns logits, keeps its precision and is copied, for the student may be built on it.
-        temperature: As `Teacher` has it.
         images: What the student is to learn.
-        crop: Side of the images that it will be shown, in pixels.
+        crop: Side of the student's images in pixels.
 
     Raises:
-        ValueError: If the teacher cannot be opened or has no head, or its classes, as far as they
-            are known, are not those of `images`, for a published model of ImageNet by WordNet id
-            or lemma; or if the temperature is not above 0.
-        DownloadError: If what names a published teacher's classes cannot be fetched.
+        ValueError: If the teacher cannot be opened or has no head; its classes, as far as they are
+            known, are not those of `images` (of ImageNet by WordNet id or lemma); or the
+            temperature is not above 0.
+        DownloadError: If the names of a published teacher's classes cannot be fetched.
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature!r}.")

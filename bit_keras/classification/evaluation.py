@@ -1,4 +1,4 @@
-"""What a classifier gets right on labeled images."""
+"""Tests a classifier on labeled images."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -30,14 +30,12 @@ def evaluate(
     class_map: Mapping[str, Sequence[str]] | None = None,
     workdir: str | os.PathLike | None = None,
     command: str | None = None,
-) -> "Evaluation":
+) -> Evaluation:
     """Tests a model on labeled images.
 
     Images of one label each are tested by accuracy, others by average precision, whichever way the
-    model was trained (`score`).
-
-    Where the images' classes are not the model's, in the same order, they are matched by name: of
-    the model's names (`labels`), or for models of ILSVRC-2012 and ImageNet-21k by WordNet id.
+    model was trained. Where the images' classes are not the model's, in the same order, they are
+    matched by name (`labels`), or for models of ILSVRC-2012 and ImageNet-21k by WordNet id.
 
     Args:
         model: A model with a head, or what `predict_images` takes as one.
@@ -46,13 +44,11 @@ def evaluate(
             that the model comes from; for published models as they were tested by their authors:
             upstream models by a center crop, fine-tuned ones by HyperRule's size; else 224.
         batch: Images at once, over all replicas; does not change the answers.
-        strategy: A name that `make_strategy` knows, or what it returned. Formats other than Keras's
-            own compute on one device.
+        strategy: As in `fine_tune`. Formats other than Keras's own compute on one device.
         labels: The names of the model's classes, as in `predict_images`.
         class_map: From a class of the images to the classes of the model that are right for it, as
             `data.read_class_map` reads it. Images of other classes are left out.
-        workdir: A new folder for `config.json`, `metrics.json`, `per_class.csv` and `report.html`,
-            if they are wanted.
+        workdir: A new folder for `config.json`, `metrics.json`, `per_class.csv` and `report.html`.
         command: The command line to show in the report.
 
     Raises:
@@ -69,11 +65,10 @@ def evaluate(
     left_out = tuple(np.array(images.class_names, object)[~known])
     if left_out:
         images, accepted = without_classes(images, ~known), accepted[known]
-    if isinstance(strategy, str):
-        strategy = make_strategy(strategy)
-
     if images.multi_label:
         check_one_to_one(images, accepted)
+    if isinstance(strategy, str):
+        strategy = make_strategy(strategy)
 
     def evaluation():
         network = opened.classifier.network
@@ -98,28 +93,21 @@ def evaluate(
     with RunFolder(workdir, config, chief=is_chief(strategy)) as run:
         found = evaluation()
         if run.chief:
-            title, metrics = f"{opened.title} on {images.name}", found.metrics
-            write_run_report(
-                run, found, title=title, settings=config, metrics=metrics, command=command
-            )
+            page = {"title": f"{opened.title} on {images.name}", "command": command}
+            write_run_report(run, found, settings=config, metrics=found.metrics, **page)
             run.finish(found.metrics)
         wait_for_all_workers(strategy)
     return found
 
 
 def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) -> bool:
-    """Whether some of the images may be among those of the run that a model comes from.
-
-    That is so if they are of the data set of that run, and not the images that it was tested on.
-    """
+    """Whether images are of the data set of the model's run, and not those it was tested on."""
     run = settings_around(model_of_run(model))
     if "train" not in run:
         return False
     same_set = run["train"]["name"].split("/")[0] == images.name.split("/")[0]
-    return (
-        same_set
-        and (run.get("test") or {}).get("fingerprint") != images.description()["fingerprint"]
-    )
+    tested = (run.get("test") or {}).get("fingerprint")
+    return same_set and tested != images.description()["fingerprint"]
 
 
 def published_size(model: object, images: LabeledImages) -> int | None:

@@ -45,8 +45,8 @@ def few_shot_curve(
 ) -> list[dict]:
     """Learns from few examples per class, by linear probes and by fine-tuning, for several seeds.
 
-    All are tested on the same images. An interrupted curve goes on when it is called again, inside
-    the fine-tuning it was at; other shots, more seeds and other methods add to the folder.
+    An interrupted curve goes on when it is called again, inside the fine-tuning it was at; other
+    shots, more seeds and other methods add to the folder.
 
     Args:
         model: What `bit_keras.load` takes.
@@ -57,19 +57,15 @@ def few_shot_curve(
             `runs/5-shot-seed0` is the folder of a fine-tuning, whose checkpoints are deleted once
             its result is recorded.
         shots: Examples per class; "full" is all of `train`.
-        seeds: Number of runs for each of `shots`, with seeds 0, 1, ... A seed chooses the examples
-            (those of `train.few_shot`) and their order. A probe of all of `train` has no use for
-            seeds and is run once.
+        seeds: Runs for each of `shots`, with seeds 0, 1, ... that choose the examples (those of
+            `train.few_shot`) and their order. A probe of all of `train` is run once.
         methods: "probe", a `LinearProbe` on the features of unaugmented images; "fine-tuning", by
             HyperRule. Probes come first.
-        init: "pretrained", or "random" for the same architecture from scratch; the probe is then
-            fitted to random features.
-        rule: The settings of all fine-tunings; by default each has the `default_rule` of its number
-            of images. The probe's images have the size of test images by the rule for all of
-            `train`.
-        precision: Of fine-tuning, as in `fine_tune`; the probe's features are always float32.
-        strategy: As in `fine_tune`, on one machine.
-        command: The command line to show in the report.
+        init: As in `fine_tune`; "random" fits the probe to random features.
+        rule: Of all fine-tunings; by default each has the `default_rule` of its number of images.
+            The probe's images have the size of test images by the rule for all of `train`.
+        precision, strategy, command: As in `fine_tune`, on one machine; the probe's features are
+            always float32.
 
     Returns:
         A row for each part that the folder has: `method`, `shots`, `seed`, `examples` (number of
@@ -85,14 +81,13 @@ def few_shot_curve(
     parts = _parts(train, shots, seeds, methods)
     check_source(model)
     strategy = single_machine_strategy(strategy)
-    crop = (rule or default_rule(model, train)).crop
     config = {
         "model": os.fspath(model),
         "weights": weights_crc32(model),
         "init": init,
         "rule": rule and dataclasses.asdict(rule),
         "precision": precision,
-        "crop": crop,
+        "crop": (rule or default_rule(model, train)).crop,
         "train": train.description(),
         "test": test.description(),
         "class_names": train.class_names,
@@ -108,18 +103,21 @@ def few_shot_curve(
         export=False,
     )
     with RunFolder(workdir, config, may_grow=True) as run:
-        features = _Features(
-            run.path / "features.npz",
-            source=json.dumps(config),
-            train=train,
-            test=test,
-            wanted=[_indices(train, part) for part in parts if part["method"] == "probe"],
-            compute=functools.partial(_compute_features, model, init, crop, strategy),
-        )
+        features = _Features(run.path, config, train, test, parts, strategy)
         suite = Suite(run, functools.partial(_fine_tuning_folder, run.path))
         _run_parts(suite, parts, train, features, tune)
         rows = sorted(run.results(), key=_order)
-        _write_curve(run, rows, config, command)
+        metrics = {**_medians(rows), "num_test": len(test)}
+        few_shot_picture(run.path / "few_shot.png", rows)
+        write_report(
+            run.path / "report.html",
+            title=f"{config['model']} on a few examples a class of {train.name}",
+            settings=config,
+            metrics=metrics,
+            sections=[few_shot_section(rows)],
+            command=command,
+        )
+        run.finish(metrics)
     return rows
 
 
@@ -145,21 +143,6 @@ def _run_parts(suite, parts, train, features, tune):
 
 def _parts(train, shots, seeds, methods):
     """The parts of a curve, the fastest first; ValueError if an argument is wrong."""
-    _check_shots(train, shots)
-    if not methods or set(methods) - set(METHODS):
-        raise ValueError(f'methods must be of "probe" and "fine-tuning", got {list(methods)}.')
-    if seeds < 1:
-        raise ValueError(f"seeds must be 1 or more, got {seeds!r}.")
-    parts = [
-        {"method": method, "shots": shot, "seed": seed}
-        for method in set(methods)
-        for shot in set(shots)
-        for seed in range(1 if (method, shot) == ("probe", "full") else seeds)
-    ]
-    return sorted(parts, key=_order)
-
-
-def _check_shots(train, shots):
     if train.multi_label:
         raise ValueError(
             f"the images of {train.name} may have several classes, and a few examples of each can "
@@ -175,6 +158,17 @@ def _check_shots(train, shots):
             f"shots must be at most {counts[scarcest]}, which are all the images that "
             f"{train.name} has of class {train.class_names[scarcest]!r}, got {max(numbers)}."
         )
+    if not methods or set(methods) - set(METHODS):
+        raise ValueError(f'methods must be of "probe" and "fine-tuning", got {list(methods)}.')
+    if seeds < 1:
+        raise ValueError(f"seeds must be 1 or more, got {seeds!r}.")
+    parts = [
+        {"method": method, "shots": shot, "seed": seed}
+        for method in set(methods)
+        for shot in set(shots)
+        for seed in range(1 if (method, shot) == ("probe", "full") else seeds)
+    ]
+    return sorted(parts, key=_order)
 
 
 def _indices(train, part):
@@ -204,25 +198,21 @@ def _sentence(part):
 
 
 class _Features:
-    """The features that the probes of a curve are fitted to and tested on, kept in a file.
+    """The features of a curve's probes, kept in a file and completed there at first use.
 
-    They are read, and those that the file lacks computed and added, at first use.
-
-    Args:
-        file: Replaced if it is of another `source`, a text that tells runs apart.
-        wanted: Indices of training images, an array for each probe.
-        compute: From labeled images to features, float32 [N, D].
+    A file of another `config` is replaced.
     """
 
-    def __init__(self, file, *, source, train, test, wanted, compute):
-        self._file, self._source = file, source
-        self._train, self._test = train, test
-        self._wanted = np.unique(np.concatenate([[], *wanted]).astype(int))
-        self._compute = compute
+    def __init__(self, folder, config, train, test, parts, strategy):
+        self._file, self._config = folder / "features.npz", config
+        self._train, self._test, self._strategy = train, test, strategy
+        probes = [part for part in parts if part["method"] == "probe"]
+        wanted = np.concatenate([[], *(_indices(train, part) for part in probes)])
+        self._wanted = np.unique(wanted).astype(int)
         self._arrays = None
 
     def probe_accuracy(self, indices):
-        """Of a probe that is fitted to the training images at `indices`, on all test images."""
+        """The accuracy on all test images of a probe fitted to the training images at `indices`."""
         known, of_train, of_test = self._arrays = self._arrays or self._completed()
         labels = self._train.labels[indices]
         features = of_train[np.searchsorted(known, indices)]
@@ -235,7 +225,8 @@ class _Features:
 
     def _completed(self):
         """(sorted indices, the features of these training images, those of all test images)."""
-        known, of_train, of_test = self._read()
+        source = json.dumps(self._config)
+        known, of_train, of_test = self._read(source)
         missing = np.setdiff1d(self._wanted, known)
         if missing.size:
             new = self._compute(self._train.subset(missing))
@@ -244,41 +235,23 @@ class _Features:
             known = np.concatenate([known, missing])
             order = np.argsort(known)
             known, of_train = known[order], of_train[order]
-            self._write(known, of_train, of_test)
+            with replacing(self._file, suffix=".npz") as temporary:
+                np.savez(temporary, indices=known, train=of_train, test=of_test, source=source)
         return known, of_train, of_test
 
-    def _read(self):
+    def _read(self, source):
         if self._file.exists():
             with np.load(self._file) as found:
-                if found["source"] == self._source:
+                if found["source"] == source:
                     return found["indices"], found["train"], found["test"]
         return np.array([], np.int64), None, None
 
-    def _write(self, known, of_train, of_test):
-        with replacing(self._file, suffix=".npz") as temporary:
-            np.savez(temporary, indices=known, train=of_train, test=of_test, source=self._source)
-
-
-def _compute_features(model, init, crop, strategy, images):
-    keras.utils.set_random_seed(0)  # for random weights
-    with strategy.scope():
-        backbone = load(model, num_classes=0, init=init)
-    batches = functools.partial(test_batches, size=crop)
-    return predict(backbone, images, batches, batch=TEST_BATCH, strategy=strategy)
-
-
-def _write_curve(run, rows, settings, command):
-    metrics = {**_medians(rows), "num_test": settings["test"]["num_images"]}
-    few_shot_picture(run.path / "few_shot.png", rows)
-    write_report(
-        run.path / "report.html",
-        title=f"{settings['model']} on a few examples a class of {settings['train']['name']}",
-        settings=settings,
-        metrics=metrics,
-        sections=[few_shot_section(rows)],
-        command=command,
-    )
-    run.finish(metrics)
+    def _compute(self, images):
+        keras.utils.set_random_seed(0)  # for random weights
+        with self._strategy.scope():
+            backbone = load(self._config["model"], num_classes=0, init=self._config["init"])
+        batches = functools.partial(test_batches, size=self._config["crop"])
+        return predict(backbone, images, batches, batch=TEST_BATCH, strategy=self._strategy)
 
 
 def _by_seeds(rows):

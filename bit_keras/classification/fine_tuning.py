@@ -39,9 +39,8 @@ def fine_tune(
 
     SGD with momentum 0.9, no weight decay, everything else by the rule. The loss is the softmax
     cross-entropy; where images have several labels, the sum of the classes' sigmoid
-    cross-entropies. With a teacher it is the divergence from that one's answers, and no label is
-    learned (Beyer et al., 2022, https://arxiv.org/abs/2106.05237). A run that was interrupted goes
-    on when it is called again with the same arguments.
+    cross-entropies; and with a teacher the divergence from its answers, which needs no label
+    (`distillation`). An interrupted run goes on when it is called again with the same arguments.
 
     Args:
         model: What `bit_keras.load` takes, or a model, whose body is trained in place.
@@ -49,23 +48,19 @@ def fine_tune(
         test: Images to test on, with the classes of `train`.
         workdir: The run's folder: `config.json`, `metrics.jsonl`, TensorBoard events,
             `checkpoints/` (the last two, and `best.keras` of the tests during training),
-            `labels.txt` (the classes), the exported `model/`, `report.html`, and last
-            `metrics.json`.
-        rule: The settings; by default `default_rule(model, train)`, and with a teacher its
-            `distillation()`.
+            `labels.txt`, the exported `model/`, `report.html`, and last `metrics.json`.
+        rule: By default `default_rule(model, train)`, and with a teacher its `distillation()`.
         examples_per_class: Train on this many images of every class only, chosen as the reference
             code does by `examples_per_class_seed`.
-        augmentations: The random changes that leave the labels true, of "crop" and "flip"; by
-            default `train.augmentations`.
+        augmentations: Of "crop" and "flip"; by default `train.augmentations`.
         init: "pretrained", or "random" for a model of the same architecture from scratch.
         trainable: "all"; "from:block4" or "from:block3/unit05", which freezes what comes before; or
-            "head", which computes the features of the unchanged training images once and then
-            trains on them: no augmentation, no mixup, and very fast.
+            "head", which computes the features of the training images once and then trains on
+            them: no augmentation, no mixup, and very fast.
         teacher: A classifier to learn from, with the classes of `train`: what `bit_keras.load`
-            takes, the folder of a finished run, or a model that returns logits. It sees every image
-            as the student does, cropped and mixed, and is not trained.
-        temperature: What the logits of teacher and student are divided by, for the loss alone;
-            above 1 the teacher's small probabilities count for more.
+            takes, the folder of a finished run, or a model that returns logits.
+        temperature: Divides the logits of teacher and student in the loss; above 1 the teacher's
+            small probabilities count for more.
         **options: Fields of `training.RunOptions`: `precision`, `strategy`, `seed`, `batch_split`,
             `evaluate_every`, `export`, `command`.
 
@@ -115,8 +110,6 @@ def fine_tune(
 
 @dataclasses.dataclass(kw_only=True)
 class _FineTuning(ClassifierTask):
-    """Its own attributes are `fine_tune`'s arguments."""
-
     model: keras.Model | str | os.PathLike
     rule: HyperRule
     augmentations: set[str]
@@ -157,7 +150,7 @@ class _FineTuning(ClassifierTask):
         return self.objective_of(model, batches)
 
     def _objective_of_head(self, model, seed):
-        """The features are computed once, of unchanged images, as the body never changes."""
+        """Trains the head on features of unchanged images, computed once."""
         freeze_before(model, "head")
         head = model.get_layer("head")
         inputs = keras.Input(head.input.shape[1:])
@@ -171,10 +164,7 @@ class _FineTuning(ClassifierTask):
                 features(), self.train, batch=self.batch, seed=seed, start_step=step, part=part
             )
 
-        spec = (
-            tf.TensorSpec((None, *inputs.shape[1:])),
-            tf.TensorSpec((None, self.train.num_classes)),
-        )
+        spec = (tf.TensorSpec(inputs.shape), tf.TensorSpec((None, self.train.num_classes)))
         return self.objective_of(keras.Model(inputs, head(inputs)), batches, spec=spec)
 
     def settings(self) -> dict:
@@ -192,10 +182,9 @@ class _FineTuning(ClassifierTask):
 
 
 def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> HyperRule:
-    """Returns the release's HyperRule; for the embedded models at their own, smaller scale.
+    """Returns the release's HyperRule, or with a teacher its `distillation()`.
 
-    That is so too for files and folders that bear the name of an embedded model. To be distilled, a
-    model takes the rule's `distillation()`.
+    It is scaled down for embedded models, and files and folders that bear the name of one.
     """
     rule = HyperRule.release(len(train), train.image_size)
     for embedded in EMBEDDED.values():

@@ -18,18 +18,17 @@ class LinearProbe:
 
     For a regularizer `a`, the weights W and the intercept b minimize `|X W + b - Y|^2 + a |W|^2`,
     where Y has a column per class: 1 for its examples, 0 for all others (scikit-learn's
-    `Ridge(alpha=a)`). With targets of +1 and -1, a score s would be 2 s - 1: neither the highest
-    score nor the choice of the regularizer would change.
+    `Ridge(alpha=a)`). Targets of +1 and -1 would lead to the same regularizer and predictions.
 
     One eigendecomposition in float64, of the Gram matrix of the features (or of the examples, if
-    these are fewer), gives the weights for all regularizers. It also gives the leave-one-out errors
-    by which the regularizer is chosen (Rifkin and Lippert, 2007, "Notes on regularized least
-    squares", http://hdl.handle.net/1721.1/37318).
+    these are fewer), gives the weights for all regularizers, and the leave-one-out errors by which
+    one is chosen (Rifkin and Lippert, 2007, "Notes on regularized least squares",
+    http://hdl.handle.net/1721.1/37318).
 
     Args:
         features: float [N, D].
-        labels: int [N] in 0 .. num_classes - 1; or, where an example may have several classes or
-            none, zeros and ones [N, num_classes], an array or a sparse one.
+        labels: int [N] in 0 .. K - 1; or, where an example may have several classes or none, zeros
+            and ones [N, K], an array or a sparse one.
         num_classes: K.
         regularizers: Those to choose from, all above 0; by default 10 powers of ten, 1e-6 to 1e3,
             times the mean squared norm of the centered features, so that scaling the features
@@ -37,8 +36,7 @@ class LinearProbe:
 
     Attributes:
         regularizers: float64 [R].
-        errors: float64 [R], the leave-one-out errors: squared, summed over classes, and averaged
-            over examples.
+        errors: float64 [R], leave-one-out: squared, summed over classes, mean over examples.
         regularizer: The one with the least error; the smallest, if there are several.
 
     Raises:
@@ -56,7 +54,7 @@ class LinearProbe:
         features = _check_features(features)
         labels = _check_labels(labels, len(features), num_classes)
         self._mean = features.mean(axis=0, dtype=np.float64)
-        blocks = [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
+        blocks = _blocks(features)
         targets = functools.partial(_one_hot, labels, num_classes)
         self._target_mean = sum(targets(block).sum(axis=0) for block in blocks) / len(features)
         moments = np.zeros((features.shape[1], num_classes))  # X^T Y
@@ -124,10 +122,13 @@ class LinearProbe:
                 f"the probe was fitted to {len(weights)} features, got {features.shape[1]}."
             )
         scores = np.empty((len(features), len(intercept)), np.float32)
-        for start in range(0, len(features), BLOCK):
-            block = features[start : start + BLOCK].astype(np.float64)
-            scores[start : start + BLOCK] = block @ weights + intercept
+        for block in _blocks(features):
+            scores[block] = features[block].astype(np.float64) @ weights + intercept
         return scores
+
+
+def _blocks(features):
+    return [slice(start, start + BLOCK) for start in range(0, len(features), BLOCK)]
 
 
 def _one_hot(labels, num_classes, block):

@@ -1,4 +1,4 @@
-"""A model in any format, and how the files around it say that it is used."""
+"""Opens a classifier in any format."""
 
 import dataclasses
 import functools
@@ -28,8 +28,7 @@ class OpenedModel:
         classifier: From images to logits.
         class_names: Its class names, if known.
         size: Side of its images in pixels.
-        prepare: From labeled images and a keyword `batch`, one pass over them, prepared as the
-            test images of its training were.
+        prepare: Labeled images and a keyword `batch` to batches, as its training was tested on.
         sigmoid: Whether it was trained to give every class a probability of its own.
     """
 
@@ -92,16 +91,12 @@ def _upstream_recipe(name, num_classes):
     published = PUBLISHED.get(name)
     if published is None or not published.test_resize or num_classes != published.num_classes:
         return {}
-    crop, test_resize = published.test_size, published.test_resize
-    return {"loss": published.loss, "crop": crop, "test_resize": test_resize}
+    size, resize = published.test_size, published.test_resize
+    return {"loss": published.loss, "crop": size, "test_resize": resize}
 
 
 def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:
-    """Returns the logits of every image, float32 `[N, K]`, `batch` images at once.
-
-    Raises:
-        ValueError: If the runtime fails, or an answer is not finite.
-    """
+    """Returns logits, float32 `[N, K]`; ValueError if the runtime fails or one is not finite."""
 
     def forward(pixels):
         try:
@@ -112,5 +107,5 @@ def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.
                 f"({reason(error)}); try a smaller batch, or another size."
             ) from error
 
-    batches = opened.prepare(images, batch=batch)
-    return collect(forward, batches, len(images), of=f"{opened.title} on {images.name}")
+    name = f"{opened.title} on {images.name}"
+    return collect(forward, opened.prepare(images, batch=batch), len(images), of=name)

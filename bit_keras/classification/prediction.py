@@ -26,8 +26,7 @@ def predict_images(
 ) -> list[dict]:
     """Returns the likeliest classes of every image.
 
-    Images are decoded, turned upright and resized as the test images of a fine-tuning are, or for
-    the model of a pre-training run as those of that run.
+    Images are decoded, turned upright and resized as the test images of the model's training.
 
     Args:
         model: A model with a head; or what `bit_keras.export` wrote, in any format; or the folder
@@ -44,7 +43,7 @@ def predict_images(
         batch: Images at once; does not change the answers.
         multi_label: Whether an image may have several classes, so that probabilities are sigmoids
             of the logits and not their softmax. By default only if the model lies in a run that was
-            trained so, or is a published one of ImageNet-21k, as "BiT-M-R50x1".
+            trained so, or is a published one of ImageNet-21k.
 
     Returns:
         For every image `{"image": path, "predictions": [{"class": name, "probability": p}, ...]}`,
@@ -52,7 +51,7 @@ def predict_images(
 
     Raises:
         ValueError: If an argument is wrong; there are no images, or one cannot be read; or the
-            model cannot be opened, has no head, or has not as many classes as there are names.
+            model cannot be opened, has no head, or another number of classes than of names.
     """
     if top_k < 1:
         raise ValueError(f"top_k must be 1 or more, got {top_k}.")
@@ -60,27 +59,18 @@ def predict_images(
     opened = open_model(model, labels=labels, size=size)
     names = opened.class_names or default_names(opened)
     logits = all_logits(opened, as_labeled_images(files), batch=batch)
-    if multi_label is None:
-        multi_label = opened.sigmoid
-    probabilities = (tf.sigmoid if multi_label else tf.nn.softmax)(logits).numpy()
+    sigmoid = opened.sigmoid if multi_label is None else multi_label
+    probabilities = (tf.sigmoid if sigmoid else tf.nn.softmax)(logits).numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return [
-        {
-            "image": file,
-            "predictions": [
-                {"class": names[k], "probability": float(row[k])} for k in best.tolist()
-            ],
-        }
-        for file, row, best in zip(files, probabilities, order, strict=True)
-    ]
+    found = []
+    for file, row, best in zip(files, probabilities, order, strict=True):
+        likeliest = [{"class": names[k], "probability": float(row[k])} for k in best.tolist()]
+        found.append({"image": file, "predictions": likeliest})
+    return found
 
 
 def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
-    """Returns the image files that files, folders and globs stand for, each once.
-
-    Raises:
-        ValueError: If one stands for none.
-    """
+    """Returns the image files in files, folders and globs, each once; ValueError if one has no."""
     files = {}
     for given in map(os.fspath, images):
         if os.path.isfile(given):
@@ -90,10 +80,9 @@ def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
         else:
             found = _images_among(glob.glob(given, recursive=True))
         if not found:
-            deeper = os.path.join(given, "**")
             raise ValueError(
                 f"the folder {given} holds no images; for those in the folders below it give "
-                f"'{deeper}'."
+                f"'{os.path.join(given, '**')}'."
                 if os.path.isdir(given)
                 else f"there is no image {given}; give files, folders or globs ('photos/*.jpg')."
             )

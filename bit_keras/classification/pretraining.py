@@ -39,23 +39,19 @@ def pretrain(
 ) -> TrainedModel:
     """Pre-trains a model on labeled images: all weights, random-resized crops, weight decay.
 
-    A run that was interrupted goes on when it is called again with the same arguments.
+    An interrupted run goes on when it is called again with the same arguments.
 
     Args:
         model: A name of `list_models()`, or an `.npz`, whose architecture is taken.
-        train: The images to train on.
+        train, workdir, teacher, temperature: As in `fine_tune`.
         test: Images to test on, by their center crop, with the classes of `train`.
-        workdir: The run's folder, as `fine_tune` leaves it.
         recipe: "BiT-S", "BiT-M", "BiT-L" (the paper's protocols; with a teacher their
             `distillation()`), or a recipe, which is taken as it is.
         init: "random", or what `load` takes, to pre-train further from its body's weights.
-        teacher, temperature: As in `fine_tune`.
         **options: As in `fine_tune`.
 
     Raises:
-        ValueError: If an argument is wrong, or `workdir` holds another run; before any training,
-            and with nothing written.
-        TrainingError: If the loss is not finite.
+        ValueError, TrainingError: As `fine_tune` does.
     """
     options = RunOptions(workdir, **options)
     check_classes(train, test)
@@ -65,8 +61,6 @@ def pretrain(
 
 @dataclasses.dataclass(kw_only=True)
 class _Pretraining(ClassifierTask):
-    """Its own attributes are `pretrain`'s arguments."""
-
     recipe: UpstreamRecipe
     init: str | os.PathLike
 
@@ -107,14 +101,28 @@ class _Pretraining(ClassifierTask):
 
 
 def _pretraining(model, train, test, recipe, init, teacher, temperature):
-    """The task, once its recipe is known to fit the images."""
-    recipe = _checked_recipe(recipe, train, distilled=teacher is not None)
+    """The task; ValueError if the recipe does not fit the images."""
+    if isinstance(recipe, str):
+        recipe = recipe_named(recipe)
+        recipe = recipe if teacher is None else recipe.distillation()
+    steps = recipe.steps(len(train))
+    if steps <= recipe.warmup_steps:
+        raise ValueError(
+            f"{len(train):,} images make {steps:,} steps of {recipe.batch}, fewer than the "
+            f"{recipe.warmup_steps:,} of the warm-up; take more epochs, or fewer "
+            "warm-up steps (--warmup_steps)."
+        )
+    if train.multi_label and recipe.loss == "softmax":
+        raise ValueError(
+            f"{train.name} has several labels an image, which a softmax cannot learn; take a "
+            "recipe with a sigmoid, such as BiT-M."
+        )
     return _Pretraining(
         name=os.fspath(model),
         train=train,
         test_images=test,
         prepare=functools.partial(center_crop_batches, resize=recipe.test_resize, crop=recipe.crop),
-        steps=recipe.steps(len(train)),
+        steps=steps,
         batch=recipe.batch,
         crop=recipe.crop,
         loss=recipe.loss,
@@ -130,13 +138,11 @@ class Plan:
     """What a pre-training would take, as `plan` finds it.
 
     Attributes:
-        parameters: Number of trainable parameters.
-        flops: Floating-point operations of one image's forward pass, two a multiply-add; training
-            takes about three times as many.
-        teacher_flops: Those of a teacher's forward pass, which training takes too.
-        steps, epochs, batch: The recipe's, for the given images.
+        parameters: Number of trainable ones.
+        flops: Floating-point operations of one image's forward pass, two per multiply-add;
+            training takes about three times as many, and the `teacher_flops`.
         pieces: The split of a replica's batch.
-        memory: Bytes a replica needs, by an estimate.
+        memory: Estimated bytes per replica.
         epoch_bytes: Bytes of image files, or arrays, read in an epoch.
         seconds: Of training, at the given throughput; None without one.
     """
@@ -165,11 +171,10 @@ class Plan:
             "Memory a replica": f"{self.memory / 2**20:,.0f} MiB",
             "Read an epoch": f"{self.epoch_bytes / 2**20:,.1f} MiB",
         }
+        lines["Time"] = "not known; give the images a second"
         if self.seconds is not None:
             duration = datetime.timedelta(seconds=round(self.seconds))
             lines["Time"] = f"{duration} at {self.steps * self.batch / self.seconds:,.0f} images/s"
-        else:
-            lines["Time"] = "not known; give the images a second"
         return "\n".join(f"{name + ':':18}{value}" for name, value in lines.items())
 
 
@@ -188,13 +193,8 @@ def plan(
 ) -> Plan:
     """Finds what a pre-training would take, without training or writing anything.
 
-    Args:
-        model, train, recipe, init, teacher, temperature, precision, strategy, batch_split: As in
-            `pretrain`.
-        images_per_second: Of training, over all replicas, to tell the time from.
-
-    Raises:
-        ValueError: As `pretrain` would.
+    Arguments and errors are those of `pretrain`; `images_per_second`, over all replicas, gives the
+    time.
     """
     check_classes(train, None)
     task = _pretraining(model, train, None, recipe, init, teacher, temperature)
@@ -203,8 +203,8 @@ def plan(
     with devices.scope():
         network = task.build()
         objective = task.objective(network, seed=0)
-    pieces = None if batch_split == "auto" else batch_split
-    pieces, memory = fitting_split(objective, devices.strategy, pieces)
+    split = None if batch_split == "auto" else batch_split
+    pieces, memory = fitting_split(objective, devices.strategy, split)
     shape = (task.crop, task.crop, 3)
     teacher = task.opened_teacher
     return Plan(
@@ -220,23 +220,3 @@ def plan(
         epoch_bytes=train.num_bytes,
         seconds=task.steps * task.batch / images_per_second if images_per_second else None,
     )
-
-
-def _checked_recipe(recipe, train, distilled):
-    protocol = recipe
-    if isinstance(recipe, str):
-        protocol = recipe_named(recipe)
-        protocol = protocol.distillation() if distilled else protocol
-    steps = protocol.steps(len(train))
-    if steps <= protocol.warmup_steps:
-        raise ValueError(
-            f"{len(train):,} images make {steps:,} steps of {protocol.batch}, fewer than the "
-            f"{protocol.warmup_steps:,} of the warm-up; take more epochs, or fewer "
-            "warm-up steps (--warmup_steps)."
-        )
-    if train.multi_label and protocol.loss == "softmax":
-        raise ValueError(
-            f"{train.name} has several labels an image, which a softmax cannot learn; take a "
-            "recipe with a sigmoid, such as BiT-M."
-        )
-    return protocol

@@ -2,6 +2,7 @@
 
 import csv
 from html import escape
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,7 @@ import tensorflow as tf
 from ..metrics.classification import calibration_bins, confidence, confused_pairs
 from ..reporting import write_report
 from ..reporting.charts import reliability_diagram
-from ..reporting.page import Section, percent, table
+from ..reporting.page import Section, percent, table, title_of
 from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
 from .answers import Evaluation
@@ -20,44 +21,27 @@ PAIRS = 25
 CLASS_ROWS = 1000
 
 
-def write_run_report(
-    run: RunFolder,
-    evaluation: Evaluation | None,
-    *,
-    title: str,
-    settings: dict,
-    metrics: dict,
-    command: str | None,
-) -> None:
+def write_run_report(run: RunFolder, evaluation: Evaluation | None, **page: Any) -> None:
     """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
 
-    Args:
-        title, settings, metrics, command: As in `write_report`.
+    `page` is `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
+    sections = ()
     if evaluation:
-        rows = evaluation.per_class
+        sections, rows = report_sections(evaluation), evaluation.per_class
         path = run.path / "per_class.csv"
         with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-    write_report(
-        run.path / "report.html",
-        title=title,
-        settings=settings,
-        metrics=metrics,
-        history=run.history(),
-        sections=report_sections(evaluation) if evaluation else (),
-        command=command,
-    )
+    write_report(run.path / "report.html", history=run.history(), sections=sections, **page)
 
 
 def report_sections(evaluation: Evaluation) -> list[Section]:
     """Returns confusions, calibration, the most confident mistakes and a table of the classes."""
+    several = evaluation.images.multi_label
     names = [escape(str(name)) for name in evaluation.images.class_names]
-    if evaluation.images.multi_label:
-        return _several_label_sections(evaluation, names)
-    return _one_label_sections(evaluation, names)
+    return (_several_label_sections if several else _one_label_sections)(evaluation, names)
 
 
 def _one_label_sections(evaluation, names):
@@ -142,7 +126,7 @@ def _pair_table(evaluation, names):
 def _mistakes(images, count, wrong, sure, caption):
     """Pictures of the most confident mistakes; `caption` returns (true class, predicted class)."""
     mistakes = np.flatnonzero(wrong)
-    if not len(mistakes):
+    if not mistakes.size:
         return ""
     worst = mistakes[np.argsort(-sure[mistakes], kind="stable")][:MISTAKES].tolist()
     pictures = []
@@ -158,13 +142,6 @@ def _mistakes(images, count, wrong, sure, caption):
 def _class_table(rows, measure):
     """The rows of `Evaluation.per_class`, the lowest `measure` first, those without it last."""
     at = " at 0.5" if measure == "average_precision" else ""
-    titles = {
-        "images": "Images",
-        "correct": "Correct",
-        "average_precision": "Average precision",
-        "recall": f"Recall{at}",
-        "precision": f"Precision{at}",
-    }
 
     def cell(name, value):
         if name in ("images", "correct"):
@@ -179,4 +156,5 @@ def _class_table(rows, measure):
         for row in worst[:CLASS_ROWS]
     ]
     shown = f"<p>The worst {CLASS_ROWS:,} of {len(rows):,}.</p>" * (len(rows) > CLASS_ROWS)
-    return shown + table("", ["Class", *(titles[name] for name in columns)], lines)
+    titles = (title_of(name) + at * (name in ("recall", "precision")) for name in columns)
+    return shown + table("", ["Class", *titles], lines)

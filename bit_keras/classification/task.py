@@ -1,4 +1,4 @@
-"""Training a classifier as a task: what fine-tuning and pre-training share."""
+"""Training a classifier as a task."""
 
 import dataclasses
 import math
@@ -27,9 +27,8 @@ class ClassifierTask(Task):
 
     Attributes:
         name: The model's, for the report.
-        train, test: The images.
-        prepare: From labeled images and a keyword `batch`, one pass over them, as tests take it.
-        crop: Side of the images that are trained on, in pixels.
+        prepare: Labeled images and a keyword `batch` to batches, for tests.
+        crop: Side of the training images in pixels.
         loss: A name in `LOSSES`.
         teacher, temperature: As in `fine_tune`.
     """
@@ -60,13 +59,7 @@ class ClassifierTask(Task):
         batches: Callable[[int, tuple[int, int]], tf.data.Dataset],
         **settings: Any,
     ) -> Objective:
-        """Returns what is minimized: the loss, or with a teacher the divergence from its answers.
-
-        Args:
-            model: What is trained.
-            batches: As `Objective` has them.
-            **settings: Others of `Objective`.
-        """
+        """Returns an `Objective`: the loss, or with a teacher the divergence from its answers."""
         self.opened_teacher = teacher = open_teacher(
             self.teacher, self.temperature, images=self.train, crop=self.crop
         )
@@ -103,26 +96,14 @@ class ClassifierTask(Task):
         return Evaluation(self.test_images, logits, sigmoid=self.loss == "sigmoid")
 
     def export(self, model: keras.Model, run: RunFolder) -> None:
-        names = self.train.class_names
+        path, names, sigmoid = run.path / "model", self.train.class_names, self.loss == "sigmoid"
         labels = "".join(f"{name}\n" for name in names)
         (run.path / "labels.txt").write_text(labels, encoding="utf-8", errors="replace")
-        if not (run.path / "model").exists():
-            sigmoid = self.loss == "sigmoid"
-            export(model, run.path / "model", labels=names, multi_label=sigmoid, size=self.crop)
+        if not path.exists():
+            export(model, path, labels=names, multi_label=sigmoid, size=self.crop)
 
-    def report(
-        self,
-        run: RunFolder,
-        tested: Evaluation | None,
-        *,
-        settings: dict,
-        metrics: dict,
-        command: str | None,
-    ) -> None:
-        title = f"{self.name} on {self.train.name}"
-        write_run_report(
-            run, tested, title=title, settings=settings, metrics=metrics, command=command
-        )
+    def report(self, run: RunFolder, tested: Evaluation | None, **page: Any) -> None:
+        write_run_report(run, tested, title=f"{self.name} on {self.train.name}", **page)
 
 
 def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:

@@ -60,16 +60,14 @@ def run_vtab(
     Args:
         model: What `bit_keras.load` takes.
         workdir: The suite's folder: `config.json`, `results.jsonl` with a line for each task,
-            `report.html`, rewritten after every task, and last `metrics.json`: an accuracy per
-            task, and the means of those groups that are complete and of all 19 (`vtab_mean`).
+            `report.html`, rewritten after every task, and last `metrics.json`, the `scalars`.
             `tasks/NAME` is the folder of a task's run, whose checkpoints are deleted once its
             result is recorded.
         tasks: Names of `data.VTAB`; by default all. They are run in its order.
         read: From a task's name, (train, test); `functools.partial(data.from_vtab, data_dir=...)`
             for another data folder than TFDS's default.
         rule: The settings of every task; by default each has its own `default_rule`.
-        precision, strategy, seed, batch_split: Of every task, as in `fine_tune`, on one machine.
-        command: The command line to show in the report.
+        precision, strategy, seed, batch_split, command: As in `fine_tune`, on one machine.
 
     Returns:
         A row for each task that the folder has, in the order of `data.VTAB`: `task`, `group`,
@@ -91,29 +89,29 @@ def run_vtab(
         "precision": precision,
         "seed": seed,
     }
-    tune = functools.partial(
-        fine_tune,
-        model,
-        rule=rule,
-        precision=precision,
-        strategy=strategy,
-        seed=seed,
-        batch_split=batch_split,
-        export=False,
-    )
     failed = []
     with RunFolder(workdir, config, may_grow=True) as run:
         suite = Suite(run, lambda part: run.path / "tasks" / part["task"])
         for part in suite.missing({"task": name} for name in VTAB if name in asked):
             name = part["task"]
-            found = _run_task(name, read, functools.partial(tune, workdir=suite.start(part)))
+            tune = functools.partial(
+                fine_tune,
+                model,
+                workdir=suite.start(part),
+                rule=rule,
+                precision=precision,
+                strategy=strategy,
+                seed=seed,
+                batch_split=batch_split,
+                export=False,
+            )
+            found = _run_task(name, read, tune)
             if "missing" in found:
                 failed.append({**part, **found})
             else:
                 suite.record(part, group=VTAB[name].group, **found)
-            _write_report(run.path, _by_task(run.results() + failed), config, command)
-        results = _by_task(run.results() + failed)
-        _write_report(run.path, results, config, command)
+            _write_report(run, failed, config, command)
+        results = _write_report(run, failed, config, command)
         if run.results():
             run.finish(scalars(results))
     if failed:
@@ -133,27 +131,26 @@ def _run_task(name, read, tune):
         found = {key: metrics[key] for key in ("accuracy", "num_test", "seconds")}
         message = f"accuracy {metrics['accuracy']:.2%}"
     except (DataError, TrainingError) as error:
-        found = {"missing": str(error)}
         message = str(error)
+        found = {"missing": message}
     print(f"{name}: {message}", file=sys.stderr, flush=True)
     return found
 
 
-def _by_task(rows):
-    """Rows in the order of `VTAB`, with its groups: older folders spell one of them otherwise."""
-    rows = [{**row, "group": VTAB[row["task"]].group} for row in rows]
-    return sorted(rows, key=lambda row: list(VTAB).index(row["task"]))
-
-
-def _write_report(folder, results, settings, command):
+def _write_report(run, failed, settings, command):
+    """Writes the report; returns its rows, in the order of `VTAB`."""
+    # With its groups: older folders spell one of them otherwise.
+    results = [{**row, "group": VTAB[row["task"]].group} for row in run.results() + failed]
+    results.sort(key=lambda row: list(VTAB).index(row["task"]))
     write_report(
-        folder / "report.html",
+        run.path / "report.html",
         title=f"{settings['model']} on VTAB-1k",
         settings=settings,
         metrics=scalars(results),
         sections=[(name, plain_table(*rows)) for name, rows in tables(results).items()],
         command=command,
     )
+    return results
 
 
 def scalars(results: Sequence[dict]) -> dict[str, float]:
@@ -191,14 +188,10 @@ def tables(results: Sequence[dict]) -> dict[str, tuple[Sequence[str], list[Seque
         found = [accuracy[name] for name in names if name in accuracy]
         part = "" if len(found) == len(names) else f" ({len(found)} of {len(names)})"
         groups.append(f"{100 * fmean(found):.2f}{part}" if found else "-")
-    means = [("this model", whole, *groups, "")] + [
-        (
-            published.model,
-            *("-" if mean is None else f"{mean:.2f}" for mean in published[2:6]),
-            published.source,
-        )
-        for published in VTAB_PUBLISHED
-    ]
+    means = [("this model", whole, *groups, "")]
+    for published in VTAB_PUBLISHED:
+        known = ("-" if mean is None else f"{mean:.2f}" for mean in published[2:6])
+        means.append((published.model, *known, published.source))
     names = (published.model for published in by_task)
     header = ("task", "group", "accuracy", "test images", "seconds", *names, "remark")
     return {
@@ -214,7 +207,7 @@ def as_table(results: Sequence[dict]) -> str:
 
 def _markdown(header, rows):
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (header, *rows)]
-    *widths, _ = (max(3, *map(len, column)) for column in zip(*lines, strict=True))
-    widths.append(3)  # of the last column, which has sentences
+    widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
+    widths[-1] = 3  # of the last column, which has sentences
     lines.insert(1, ["-" * width for width in widths])
     return "".join(f"| {' | '.join(map(str.ljust, line, widths))} |\n" for line in lines)

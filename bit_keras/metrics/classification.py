@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
+from scipy.special import log_softmax
 
 CALIBRATION_BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv:1706.04599)
 BLOCK = 256  # images at a time, so that temporary arrays stay small beside the logits
@@ -16,27 +16,25 @@ def score(
 ) -> dict[str, float | int]:
     """Scores logits `[N, K]` against labels as `LabeledImages` has them.
 
-    The labels alone decide which metrics are used. One label per image is scored by the softmax,
-    also for a model trained with a sigmoid: given that an image has exactly one of independent
-    classes, the softmax of the logits is the probability of each.
+    One label per image is scored by the softmax, also for a model trained with a sigmoid: given
+    that an image has exactly one of independent classes, it is the probability of each.
 
     Args:
         accepted: As in `Evaluation`; for one label per image only.
 
     Returns:
         For one label per image, all over the model's own classes: `accuracy`, `top5_accuracy`
-        (top-K where there are fewer than 5 classes) and `mean_per_class_accuracy` (over the classes
-        that have images) in [0, 1]; `loss`, the mean softmax cross-entropy in nats; and
-        `calibration_error`, as the function of that name computes it from `confidence`. Of equal
-        logits the lower class ranks first. For several labels, what `several_label_score` returns.
-        For both `num_test`, the number of images.
+        (top-K where there are fewer than 5 classes), `mean_per_class_accuracy` (over the classes
+        that have images) and `calibration_error` in [0, 1]; `loss`, the mean softmax cross-entropy
+        in nats; and `num_test`, the number of images. Of equal logits the lower class ranks first.
+        For several labels, what `several_label_score` returns.
     """
     if labels.ndim == 2:
         return several_label_score(logits, labels, average_precisions(logits, labels))
     ranks, losses = [], []
     for rows in _blocks(logits):
         ranks.append(_ranks(logits[rows], labels[rows], accepted))
-        losses.append(-_log_likelihood(_log_softmax(logits[rows]), labels[rows], accepted))
+        losses.append(-_log_likelihood(log_softmax(logits[rows], axis=1), labels[rows], accepted))
     rank = np.concatenate(ranks)
     correct = rank == 0
     right, images = np.bincount(labels, correct), np.bincount(labels)
@@ -108,8 +106,7 @@ def confused_pairs(
 def per_class(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> list[dict]:
     """Returns for each class `images`, `correct`, `recall` and `precision`.
 
-    The last two are None where there is nothing to divide by. A prediction of -1 is of none of the
-    classes.
+    The last two are None where there is nothing to divide by; a prediction of -1 is no class.
     """
     correct, images, predicted = (
         np.bincount(classes, minlength=num_classes).tolist()
@@ -126,11 +123,7 @@ def several_label_per_class(
 ) -> list[dict]:
     """Returns for each class `images`, `average_precision`, `recall` and `precision`.
 
-    The last two are those of the classes with a probability above a half, and None where there is
-    nothing to divide by.
-
-    Args:
-        averages: The `average_precisions`.
+    The last two are those at a probability of 0.5, and None where there is nothing to divide by.
     """
     truth, predicted = labels.toarray(), logits > 0
     counts = (x.sum(axis=0).tolist() for x in (truth, truth & predicted, predicted))
@@ -146,43 +139,26 @@ def _ratio(part, whole):
 
 def confidence(logits: np.ndarray) -> np.ndarray:
     """Returns `[N]`: the highest softmax probability of each image."""
-    return np.concatenate([np.exp(_log_softmax(logits[r]).max(axis=1)) for r in _blocks(logits)])
+    highest = [log_softmax(logits[rows], axis=1).max(axis=1) for rows in _blocks(logits)]
+    return np.exp(np.concatenate(highest))
 
 
-class CalibrationBins(NamedTuple):
-    """Answers in bins of confidence: `[CALIBRATION_BINS]` each, of equal width from 0 to 1.
+def calibration_bins(
+    confidence: np.ndarray, correct: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sorts answers into `CALIBRATION_BINS` of confidence; a bin includes its upper edge.
 
-    Attributes:
-        images: Number of images in a bin.
-        confidence: Sum of their confidences.
-        correct: Number of them that are right.
-    """
-
-    images: np.ndarray
-    confidence: np.ndarray
-    correct: np.ndarray
-
-
-def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> CalibrationBins:
-    """Sorts answers into bins of confidence; a bin includes its upper edge.
-
-    Args:
-        confidence: `[N]`, in [0, 1].
-        correct: bool `[N]`: whether each answer is right.
+    Returns:
+        For each bin the number of images, the sum of their confidences, and how many are right.
     """
     bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
-    return CalibrationBins(
-        *(np.bincount(bins, weights, CALIBRATION_BINS) for weights in (None, confidence, correct))
-    )
+    return tuple(np.bincount(bins, of, CALIBRATION_BINS) for of in (None, confidence, correct))
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Returns the expected calibration error, in [0, 1].
-
-    It is the distance of mean confidence and accuracy of a bin, mean over images.
-    """
-    bins = calibration_bins(confidence, correct)
-    return float(np.abs(bins.correct - bins.confidence).sum() / len(confidence))
+    """Returns the expected calibration error: |accuracy - confidence| of bins, mean over images."""
+    _, sure, right = calibration_bins(confidence, correct)
+    return float(np.abs(right - sure).sum() / len(confidence))
 
 
 def sentence(scores: dict[str, float | int]) -> str:
@@ -200,11 +176,6 @@ def sentence(scores: dict[str, float | int]) -> str:
 
 def _blocks(logits):
     return [slice(start, start + BLOCK) for start in range(0, len(logits), BLOCK)]
-
-
-def _log_softmax(logits):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _ranks(logits, labels, accepted):

@@ -78,23 +78,16 @@ def chart(
 
 
 def reliability_diagram(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> str:
-    """Draws accuracy by confidence (DeGroot and Fienberg, 1983).
-
-    Args:
-        images: `[B]`: the number of images in each bin of confidence.
-        confidence, correct: `[B]`: the sum of their confidences, and how many of them are right.
-    """
+    """Draws accuracy by confidence (DeGroot and Fienberg, 1983), as `calibration_bins` has them."""
     ticks = {tick: f"{tick}{SPACE}%" for tick in (0, 25, 50, 75, 100)}
     at, shapes = _grid("confidence", (0, 100), ticks, ticks)
     shapes.append(f'<path class="ideal" d="M{_listed([at(0, 0)])}L{_listed([at(100, 100)])}"/>')
     for i in np.flatnonzero(images):
         a, b = at(100 * confidence[i] / images[i], 100 * correct[i] / images[i])
         radius = 2 + 10 * math.sqrt(images[i] / images.max())
-        note = f"{images[i]:,} images, right {percent(correct[i] / images[i])}"
-        shapes.append(
-            f'<circle class="c0 bin" cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}">'
-            f"<title>{note}</title></circle>"
-        )
+        note = f"<title>{images[i]:,} images, right {percent(correct[i] / images[i])}</title>"
+        place = f'cx="{a:.1f}" cy="{b:.1f}" r="{radius:.1f}"'
+        shapes.append(f'<circle class="c0 bin" {place}>{note}</circle>')
     return (
         f"<p>Each dot is one of {len(images)} bins of confidence, the larger the more images. "
         "Below the dashed line the model is overconfident.</p>"
@@ -116,10 +109,8 @@ def _grid(x_name, x_range, x_ticks, y_ticks):
     y0, y1 = min(y_ticks), max(y_ticks)
 
     def at(x, y):
-        return (
-            LEFT + (RIGHT - LEFT) * (x - x0) / (x1 - x0),
-            BOTTOM + (TOP - BOTTOM) * (y - y0) / (y1 - y0),
-        )
+        across, up = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
+        return LEFT + (RIGHT - LEFT) * across, BOTTOM + (TOP - BOTTOM) * up
 
     shapes = []
     for tick, text in y_ticks.items():

@@ -25,11 +25,8 @@ def color_style() -> str:
         return " ".join(f"--c{i}: {triplet};" for i, triplet in enumerate(triplets))
 
     classes = [f".c{i} {{ --line: var(--c{i}) }}\n" for i in range(len(COLORS))]
-    classes += [
-        f".d{i} {{ stroke-dasharray: {' '.join(map(str, d))} }}\n"
-        for i, d in enumerate(DASHES)
-        if d
-    ]
+    for i, dashes in enumerate(DASHES[1:], 1):
+        classes.append(f".d{i} {{ stroke-dasharray: {' '.join(map(str, dashes))} }}\n")
     return (
         f":root {{ {properties(0)} }}\n"
         f"@media (prefers-color-scheme: dark) {{ :root {{ {properties(1)} }} }}\n{''.join(classes)}"

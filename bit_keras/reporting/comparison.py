@@ -22,9 +22,6 @@ MINUS = "\N{MINUS SIGN}"
 def write_comparison(path: str | os.PathLike, runs: Sequence[str | os.PathLike]) -> None:
     """Writes one self-contained HTML page of two or more runs side by side.
 
-    It shows their metrics, the settings in which they differ, their histories, few-shot and suite
-    results and, of those with the same classes, the classes in which they differ most.
-
     Args:
         path: The file to write, atomically; replaced if it exists.
         runs: Run folders: `config.json`, and what there is of `metrics.json`, `metrics.jsonl`,
@@ -100,8 +97,7 @@ def _compared(name, values):
         elif text == _shown(name, best):
             cells.append(f'<td class="best">{text}</td>')
         else:
-            far = value - best
-            far = f"{100 * far:+.2f}" if is_share(name) else f"{far:+.3g}"
+            far = f"{100 * (value - best):+.2f}" if is_share(name) else f"{value - best:+.3g}"
             cells.append(f"<td>{text} <small>{far.replace('-', MINUS)}</small></td>")
     return cells
 
@@ -135,12 +131,8 @@ def _task_table(runs):
         groups.setdefault(task[0], []).append(task)
 
     def line(name, members, kind="mean"):
-        means = [
-            statistics.fmean(map(run.tasks.get, members))
-            if run.tasks.keys() >= set(members)
-            else None
-            for run in runs.values()
-        ]
+        found = (list(map(run.tasks.get, members)) for run in runs.values())
+        means = [None if None in own else statistics.fmean(own) for own in found]
         return [f'<th class="{kind}">{escape(name)}</th>', *_compared("accuracy", means)]
 
     every = [task for members in groups.values() for task in members]
@@ -169,9 +161,8 @@ def _class_sections(runs):
     for (measure, members), names in groups.items():
         if len(names) < 2 or not members:
             continue
-        by_class = {
-            c: [runs[name].classes[1][c] for name in names] for c in runs[names[0]].classes[1]
-        }
+        columns = [runs[name].classes[1] for name in names]
+        by_class = {c: [column[c] for column in columns] for c in columns[0]}
         order = sorted(by_class, key=lambda c: -_spread(by_class[c]))[:CLASS_ROWS]
         lines = [[f"<th>{escape(c[0])}</th>", *_compared(measure, by_class[c])] for c in order]
         note = f"<p>The first {CLASS_ROWS} of {len(by_class):,}.</p>" * (len(by_class) > CLASS_ROWS)

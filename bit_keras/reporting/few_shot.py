@@ -68,15 +68,12 @@ def _few_shot_lines(curves):
 
 
 def few_shot_picture(path: str | os.PathLike, curves: Curves) -> None:
-    """Writes accuracies by examples per class as a PNG, 1,400 pixels wide.
+    """Writes accuracies by examples per class as a PNG, 1,400 pixels wide, atomically.
 
     Args:
-        path: The file to write, atomically; replaced if it exists.
+        path: The file to write.
         curves: Rows with `method`, `shots` (a number or "full"), `examples_per_class` and
-            `accuracy` in [0, 1], one per seed; or {series: rows}.
-
-    Raises:
-        ValueError: If there are no rows.
+            `accuracy` in [0, 1], one per seed; or {series: rows}. ValueError if there are none.
     """
     from matplotlib.figure import Figure  # not pyplot, which needs a display
 

@@ -51,10 +51,10 @@ def table(
     """Returns a table in a box that scrolls where the page is too narrow.
 
     Args:
-        kind: Its CSS classes.
+        kind: CSS classes.
         header: HTML inside the header's cells.
         rows: Cells as HTML, `<td>` included.
-        text: The columns of text, which are aligned on the left.
+        text: Columns that are aligned on the left.
     """
     head = "".join(f"<th{TEXT * (i in text)}>{name}</th>" for i, name in enumerate(header))
     head = head and f"<thead><tr>{head}</tr></thead>\n"
@@ -66,13 +66,10 @@ def plain_table(header: Sequence, rows: Iterable[Sequence], kind: str = "") -> s
     """Returns a table of plain text; a row starts with its name, numbers are on the right."""
     rows = [[escape(str(cell)) for cell in row] for row in rows]
     text = {i for row in rows for i, cell in enumerate(row) if i and not NUMBER.match(cell)}
-    lines = (
-        [
-            f"<th>{row[0]}</th>",
-            *(f"<td{TEXT * (i in text)}>{cell}</td>" for i, cell in enumerate(row[1:], 1)),
-        ]
-        for row in rows
-    )
+    lines = []
+    for first, *rest in rows:
+        cells = (f"<td{TEXT * (i in text)}>{cell}</td>" for i, cell in enumerate(rest, 1))
+        lines.append([f"<th>{first}</th>", *cells])
     return table(kind, [escape(str(name)) for name in header], lines, text)
 
 

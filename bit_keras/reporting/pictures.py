@@ -25,7 +25,5 @@ def thumbnail(image: np.ndarray, alt: str) -> str:
 
 def picture_grid(pictures: Iterable[tuple[str, str]]) -> str:
     """(thumbnail, caption), both HTML, side by side in rows."""
-    figures = (
-        f"<figure>{image}<figcaption>{text}</figcaption></figure>" for image, text in pictures
-    )
-    return f'<div class="pictures">{"".join(figures)}</div>'
+    figure = "<figure>{}<figcaption>{}</figcaption></figure>"
+    return f'<div class="pictures">{"".join(figure.format(*picture) for picture in pictures)}</div>'

@@ -27,20 +27,17 @@ def write_report(
     sections: Sequence[Section] = (),
     command: str | None = None,
 ) -> None:
-    """Writes a run's report: its metrics, training curves, sections, environment and settings.
+    """Writes a run's report, atomically; ValueError if it cannot be written.
 
     Args:
-        path: The file to write, atomically; replaced if it exists.
-        title: The page's title, such as "BiT-XS-R26x0.25 on digits".
-        settings: The run's settings, nested as in `config.json`.
+        path: The file to write.
+        title: Such as "BiT-XS-R26x0.25 on digits".
+        settings: Nested as in `config.json`.
         metrics: Those in `page.FIGURES` are shown, in its order.
         history: The lines of `metrics.jsonl`: `step` and scalars. `test_loss` is drawn into the
             same chart as `loss`, and so with every name.
-        sections: What the run's task shows, as (heading, HTML); those without HTML are left out.
-        command: The command line to show above the settings, if there was one.
-
-    Raises:
-        ValueError: If the file cannot be written.
+        sections: What the run's task shows; those without HTML are left out.
+        command: The command line to show above the settings.
     """
     shown = f"<pre>{escape(command)}</pre>" if command else ""
     own = [

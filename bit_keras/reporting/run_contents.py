@@ -23,8 +23,7 @@ class RunContents(NamedTuple):
         metrics: `metrics.json`, flattened; None while the run is unfinished.
         history: {name: {step: value}} of `metrics.jsonl`.
         few_shot: Rows of a few-shot curve in `results.jsonl`.
-        tasks: {(group, task): accuracy} of a suite in `results.jsonl`; the median where a task has
-            several results.
+        tasks: {(group, task): accuracy} of a suite in `results.jsonl`, the median of several.
         classes: The measure in `per_class.csv`, and {(class, its number among the classes of that
             name): value}.
     """
@@ -38,11 +37,7 @@ class RunContents(NamedTuple):
 
 
 def read_contents(folder: pathlib.Path) -> RunContents:
-    """Reads a run's folder.
-
-    Raises:
-        ValueError: If it has no `config.json`, or a file is damaged.
-    """
+    """Reads a run's folder; ValueError if it has no `config.json`, or a file is damaged."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no run's folder: it has no config.json; leave it out.")
 
