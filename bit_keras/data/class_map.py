@@ -26,9 +26,6 @@ def read_class_map(path: str | os.PathLike) -> dict[str, tuple[str, ...]]:
     `model_class` has the model's classes that are correct for it, separated by "|", named as in
     `accepted_classes`. Images of a class without any are not evaluated. Other columns are ignored.
 
-    Args:
-        path: The CSV file.
-
     Returns:
         {class of the data: classes of the model}.
 
@@ -84,8 +81,8 @@ def accepted_classes(
             missing, or has no class of the data; if two names of the map or the data are the same.
     """
     classes = [*map(_normalized, class_names)]
-    aliases = [(name,) if isinstance(name, str) else name for name in model_names]
-    aliases = [tuple(map(_normalized, names)) for names in aliases]
+    aliases = [(names,) if isinstance(names, str) else names for names in model_names]
+    aliases = [[*map(_normalized, names)] for names in aliases]
     firsts = [names[0] for names in aliases]
     numbers = [str(label) for label in range(len(aliases))]
     labels_of = {}
@@ -107,9 +104,7 @@ def accepted_classes(
         wanted = [(name,) for name in classes]
     else:
         _check_distinct(class_map, "the class map")
-        class_map = {
-            _normalized(name): [*map(_normalized, names)] for name, names in class_map.items()
-        }
+        class_map = {_normalized(k): [*map(_normalized, v)] for k, v in class_map.items()}
         # A name that is also a number means the class of that name.
         labels_of = {number: [label] for label, number in enumerate(numbers)} | labels_of
         wanted = [class_map.get(name, ()) for name in classes]

@@ -158,12 +158,8 @@ class LabeledImages:
         if not 0 < test_fraction < 1:
             raise DataError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
         draw_test = self._draw_multi_label_test if self.multi_label else self._draw_test_by_class
-        test = draw_test(test_fraction, np.random.RandomState(seed))
-        train = np.setdiff1d(np.arange(len(self)), test)
-        return (
-            self.subset(train, f"{self.name}/train"),
-            self.subset(np.sort(test), f"{self.name}/test"),
-        )
+        test = np.sort(draw_test(test_fraction, np.random.RandomState(seed)))
+        return self._parts(np.setdiff1d(np.arange(len(self)), test), test)
 
     def _draw_test_by_class(self, test_fraction, random):
         indices = []
@@ -205,11 +201,7 @@ class LabeledImages:
     def split_few_shot(
         self, examples_per_class: int, seed: int = 0
     ) -> tuple["LabeledImages", "LabeledImages"]:
-        """(The images that `few_shot` picks, all others in their order).
-
-        Raises:
-            DataError: As `few_shot`, or if no image is left over.
-        """
+        """(The images that `few_shot` picks, all others in their order); raises as `few_shot`."""
         sample = self.few_shot_indices(examples_per_class, seed)
         others = np.setdiff1d(np.arange(len(self)), sample)
         if not others.size:
@@ -217,10 +209,10 @@ class LabeledImages:
                 f"{examples_per_class} images of each class are all that {self.name} has, so none "
                 "is left to test on; ask for fewer"
             )
-        return (
-            self.subset(sample, f"{self.name}/train"),
-            self.subset(others, f"{self.name}/test"),
-        )
+        return self._parts(sample, others)
+
+    def _parts(self, train, test):
+        return self.subset(train, f"{self.name}/train"), self.subset(test, f"{self.name}/test")
 
     def few_shot_indices(self, examples_per_class: int, seed: int = 0) -> np.ndarray:
         """The indices of the images that `few_shot` picks, int64; raises as `few_shot` does."""
@@ -238,19 +230,14 @@ class LabeledImages:
             if len(members) < examples_per_class:
                 raise DataError(
                     f"class {class_name!r} of {self.name} has {len(members)} images, fewer than "
-                    f"the {examples_per_class} examples a class asked for: ask for fewer or add "
-                    "images"
+                    f"the {examples_per_class} examples asked for: ask for fewer or add images"
                 )
             indices.extend(random.choice(members, examples_per_class, replace=False))
         return np.array(indices)
 
 
 def check_every_class(train: LabeledImages, remedy: str) -> None:
-    """Checks that every class has training images.
-
-    Raises:
-        DataError: If some have none; the message names them and ends in `remedy`.
-    """
+    """Raises DataError if some classes have no training images; its message ends in `remedy`."""
     counts = np.bincount(train._classes, minlength=train.num_classes)
     missing = [repr(train.class_names[label]) for label in np.flatnonzero(counts == 0)]
     if missing:

@@ -1,5 +1,6 @@
 """What the pipelines share: checked sizes, resizing, and examples in batches, with mixup or not."""
 
+import math
 import os
 from collections.abc import Callable
 
@@ -9,27 +10,22 @@ import tensorflow as tf
 from ..labeled_images import DataError, LabeledImages
 from .order import worker_rows
 
-MIN_SIZE = 32  # pixels
+_MIN_SIZE = 32  # pixels
 
 
 def check_sizes(batch: int, **sizes: int) -> None:
-    """Checks the batch size and image sizes in pixels, which are named as the caller's arguments.
-
-    Raises:
-        DataError: If `batch` is below 1, a size below 32, or `crop` above `resize`.
-    """
+    """Raises DataError if `batch` is below 1, a size below 32 pixels, or `crop` above `resize`."""
     if batch < 1:
         raise DataError(f"batch must be 1 or more, got {batch}")
     for name, size in sizes.items():
-        if size < MIN_SIZE:
+        if size < _MIN_SIZE:
             raise DataError(
-                f"image sizes below {MIN_SIZE} pixels cannot be used, got "
-                f"{name}={size}; use {MIN_SIZE} or more"
+                f"image sizes below {_MIN_SIZE} pixels cannot be used, got "
+                f"{name}={size}; use {_MIN_SIZE} or more"
             )
-    if "resize" in sizes and sizes["crop"] > sizes["resize"]:
-        raise DataError(
-            "crop must not exceed resize, got crop={crop} and resize={resize}".format(**sizes)
-        )
+    crop, resize = sizes.get("crop", 0), sizes.get("resize", math.inf)
+    if crop > resize:
+        raise DataError(f"crop must not exceed resize, got crop={crop} and resize={resize}")
 
 
 def resized(image: tf.Tensor, height: int | tf.Tensor, width: int | tf.Tensor) -> tf.Tensor:
@@ -45,7 +41,6 @@ def flipped_at_random(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 def endless_batches(
     example: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    *,
     batch: int,
     start_step: int,
     part: tuple[int, int],
@@ -56,15 +51,8 @@ def endless_batches(
 
     Args:
         example: From a position, a scalar int64, to (image, label).
-        batch: Examples per step, of all workers together.
-        start_step: The step of the first batch.
-        part: (k, n) for the k-th of n workers, which gets an n-th of each batch.
-        mixup_alpha: Each batch is mixed with itself reversed by one weight from
-            Beta(alpha, alpha); 0 for no mixup.
-        mixup_key: The key, a scalar int64, that the weights are drawn with.
-
-    Raises:
-        DataError: If n does not divide `batch`, or `start_step` or `mixup_alpha` is negative.
+        batch, start_step, part, mixup_alpha: As in `training_batches`.
+        mixup_key: The key, a scalar int64, that the weights of mixup are drawn with.
     """
     if start_step < 0 or mixup_alpha < 0:
         raise DataError(
@@ -110,10 +98,7 @@ def one_pass_batches(
 ) -> tf.data.Dataset:
     """One pass over the images in their order; the last batch may be smaller.
 
-    Args:
-        images: The images.
-        prepare: From an image as `images.read` returns it to float32 [side, side, 3] in [0, 255].
-        batch: Images per element.
+    `prepare` turns what `images.read` returns into float32 [side, side, 3] in [0, 255].
     """
     target = images.targets()
 

@@ -61,14 +61,7 @@ def training_batches(
             image = flipped_at_random(image, flip)
         return image / 255, target(index)
 
-    return endless_batches(
-        example,
-        batch=batch,
-        start_step=start_step,
-        part=part,
-        mixup_alpha=mixup_alpha,
-        mixup_key=mixup_key,
-    )
+    return endless_batches(example, batch, start_step, part, mixup_alpha, mixup_key)
 
 
 def feature_batches(
@@ -97,7 +90,7 @@ def feature_batches(
         index = shuffled_index(position, len(images), order_key)
         return tf.gather(features, index), target(index)
 
-    return endless_batches(example, batch=batch, start_step=start_step, part=part)
+    return endless_batches(example, batch, start_step, part)
 
 
 def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dataset:

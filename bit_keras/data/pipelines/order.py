@@ -31,11 +31,7 @@ def shuffled_index(position: tf.Tensor, num_images: int, key: tf.Tensor) -> tf.T
 
 
 def worker_rows(batch: int, part: tuple[int, int]) -> np.ndarray:
-    """The rows of a batch that the k-th of n workers gets for `part` (k, n), int64 [batch / n].
-
-    Raises:
-        DataError: If n does not divide `batch`.
-    """
+    """The rows of a batch that the k-th of n workers gets for `part` (k, n), int64 [batch / n]."""
     k, n = part
     if batch % n:
         raise DataError(f"{n} workers must divide the batch, got {batch} images")

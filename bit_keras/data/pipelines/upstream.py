@@ -28,21 +28,16 @@ def upstream_batches(
     nothing is mirrored.
 
     Args:
-        images: The training images; a batch may be larger than the data set.
-        batch: Images per step.
+        images, batch, seed, start_step, part: As in `training_batches`.
         crop: Side of the square, in pixels.
-        seed: Any integer; batches of the same seed and step are the same, bit for bit.
-        start_step: The step of the first batch.
         mixup_alpha: As in `training_batches`; the paper's protocols have no mixup.
-        part: (k, n) for the k-th of n workers: only its n-th of every batch.
 
     Returns:
         Elements (float32 [batch / n, crop, crop, 3] in [0, 1], float32 [batch / n, num_classes],
         each row one-hot, multi-hot or a mixture of two).
 
     Raises:
-        DataError: If `crop` is below 32, `batch` below 1 or not divided by n, or `start_step` or
-            `mixup_alpha` negative.
+        DataError: As `training_batches`.
     """
     check_sizes(batch, crop=crop)
     target = images.targets()
@@ -59,14 +54,7 @@ def upstream_batches(
             image = flipped_at_random(image, tf.random.stateless_uniform([], [flip_key, position]))
         return image / 255, target(index)
 
-    return endless_batches(
-        example,
-        batch=batch,
-        start_step=start_step,
-        part=part,
-        mixup_alpha=mixup_alpha,
-        mixup_key=mixup_key,
-    )
+    return endless_batches(example, batch, start_step, part, mixup_alpha, mixup_key)
 
 
 def center_crop_batches(
@@ -75,8 +63,7 @@ def center_crop_batches(
     """One pass over the images in their order, the center square of each.
 
     Args:
-        images: The test images.
-        batch: Images per element.
+        images, batch: The test images, and how many per element.
         resize: What the short side is resized to, in pixels; the long side keeps the aspect ratio
             to the nearest pixel.
         crop: Side of the center square, in pixels. If the margin is odd, the right and the lower

@@ -19,7 +19,7 @@ def from_arrays(
     seed: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Labeled images from arrays, for instance those of `keras.datasets`.
+    """Returns (train, test) from arrays, for instance those of `keras.datasets`.
 
     Args:
         images: [N, height, width, 3], or gray as [N, height, width] or [N, height, width, 1]; uint8
@@ -28,12 +28,8 @@ def from_arrays(
             or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse.
             For one-hot labels, pass `labels.argmax(1)`.
         test: The test set's (images, labels); without it, `LabeledImages.split` splits the images.
-        test_fraction: The fraction of each class that becomes test images if `test` is not given.
-        seed: The seed of that split.
+        test_fraction, seed: As in `LabeledImages.split`.
         class_names: One name per class; by default "0", "1", ...
-
-    Returns:
-        (train, test).
 
     Raises:
         DataError: If arrays have other shapes, dtypes or ranges, or a class has no training images.

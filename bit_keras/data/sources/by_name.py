@@ -15,7 +15,7 @@ from .vtab import from_vtab
 def from_name(
     name: str, *, examples_per_class: int | None = None, examples_per_class_seed: int = 0
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Loads "digits", a folder, a CSV file, a VTAB task or a data set of TFDS.
+    """Returns (train, test) of "digits", a folder, a CSV file, a VTAB task or a TFDS data set.
 
     Args:
         name: "digits" is scikit-learn's; a name ending in ".csv" goes to `from_csv`; an existing
@@ -24,9 +24,6 @@ def from_name(
         examples_per_class: Train on this many images per class only (`LabeledImages.few_shot`). Of
             the digits, all others are then test images.
         examples_per_class_seed: The seed that chooses those images.
-
-    Returns:
-        (train, test).
 
     Raises:
         DataError: As these functions do.

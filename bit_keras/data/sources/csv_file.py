@@ -16,7 +16,7 @@ SEPARATOR = "|"  # between the classes of one image
 def from_csv(
     path: str | os.PathLike, *, test_fraction: float = 0.2, seed: int = 0
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Reads a CSV file (UTF-8, commas) with a header and a line for each image.
+    """Returns (train, test) from a CSV file (UTF-8, commas) with a header and a line per image.
 
     For instance:
 
@@ -28,16 +28,8 @@ def from_csv(
     The column `image` has paths, absolute or relative to the CSV file's folder. The column `label`
     has class names; sorted, they are the classes. If any line has several, separated by "|", or
     none, the labels are multi-hot (`LabeledImages.multi_label`). The optional column `split` has
-    `train` or `test`; without it, `LabeledImages.split` splits the images. Other columns are
-    ignored. The images are read and checked as in `from_directory`.
-
-    Args:
-        path: The CSV file.
-        test_fraction: The fraction of test images if there is no column `split`.
-        seed: The seed of that split.
-
-    Returns:
-        (train, test).
+    `train` or `test`; without it, `LabeledImages.split` splits the images by `test_fraction` and
+    `seed`. Other columns are ignored. The images are read and checked as in `from_directory`.
 
     Raises:
         DataError: If a column is missing, a cell has a wrong value, an image is missing, listed
@@ -59,23 +51,18 @@ def from_csv(
 def csv_test_images(path: str | os.PathLike) -> LabeledImages:
     """Reads the test images of a file for `from_csv`, or all if it has no column `split`.
 
-    The classes are those of all lines; training images are not read.
-
-    Raises:
-        DataError: As `from_csv`, or if no line is marked as test.
+    The classes are those of all lines; training images are not read. Raises DataError as `from_csv`
+    does, or if no line is marked as test.
     """
     path = pathlib.Path(path).absolute()
     files, labels, class_names, splits = _read_table(path)
-    if splits[0] is None:
-        return from_files(files, labels, class_names, name=path.stem, folder=path.parent)
-    test = [i for i, split in enumerate(splits) if split == "test"]
-    if not test:
-        raise DataError(f"{path} marks no image as test; put test into the column split of some")
-    return from_files(
-        *([files[i] for i in test], labels[test], class_names),
-        name=f"{path.stem}/test",
-        folder=path.parent,
-    )
+    name = path.stem
+    if splits[0] is not None:
+        test = [i for i, split in enumerate(splits) if split == "test"]
+        if not test:
+            raise DataError(f"{path} marks no image as test; put test in the column split of some")
+        files, labels, name = [files[i] for i in test], labels[test], f"{name}/test"
+    return from_files(files, labels, class_names, name=name, folder=path.parent)
 
 
 def _read_table(path):
@@ -83,7 +70,15 @@ def _read_table(path):
     images, line_of = [], {}
     for line, row in read_rows(path, ("image", "label")):
         where = f"line {line} of {path}"
-        file, names, split = _read_row(row, where, path.parent)
+        file = os.path.join(path.parent, row["image"])
+        if not os.path.isfile(file):
+            raise DataError(
+                f"{where} names an image that does not exist, {file}; give its path from the CSV "
+                "file's folder, or an absolute one"
+            )
+        split = row.get("split")
+        if split not in ("train", "test", None):
+            raise DataError(f"{where} must have train or test in the column split, got {split!r}")
         same = os.path.normpath(file)
         if same in line_of:
             raise DataError(
@@ -91,6 +86,7 @@ def _read_table(path):
                 f"one line, with all its classes, separated by {SEPARATOR!r}"
             )
         line_of[same] = line
+        names = {name.strip() for name in row["label"].split(SEPARATOR)} - {""}
         images.append((file, names, split))
     if not images:
         raise DataError(f"{path} names no images; add a line for each below the first")
@@ -110,25 +106,11 @@ def _read_table(path):
     return files, labels, class_names, splits
 
 
-def _read_row(row, where, folder):
-    file = os.path.join(folder, row["image"])
-    if not os.path.isfile(file):
-        raise DataError(
-            f"{where} names an image that does not exist, {file}; give its path from the CSV "
-            "file's folder, or an absolute one"
-        )
-    split = row.get("split")
-    if split not in ("train", "test", None):
-        raise DataError(f"{where} must have train or test in the column split, got {split!r}")
-    return file, {name.strip() for name in row["label"].split(SEPARATOR)} - {""}, split
-
-
 def read_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yields (line number, {column: cell}) of a CSV file whose header has at least `columns`.
 
-    Raises:
-        DataError: If there is no such file, a column is missing, a line has too few or too many
-            cells, or the file is not CSV in UTF-8.
+    Raises DataError if there is no such file, a column is missing, a line has too few or too many
+    cells, or the file is not CSV in UTF-8.
     """
     named = " and ".join(columns)
     if not path.is_file():
@@ -140,8 +122,8 @@ def read_rows(path: pathlib.Path, columns: Sequence[str]) -> Iterator[tuple[int,
             found = [name.strip() for name in table.fieldnames or ()]
             if not {*columns} <= {*found}:
                 raise DataError(
-                    f"the first line of {path} must name the columns {named}, separated "
-                    f"by commas, got {found}"
+                    f"the first line of {path} must name the columns {named}, separated by commas, "
+                    f"got {found}"
                 )
             table.fieldnames = found
             for row in table:

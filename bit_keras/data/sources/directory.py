@@ -12,24 +12,17 @@ VALIDATION = ("val", "valid", "validation")  # usual names of a validation folde
 def from_directory(
     path: str | os.PathLike, *, test_fraction: float = 0.2, seed: int = 0
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Reads `path/CLASS/*.jpg`, or `path/train/CLASS/*.jpg` and `path/test/CLASS/*.jpg`.
+    """Returns (train, test) from `path/CLASS/*.jpg`, or from such folders in `train` and `test`.
 
     The classes are the names of the class folders, sorted. If `path` has both a `train` and a
     `test` folder, those are used as they are (a class may lack test images, not training images);
-    otherwise every class is split by `LabeledImages.split`. JPEG, PNG, BMP, WebP and the first
-    frame of a GIF are read and turned upright by their EXIF orientation. Links are followed; hidden
-    files and folders and files that are not images are ignored.
+    otherwise every class is split by `LabeledImages.split`, with `test_fraction` and `seed`. JPEG,
+    PNG, BMP, WebP and the first frame of a GIF are read and turned upright by their EXIF
+    orientation. Links are followed; hidden files and folders and files that are not images are
+    ignored.
 
     Every image is decoded once before this returns, so that a broken file is found before training
     starts; none is kept in memory.
-
-    Args:
-        path: The folder.
-        test_fraction: The fraction of each class that becomes test images if there is no `test`.
-        seed: The seed of that split.
-
-    Returns:
-        (train, test).
 
     Raises:
         DataError: If there are no images, a class has none, a test class has no training images,
@@ -57,9 +50,6 @@ def directory_test_images(path: str | os.PathLike) -> LabeledImages:
 
     The images are read and checked as in `from_directory`. A folder `train` is not needed; if there
     is one, its class folders are classes too, but its images are not read.
-
-    Raises:
-        DataError: As `from_directory`.
     """
     path, folders = _open(path)
     if "test" not in folders or not ("train" in folders or {*folders} <= {"test", *VALIDATION}):
@@ -85,10 +75,8 @@ def _open(path):
 
 
 def _visible(folder):
-    return sorted(
-        (e for e in os.scandir(folder) if not e.name.startswith((".", "__MACOSX"))),
-        key=lambda e: e.name,
-    )
+    visible = (e for e in os.scandir(folder) if not e.name.startswith((".", "__MACOSX")))
+    return sorted(visible, key=lambda e: e.name)
 
 
 def _class_folders(path):

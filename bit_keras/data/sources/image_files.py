@@ -1,6 +1,5 @@
 """Labeled images from image files, each of which is decoded once to find broken ones."""
 
-import collections
 import os
 import pathlib
 import re
@@ -38,19 +37,16 @@ def from_files(
 ) -> LabeledImages:
     """The images in `files`, read from disk whenever they are used.
 
+    Raises DataError if one is broken or in an unsupported format (HEIC, TIFF, ...).
+
     Args:
         files: The paths of N images.
-        labels: [N], or multi-hot [N, num_classes], as in `LabeledImages`.
-        class_names: One name per class.
-        name: The name of the set.
+        labels, class_names, name: As in `LabeledImages`.
         folder: The folder that contains the files: a copy of it has the same fingerprint.
-
-    Raises:
-        DataError: If an image is broken or in an unsupported format (HEIC, TIFF, ...).
     """
     unreadable = [file for file in files if pathlib.Path(file).suffix.lower() in UNREADABLE]
     if unreadable:
-        kinds = collections.Counter(pathlib.Path(file).suffix.lower() for file in unreadable)
+        kinds = {pathlib.Path(file).suffix.lower() for file in unreadable}
         raise DataError(
             f"{name} holds {len(unreadable)} images in formats that cannot be read "
             f"({', '.join(sorted(kinds))}), the first being {unreadable[0]}; convert them to "
@@ -76,16 +72,10 @@ def from_files(
 
 def _scan(files):
     """(heights, widths, EXIF orientations) of the upright images; decodes every file."""
+    bar = {"desc": "Checking images", "unit": "image", "disable": len(files) < 1000}
     with ThreadPool() as pool:
-        results = list(
-            tqdm.tqdm(
-                pool.imap(_scan_file, files, chunksize=16),
-                total=len(files),
-                desc="Checking images",
-                unit="image",
-                disable=len(files) < 1000,
-            )
-        )
+        scanned = pool.imap(_scan_file, files, chunksize=16)
+        results = list(tqdm.tqdm(scanned, total=len(files), **bar))
     broken = [(file, r) for file, r in zip(files, results, strict=True) if isinstance(r, str)]
     if broken:
         file, reason = broken[0]

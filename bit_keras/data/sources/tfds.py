@@ -47,7 +47,7 @@ def from_tfds(
     test_split: str | None = None,
     data_dir: str | os.PathLike | None = None,
 ) -> tuple[LabeledImages, LabeledImages]:
-    """Loads an image classification data set of TensorFlow Datasets, in its fixed order.
+    """Loads (train, test) of a classification data set of TensorFlow Datasets, in its order.
 
     The encoded images (JPEG, PNG) are kept in memory, as many bytes as on disk, and are decoded
     when they are read. Above 32 GiB they stay on disk.
@@ -61,9 +61,6 @@ def from_tfds(
             by `LabeledImages.split` if neither split is given.
         data_dir: TFDS's data folder, by default `~/tensorflow_datasets`. A data set that is not
             there is downloaded and prepared.
-
-    Returns:
-        (train, test).
 
     Raises:
         DataError: If the name or a split is unknown, a split has no labels, the features are
@@ -82,11 +79,7 @@ def from_tfds(
 
 
 def tfds_test_images(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
-    """Loads only the test images of `from_tfds`, with its default splits.
-
-    Raises:
-        DataError: As `from_tfds`.
-    """
+    """Loads only the test images of `from_tfds`, with its default splits."""
     builder, key = _open_classes(name, data_dir)
     _, split = _default_splits(builder)
     if not split:
@@ -129,11 +122,7 @@ def _read_classes(builder, key, splits):
 
 
 def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.DatasetBuilder":
-    """The builder of that name, which may have no files yet.
-
-    Raises:
-        DataError: If the name or its configuration is unknown.
-    """
+    """The builder of that name, which may have no files yet; raises DataError if it is unknown."""
     import tensorflow_datasets as tfds
 
     try:
@@ -148,11 +137,7 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.Da
 
 
 def prepare(builder: "tfds.core.DatasetBuilder") -> None:
-    """Downloads and prepares the data set unless it is in the builder's folder.
-
-    Raises:
-        DataError: If that fails: no network, no disk space, or files to be downloaded by hand.
-    """
+    """Downloads and prepares the data set unless it is there; raises DataError if that fails."""
     try:
         builder.download_and_prepare()
     except Exception as error:
@@ -181,6 +166,9 @@ def read_splits(
 ) -> list[LabeledImages]:
     """Reads splits of a prepared builder, each in its fixed order.
 
+    Raises DataError if a split is unknown or empty, a label is not one of the classes, or the files
+    are not TFRECORD files.
+
     Args:
         builder: Has the images as its feature `image`.
         splits: In TFDS's notation, for instance "train[:800]+test[:200]".
@@ -188,13 +176,6 @@ def read_splits(
         label: From an example's `features` to its class, or a vector of its classes.
         class_names: One name per class.
         decode: From an encoded image to uint8 [height, width, 3].
-
-    Returns:
-        The images of each split.
-
-    Raises:
-        DataError: If a split is unknown or empty, a label is not one of the classes, or the files
-            are not TFRECORD files.
     """
     _check_splits(builder, splits)
     in_memory = _num_bytes(builder, splits) <= MEMORY_LIMIT
@@ -212,8 +193,7 @@ def _check_splits(builder, splits):
     known = builder.info.splits
     if not known:  # under tfds.testing.mock_data, which takes any split
         return
-    file_format = builder.info.file_format.value
-    if file_format != "tfrecord":
+    if (file_format := builder.info.file_format.value) != "tfrecord":
         raise DataError(
             f"{builder.name} is stored in {builder.data_dir} as {file_format}, and only TFRECORD "
             "files are read; prepare it in another data_dir as TFDS does by default"

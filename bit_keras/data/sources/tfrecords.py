@@ -11,14 +11,10 @@ import tensorflow as tf
 def record_reader(
     folder: str | os.PathLike, places: Sequence[tuple[str, int]]
 ) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Reads the headers of the records, 12 bytes each; the records stay on disk.
+    """Returns a function from a scalar int64 tensor i to the scalar string at `places[i]`.
 
-    Args:
-        folder: The folder of the files.
-        places: (file name, number of the record in that file) of every example.
-
-    Returns:
-        A function from a scalar int64 tensor i to the record at `places[i]`, a scalar string.
+    Reads the headers of the records, 12 bytes each; the records stay on disk. A place is (file name
+    in `folder`, number of the record in that file).
     """
     names = sorted({name for name, _ in places})
     paths = [os.path.join(folder, name) for name in names]

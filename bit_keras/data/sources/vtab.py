@@ -22,6 +22,9 @@ from ..labeled_images import DataError, LabeledImages
 from .decoding import decode_rgb
 from .tfds import manual_dir, open_builder, prepare, read_splits
 
+_CROP, _FLIP = frozenset({"crop"}), frozenset({"flip"})
+_BOTH = _CROP | _FLIP
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class VtabTask:
@@ -31,7 +34,6 @@ class VtabTask:
         name: The task in the names of the published checkpoints, for instance "clevr-count".
         group: "natural", "specialized" or "structured".
         builder: The name of its TFDS builder, with the configuration if there are several.
-        num_classes: The number of classes.
         validation: (TFDS split, percentage of it at which the validation images begin).
         test: (TFDS split, percentage of it at which the test images begin, to its end).
         augmentations: The random changes that keep labels correct (`LabeledImages`).
@@ -49,7 +51,7 @@ class VtabTask:
     num_classes: int
     validation: tuple[str, int] = ("validation", 0)
     test: tuple[str, int] = ("test", 0)
-    augmentations: frozenset[str] = frozenset({"crop", "flip"})
+    augmentations: frozenset[str] = _BOTH
     features: dict = dataclasses.field(default_factory=lambda: {"label": True})
     label: Callable[[dict], tf.Tensor] = operator.itemgetter("label")
     class_names: tuple[str, ...] = ()
@@ -57,27 +59,15 @@ class VtabTask:
     by_hand: tuple[str, dict[str, str]] = ("", {})
 
     def splits(self, counts: Mapping[str, int]) -> tuple[str, str]:
-        """(train800val200, test) in TFDS's notation, in absolute numbers.
-
-        Args:
-            counts: The number of examples in each TFDS split.
-        """
-        (validation, validation_start), (test, test_start) = (
-            (split, percent * counts[split] // 100)
-            for split, percent in (self.validation, self.test)
-        )
-        return (
-            f"train[:800]+{validation}[{validation_start}:{validation_start + 200}]",
-            f"{test}[{test_start}:]",
-        )
+        """(train800val200, test) in TFDS's notation, from the number of examples per TFDS split."""
+        (validation, percent), (test, test_percent) = self.validation, self.test
+        start = percent * counts[validation] // 100
+        test_start = test_percent * counts[test] // 100
+        return f"train[:800]+{validation}[{start}:{start + 200}]", f"{test}[{test_start}:]"
 
 
 def vtab_task(name: str) -> VtabTask:
-    """`VTAB[name]`.
-
-    Raises:
-        DataError: If the name is unknown; the message suggests similar ones.
-    """
+    """`VTAB[name]`; raises DataError, which suggests similar names, if it is unknown."""
     if name not in VTAB:
         nearest = ", ".join(difflib.get_close_matches(name, VTAB))
         hint = f"did you mean {nearest}?" if nearest else f"the tasks are {', '.join(VTAB)}"
@@ -86,10 +76,7 @@ def vtab_task(name: str) -> VtabTask:
 
 
 def from_vtab(
-    name: str,
-    *,
-    data_dir: str | os.PathLike | None = None,
-    counts: Mapping[str, int] | None = None,
+    name: str, *, data_dir: str | os.PathLike | None = None, counts: Mapping[str, int] | None = None
 ) -> tuple[LabeledImages, LabeledImages]:
     """Loads a VTAB-1k task from TensorFlow Datasets.
 
@@ -120,14 +107,9 @@ def from_vtab(
     if not counts:
         raise DataError(f"TFDS does not know how large the splits of {name} are: pass counts")
     (feature, *_) = task.features
-    parts = read_splits(
-        builder,
-        task.splits(counts),
-        task.features,
-        task.label,
-        task.class_names or builder.info.features[feature].names,
-        task.decode,
-    )
+    class_names = task.class_names or builder.info.features[feature].names
+    splits = task.splits(counts)
+    parts = read_splits(builder, splits, task.features, task.label, class_names, task.decode)
     train, test = (
         dataclasses.replace(images, name=f"{name}/{part}", augmentations=task.augmentations)
         for images, part in zip(parts, ("train800val200", "test"), strict=True)
@@ -206,45 +188,26 @@ _CLEVR = {
     "builder": "clevr",
     "validation": ("train", 90),
     "test": ("validation", 0),
-    "augmentations": frozenset({"flip"}),
+    "augmentations": _FLIP,
 }
 
-# Natural, specialized, structured. Mirroring keeps distances, counts and elevation, but changes
-# orientation, azimuth and the x position. Cropping may remove the nearest of several objects and
-# changes positions.
+# By group: name, group, builder, num_classes, validation, test, augmentations.
+# Mirroring keeps distances, counts and elevation, but changes digits, orientation, azimuth and the
+# x position. Cropping may remove the nearest of several objects and changes positions.
 VTAB: dict[str, VtabTask] = {
     task.name: task
     for task in (
-        VtabTask("caltech101", "natural", "caltech101", 102, validation=("train", 90)),
-        VtabTask("cifar100", "natural", "cifar100", 100, validation=("train", 90)),
+        VtabTask("caltech101", "natural", "caltech101", 102, ("train", 90)),
+        VtabTask("cifar100", "natural", "cifar100", 100, ("train", 90)),
         VtabTask("dtd", "natural", "dtd", 47),
         VtabTask("oxford_flowers102", "natural", "oxford_flowers102", 102),
-        VtabTask("oxford_iiit_pet", "natural", "oxford_iiit_pet", 37, validation=("train", 80)),
+        VtabTask("oxford_iiit_pet", "natural", "oxford_iiit_pet", 37, ("train", 80)),
         VtabTask("sun397", "natural", "sun397/tfds", 397),
-        VtabTask(
-            "svhn",
-            "natural",
-            "svhn_cropped",
-            10,
-            validation=("train", 90),
-            augmentations=frozenset({"crop"}),  # a mirrored digit is no longer that digit
-        ),
+        VtabTask("svhn", "natural", "svhn_cropped", 10, ("train", 90), augmentations=_CROP),
         VtabTask("patch_camelyon", "specialized", "patch_camelyon", 2),
+        VtabTask("eurosat", "specialized", "eurosat/rgb", 10, ("train", 60), ("train", 80)),
         VtabTask(
-            "eurosat",
-            "specialized",
-            "eurosat/rgb",
-            10,
-            validation=("train", 60),
-            test=("train", 80),
-        ),
-        VtabTask(
-            "resisc45",
-            "specialized",
-            "resisc45",
-            45,
-            validation=("train", 60),
-            test=("train", 80),
+            *("resisc45", "specialized", "resisc45", 45, ("train", 60), ("train", 80)),
             by_hand=(
                 "https://1drv.ms/u/s!AmgKYzARBl5ca3HNaHIlzp_IXjs",
                 {"NWPU-RESISC45": "NWPU-RESISC45.rar"},
@@ -281,28 +244,17 @@ VTAB: dict[str, VtabTask] = {
             class_names=tuple(f"{a:g} to {b:g}" for a, b in itertools.pairwise(_CLEVR_DISTANCES)),
             **_CLEVR,
         ),
-        VtabTask("dmlab", "structured", "dmlab", 6, augmentations=frozenset({"flip"})),
+        VtabTask("dmlab", "structured", "dmlab", 6, augmentations=_FLIP),
         VtabTask(
-            "kitti-distance",
-            "structured",
-            "kitti",
-            4,
-            augmentations=frozenset({"flip"}),
+            *("kitti-distance", "structured", "kitti", 4),
+            augmentations=_FLIP,
             features={"objects": {"type": True, "location": True}},
             label=_kitti_distance,
             class_names=("up to 8 m", "8 to 20 m", "above 20 m", "no vehicle"),
         ),
         VtabTask("dsprites-xpos", **_dsprites("label_x_position", 32, frozenset())),
-        VtabTask("dsprites-orientation", **_dsprites("label_orientation", 40, frozenset({"crop"}))),
-        VtabTask(
-            "smallnorb-azimuth",
-            num_classes=18,
-            **_smallnorb("label_azimuth", frozenset({"crop"})),
-        ),
-        VtabTask(
-            "smallnorb-elevation",
-            num_classes=9,
-            **_smallnorb("label_elevation", frozenset({"crop", "flip"})),
-        ),
+        VtabTask("dsprites-orientation", **_dsprites("label_orientation", 40, _CROP)),
+        VtabTask("smallnorb-azimuth", num_classes=18, **_smallnorb("label_azimuth", _CROP)),
+        VtabTask("smallnorb-elevation", num_classes=9, **_smallnorb("label_elevation", _BOTH)),
     )
 }

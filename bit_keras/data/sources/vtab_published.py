@@ -42,12 +42,7 @@ VTAB_PUBLISHED = (
     VtabResult("BiT-M-R152x4", _RERUN, 73.51, 80.77, 85.67, 61.08),
     VtabResult("BiT-M-R101x3", _RERUN, 72.65, 80.29, 85.75, 59.40),
     VtabResult(
-        "ResNet-50, ILSVRC-2012",
-        _BENCHMARK,
-        66.37,
-        73.46,
-        82.49,
-        52.10,
+        *("ResNet-50, ILSVRC-2012", _BENCHMARK, 66.37, 73.46, 82.49, 52.10),
         _by_task(
             *(90.95, 57.03, 66.01, 88.61, 89.87, 34.41, 87.32),
             *(80.61, 95.31, 80.84, 73.20),
@@ -55,12 +50,7 @@ VTAB_PUBLISHED = (
         ),
     ),
     VtabResult(
-        "ResNet-50, from scratch",
-        _BENCHMARK,
-        43.14,
-        27.91,
-        68.94,
-        43.57,
+        *("ResNet-50, from scratch", _BENCHMARK, 43.14, 27.91, 68.94, 43.57),
         _by_task(
             *(38.24, 13.17, 20.58, 40.22, 12.06, 5.02, 66.07),
             *(75.62, 84.95, 42.63, 72.57),
