@@ -96,8 +96,8 @@ class PointsTask(Task):
     def export(self, model, run):
         model.save(run.path / "model.keras")
 
-    def report(self, run, tested, **about):
-        self.reported = {**about, "tested": tested}
+    def report(self, run, tested, settings, metrics, command):
+        self.reported = {"tested": tested, "command": command}
 
 
 NAMES = ("mean", "largest")

@@ -14,15 +14,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """A strategy and a precision.
-
-    Attributes:
-        strategy: A name that `make_strategy` knows, or what it returned; the latter once made.
-        precision: One of `PRECISIONS`.
-
-    Raises:
-        ValueError: If one of them is unknown.
-    """
+    """A strategy, which may be given by name, and one of `PRECISIONS`; ValueError for others."""
 
     strategy: str | tf.distribute.Strategy = "auto"
     precision: str = "float32"

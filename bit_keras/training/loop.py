@@ -39,12 +39,9 @@ class Interrupted(RuntimeError):  # noqa: N818 (nothing is wrong)
 
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """Steps between two of the same event.
+    """Steps between two lines of the log, two checkpoints and two tests (None for no tests).
 
-    Attributes:
-        log: Lines in the run's logs.
-        checkpoint: Checkpoints; the last step always has one.
-        evaluate: Tests; None for none. The last step has none, as a run's own test follows.
+    The last step always has a line and a checkpoint, and no test, as a run's own test follows.
     """
 
     log: int = 50
@@ -60,15 +57,7 @@ class Intervals:
 class TrainStep:
     """One optimizer step on all replicas: gradients by pieces, weight decay, update.
 
-    Args:
-        objective: What is minimized.
-        optimizer: Built on the model's trainable variables here.
-        strategy: The one in whose scope model and optimizer were made.
-        pieces: Micro-batches that a replica's share of the batch is cut into; the gradient is that
-            of the whole.
-
-    Raises:
-        ValueError: If replicas times pieces do not divide the batch.
+    Its arguments are those of `train`; the optimizer is built here.
     """
 
     def __init__(
@@ -170,9 +159,10 @@ def train(
         run: Where scalars and checkpoints go.
         steps: The step to stop at, counted from the start of the run.
         strategy: The one in whose scope model and optimizer were made; none by default.
-        pieces: Micro-batches that a replica's share of a batch is cut into, to save memory.
-        every: Steps between two log lines, checkpoints and tests.
-        evaluate: Returns scalars to log; called where `every.evaluate` says.
+        pieces: Micro-batches that a replica's share of a batch is cut into, to save memory; the
+            gradient is that of the whole.
+        every: When to log, save and test.
+        evaluate: Tests the model and returns scalars to log.
 
     Raises:
         ValueError: If replicas times `pieces` do not divide the batch.

@@ -24,16 +24,13 @@ def fitting_split(
 ) -> tuple[int, int]:
     """Finds the fewest pieces that a replica's batch must be cut into to fit into its memory.
 
-    It depends on the machine, not on what else runs on it, so a resumed run finds the same.
-
-    Args:
-        objective: What is trained.
-        strategy: Under which its model was made.
-        pieces: Only estimate the memory with so many.
+    It depends on the machine, not on what else runs on it, so a resumed run finds the same. If even
+    single examples do not fit, they are tried anyway. TPUs do not tell their memory: for them it is
+    one piece.
 
     Returns:
-        (pieces, estimate of the bytes that a replica needs with them). If even single examples do
-        not fit, they are tried anyway. TPUs do not tell their memory: for them it is one piece.
+        (pieces, estimate of the bytes that a replica needs with them); with `pieces`, only that
+        estimate.
     """
     share = objective.batch // strategy.num_replicas_in_sync
     limit = usable_memory(strategy)

@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 import time
-from typing import Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -78,13 +78,6 @@ class TrainedModel:
     workdir: pathlib.Path
 
 
-class Tested(Protocol):
-    """What a task found out about a model on its test images."""
-
-    @property
-    def metrics(self) -> dict[str, float | int]: ...
-
-
 class Task(abc.ABC):
     """What a run trains. `run_task` calls the methods in the order they have here.
 
@@ -121,8 +114,8 @@ class Task(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def test(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Tested:
-        """Tests a model that was made in the scope of `strategy`."""
+    def test(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Any:
+        """Tests a model made in the scope of `strategy`; returns an object with `metrics`."""
 
     @abc.abstractmethod
     def export(self, model: keras.Model, run: RunFolder) -> None:
@@ -130,15 +123,9 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def report(
-        self,
-        run: RunFolder,
-        tested: Tested | None,
-        *,
-        settings: dict,
-        metrics: dict,
-        command: str | None,
+        self, run: RunFolder, tested: Any, settings: dict, metrics: dict, command: str | None
     ) -> None:
-        """Writes `report.html` and tables."""
+        """Writes `report.html` and tables; `tested` is what `test` returned, or None."""
 
 
 def run_task(task: Task, options: RunOptions) -> TrainedModel:
@@ -195,7 +182,7 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
                 run.log(task.steps, **_as_scalars(scores))
             if options.export:
                 task.export(model, run)
-            task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
+            task.report(run, tested, settings, metrics, options.command)
             metrics["seconds"] = _seconds_since(start)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)

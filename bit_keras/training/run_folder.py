@@ -45,12 +45,7 @@ class RunFolder:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike,
-        config: dict,
-        *,
-        chief: bool = True,
-        may_grow: bool = False,
+        self, path: str | os.PathLike, config: dict, *, chief: bool = True, may_grow: bool = False
     ):
         self.path = pathlib.Path(path)
         self.chief = chief
