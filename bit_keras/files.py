@@ -28,14 +28,13 @@ except ImportError:  # Windows
 def replacing(path: str | os.PathLike, *, suffix: str = ".tmp") -> Iterator[pathlib.Path]:
     """Gives a temporary path to write to, which takes the place of `path` when the block ends.
 
-    Readers, and whoever comes after a crash or a loss of power, find the old file or the whole new
-    one. An error inside the block leaves the old file as it was, and no temporary file. Only a
-    process that is killed leaves its temporary file behind.
+    Readers find the old file or the whole new one, even after a crash or a loss of power. An error
+    inside the block leaves the old file as it was, and no temporary file. Only a process that is
+    killed leaves its temporary file behind.
 
     Args:
         path: The file to replace or to make. Its folder must exist.
-        suffix: How the temporary path ends, for writers that choose their format by it or append
-            their own: ".keras", ".npz".
+        suffix: End of the temporary path, for writers that choose their format by it.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{suffix}")
@@ -77,10 +76,9 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def replace_file(path: str | os.PathLike, content: bytes) -> None:
-    """Writes a file that the user named, atomically; folders above it are made.
+    """Writes a file that the user named, atomically, and the folders above it.
 
-    Raises:
-        ValueError: If it cannot be written; what was there is then left as it was.
+    Raises ValueError, and leaves an existing file as it was, if it cannot be written.
     """
     path = pathlib.Path(path)
     try:
@@ -95,8 +93,7 @@ def replace_file(path: str | os.PathLike, content: bytes) -> None:
 def try_lock(file: IO) -> bool:
     """Locks an open file until it is closed; returns False if another process holds the lock.
 
-    The lock ends with the process too, however that ends. It is advisory: it keeps out only those
-    who ask for it.
+    The lock ends with the process too. It is advisory: it keeps out only those who ask for it.
     """
     try:
         _lock_now(file.fileno())

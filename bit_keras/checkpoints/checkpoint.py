@@ -1,4 +1,4 @@
-"""What all file formats open as: arrays by canonical name, read one at a time on access.
+"""Base of all file formats: arrays by canonical name, read on demand.
 
 A canonical name is the path of the variable that the array belongs to
 (`block1/unit01/a/standardized_conv2d/kernel`). Published files put it behind `resnet/`, and some
@@ -21,7 +21,7 @@ PREFIX = "resnet/"
 class Checkpoint(Mapping[str, np.ndarray]):
     """The arrays of a file by canonical name.
 
-    Indexing reads a new float32 array, and raises `CheckpointError` where the file is damaged. The
+    Indexing reads a new float32 array, and raises `CheckpointError` if the file is damaged. The
     file stays open as long as this object exists.
 
     Attributes:
@@ -62,12 +62,12 @@ def require_interop() -> None:
 
 @contextlib.contextmanager
 def damage_as_error(path: str | os.PathLike) -> Iterator[None]:
-    """Turns all that a reader of a file raises on wrong bytes into `CheckpointError`."""
+    """Turns whatever the reader of a damaged file raises into `CheckpointError`."""
     try:
         yield
     except (CheckpointError, MemoryError):
         raise
-    except Exception as error:  # Wrong bytes make the readers of files raise almost anything.
+    except Exception as error:  # a damaged file can raise almost any exception
         raise CheckpointError(
             f"{path} is damaged or was cut short ({error}): delete it and load again"
         ) from error

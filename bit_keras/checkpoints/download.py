@@ -1,4 +1,4 @@
-"""Published files: downloaded once, kept in a cache, and verified by SHA-256 at every use.
+"""Published files: downloaded once, cached, and checked by SHA-256 at every load.
 
 Beside `NAME` the cache holds `NAME.sha256`, its checksum in the format of `sha256sum`, and
 `NAME.lock`. During a download, and after an interrupted one, `NAME.partial` holds the bytes
@@ -32,7 +32,7 @@ class DownloadError(OSError):
 
 
 class _TransferError(Exception):
-    """A transfer failed in a way that another try may overcome."""
+    """A transfer failed that may succeed on a retry."""
 
 
 def cache_dir() -> pathlib.Path:
@@ -58,8 +58,6 @@ def fetch(
     Args:
         name: The file below `base_url` and `cache_dir`, such as `BiT-M-R50x1.npz` or
             `vtab/BiT-M-R50x1-run0-cifar100.npz`.
-        base_url: The URL of the folder that holds the file.
-        cache_dir: The folder to keep it in.
         sha256: The hexadecimal SHA-256 that the file must have.
 
     Raises:
@@ -93,7 +91,7 @@ def fetch(
     except OSError as error:
         raise DownloadError(
             f"cannot keep {path} ({error}): make room or set BIT_KERAS_CACHE to another folder, "
-            "then load again, which resumes the download"
+            "then load again to resume the download"
         ) from error
     return path
 
@@ -140,12 +138,10 @@ def _transfer(url: str, path: pathlib.Path, partial: pathlib.Path) -> None:
     """Completes `partial` by one request, for the missing bytes only if the server allows it."""
     offset, length, etag = _resumable(url, partial)
     if offset and offset == length:
-        return  # Interrupted after its last byte, before it was verified.
-    headers = {}
-    if offset:
-        headers["Range"] = f"bytes={offset}-"
-        if etag and not etag.startswith("W/"):  # If-Range does not take weak tags.
-            headers["If-Range"] = etag
+        return  # Interrupted after the last byte, before the checksum.
+    headers = {"Range": f"bytes={offset}-"} if offset else {}
+    if offset and etag and not etag.startswith("W/"):  # If-Range does not take weak tags.
+        headers["If-Range"] = etag
     with _request(url, headers, path) as response:
         answered = (response.headers.get("Content-Range"), response.headers.get("ETag"))
         if response.status in (206, 416):
@@ -158,9 +154,8 @@ def _transfer(url: str, path: pathlib.Path, partial: pathlib.Path) -> None:
             partial.write_bytes(b"")  # First, so that old bytes never get a new source.
             source = {"url": url, "length": length, "etag": answered[1]}
             _beside(partial, ".json").write_text(json.dumps(source))
-        bar = tqdm.tqdm(
-            desc=path.name, total=length or None, initial=offset, unit="B", unit_scale=True
-        )
+        total = length or None
+        bar = tqdm.tqdm(desc=path.name, total=total, initial=offset, unit="B", unit_scale=True)
         with open(partial, "ab") as file, bar:
             while chunk := _read_chunk(response):
                 file.write(chunk)
@@ -214,8 +209,7 @@ def _read_chunk(response: http.client.HTTPResponse) -> bytes:
 def _unreachable(url: str, path: pathlib.Path, reason: object) -> DownloadError:
     return DownloadError(
         f"cannot download {url} ({reason}): check the network, or set BIT_KERAS_BASE_URL to a "
-        f"mirror, or put the file by hand where it is looked for, {path} (BIT_KERAS_CACHE sets "
-        "another cache)"
+        f"mirror, or save the file as {path} yourself (BIT_KERAS_CACHE sets another cache)"
     )
 
 

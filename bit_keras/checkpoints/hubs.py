@@ -1,4 +1,4 @@
-"""Weights on Hugging Face and TF-Hub, fetched and cached by the clients of those hubs."""
+"""Downloads weights from Hugging Face and TF-Hub with their own clients and caches."""
 
 import pathlib
 
@@ -11,14 +11,11 @@ def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.
     """Returns the path of a repository's model.safetensors in the cache of huggingface_hub.
 
     The environment variables of huggingface_hub (`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN`, ...) apply.
+    Raises CheckpointError if it is not installed, DownloadError if the file cannot be fetched.
 
     Args:
         repository: Such as "timm/resnetv2_50x1_bit.goog_in21k".
         revision: A branch, tag or commit; by default the main branch.
-
-    Raises:
-        CheckpointError: If huggingface_hub is not installed.
-        DownloadError: If the file cannot be fetched.
     """
     require_interop()
     import huggingface_hub
@@ -35,10 +32,7 @@ def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.
 def fetch_tf_hub(url: str) -> pathlib.Path:
     """Returns the folder of a TF-Hub module, or of any .tar.gz of a SavedModel, in TF-Hub's cache.
 
-    `TFHUB_CACHE_DIR` sets another cache.
-
-    Raises:
-        DownloadError: If the module cannot be fetched.
+    `TFHUB_CACHE_DIR` sets another cache. Raises DownloadError if the module cannot be fetched.
     """
     try:
         import tensorflow_hub as hub

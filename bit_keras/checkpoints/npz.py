@@ -61,7 +61,7 @@ def save_npz(
     The file is written atomically, and equal arrays give equal bytes.
 
     Args:
-        path: The file to write, which is replaced if it exists.
+        path: The file, which is replaced if it exists.
         arrays: float16, float32 or float64 arrays by canonical name, kept in their dtype. They
             are taken one at a time, so a lazy mapping is never held in memory as a whole.
         compressed: Deflate the arrays, which for trained weights saves little and reads slowly.
@@ -74,7 +74,7 @@ def save_npz(
             _write_array(archive, name, np.asarray(arrays[name], order="C"), compressed)
 
 
-def _check_is_zip(path: pathlib.Path) -> None:
+def _check_is_zip(path):
     with open(path, "rb") as file:
         start = file.read(512)
     if start.startswith(b"PK"):
@@ -90,9 +90,7 @@ def _check_is_zip(path: pathlib.Path) -> None:
     raise CheckpointError(f"{path} {problem}")
 
 
-def _read_shape(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: pathlib.Path
-) -> tuple[int, ...]:
+def _read_shape(archive, member, path):
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         # Version 3 differs from 2 only in the encoding of field names, which floats do not have.
@@ -103,11 +101,11 @@ def _read_shape(
         header_bytes = file.tell()
     _check_dtype(member.filename, dtype, path)
     if member.file_size != header_bytes + math.prod(shape) * dtype.itemsize:
-        raise zipfile.BadZipFile(f"{member.filename} has not the length that its shape asks for")
+        raise zipfile.BadZipFile(f"{member.filename} has a length that does not match its shape")
     return shape
 
 
-def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray, compressed: bool) -> None:
+def _write_array(archive, name, array, compressed):
     if canonical(name) != name:
         raise CheckpointError(f"cannot save {name}: its canonical name is {canonical(name)}")
     _check_dtype(name, array.dtype, archive.filename)
@@ -117,7 +115,7 @@ def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray, compres
         np.lib.format.write_array(file, array, allow_pickle=False)
 
 
-def _check_dtype(name: str, dtype: np.dtype, path: str | os.PathLike | None) -> None:
+def _check_dtype(name, dtype, path):
     if dtype.hasobject:
         raise CheckpointError(f"{name} in {path} is an array of pickled objects, and {_PICKLES}")
     if dtype.str[1:] not in ("f2", "f4", "f8"):

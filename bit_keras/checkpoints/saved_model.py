@@ -20,19 +20,19 @@ _NOT_THE_MODEL = re.compile(
 def open_saved_model(path: str | os.PathLike) -> Checkpoint:
     """Opens a TF2 SavedModel whose variables have canonical names, with or without `resnet/`.
 
-    Reads the names that its variables had in Python, but no array. Needs TensorFlow.
+    Reads the names that its variables had in Python, but no array.
 
     Raises:
         CheckpointError: If the folder is damaged or older than TF2, or holds no variables, or two
             with the same canonical name.
     """
     import tensorflow as tf
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
     path = pathlib.Path(path)
     if set("*?[]") & set(str(path)):
         raise CheckpointError(
-            f"{path} cannot be read, for TensorFlow expands * ? [ ]: move it to another path"
+            f"{path} cannot be read, because TensorFlow expands * ? [ ]: move it to another path"
         )
     frozen = CheckpointError(
         f"{path} holds no variables, as a frozen model's weights are constants of its graph: "
@@ -46,9 +46,7 @@ def open_saved_model(path: str | os.PathLike) -> Checkpoint:
         dtype_of = reader.get_variable_to_dtype_map()
         if _GRAPH not in shape_of:
             raise CheckpointError(f"{path} was saved by TensorFlow 1: save it by TensorFlow 2")
-        graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
-            reader.get_tensor(_GRAPH)
-        )
+        graph = TrackableObjectGraph.FromString(reader.get_tensor(_GRAPH))
     keys, shapes = {}, {}
     for node in graph.nodes:
         for attribute in node.attributes:

@@ -1,4 +1,4 @@
-"""The weights in the safetensors files of timm and transformers, in PyTorch's layout.
+"""Weights of timm and transformers: safetensors files in PyTorch's layout.
 
 Kernels are `[out, in, height, width]` there, and the head of transformers is dense. Which of the
 two wrote a file is seen from the name of its root convolution.
@@ -26,7 +26,7 @@ _IN_A_UNIT = {
 
 
 class _Names:
-    """The names of one of the two libraries for the canonical ones."""
+    """Maps canonical names to one library's names, and back."""
 
     def __init__(self, root: str, unit: str, norm: str, head: str):
         self.root = f"{root}.weight"
@@ -126,10 +126,10 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
 def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads.
 
-    Its config names the pixel contract: RGB in [0, 1], normalized by mean 0.5 and std 0.5.
+    Its config states the input: RGB in [0, 1], normalized by mean 0.5 and std 0.5.
 
     Args:
-        folder: The folder to write `model.safetensors` and `config.json` into; made if missing.
+        folder: Gets `model.safetensors` and `config.json`; made if missing.
         arrays: A BiT's weights by canonical name. They are held in memory as a whole.
 
     Raises:
@@ -165,14 +165,12 @@ def save_transformers(
 ) -> None:
     """Writes a folder that `BitForImageClassification.from_pretrained(FOLDER)` reads.
 
-    Without a head that model returns pooled features. The preprocessor's config names the pixel
-    contract, RGB normalized by mean 0.5 and std 0.5, and leaves the size of images alone.
+    Without a head that model returns pooled features. `preprocessor_config.json` states the input,
+    RGB normalized by mean 0.5 and std 0.5, and leaves the size of images alone.
 
     Args:
-        folder: The folder to write `model.safetensors`, `config.json` and
-            `preprocessor_config.json` into; made if missing.
-        arrays: A BiT's weights by canonical name. They are held in memory as a whole.
-        groups: The groups of every group normalization, which the arrays do not tell.
+        folder, arrays: As in `save_timm`.
+        groups: The groups of every group normalization, which is not in the arrays.
 
     Raises:
         CheckpointError: If the weights are not those of a BiT, or of a width that transformers
@@ -221,9 +219,7 @@ def save_transformers(
 
 
 def _architecture(arrays):
-    return architecture(
-        {name: array.shape for name, array in arrays.items()}, "what is to be saved"
-    )
+    return architecture({name: array.shape for name, array in arrays.items()}, "the model to save")
 
 
 def _save(folder, arrays, names, configs):

@@ -1,7 +1,7 @@
 """The classes of the published ILSVRC-2012 and ImageNet-21k models, as WordNet 3.0 has them.
 
-Nothing of the lists is kept here: the ids of ILSVRC-2012 come with the package tensorflow_datasets,
-and all else was published beside the weights, and is fetched as these are.
+The lists are not in the package: ILSVRC-2012's ids come with tensorflow_datasets, the others are
+downloaded like weights.
 """
 
 import collections
@@ -40,15 +40,10 @@ class Synset:
 def synsets(num_classes: int) -> tuple[Synset, ...] | None:
     """Returns the classes of published models of so many classes, in the models' order.
 
-    The lists are downloaded at first and kept in the cache (`checkpoints.fetch`). Where that cannot
-    be, the classes of ILSVRC-2012 have their ids alone.
-
-    Args:
-        num_classes: 1,000 for ILSVRC-2012, 21,843 for ImageNet-21k; None is returned for others.
-
-    Raises:
-        DownloadError: If the lists of ImageNet-21k cannot be fetched, or a fetched file is not the
-            list that it should be.
+    The lists are those of ILSVRC-2012 (1,000) and ImageNet-21k (21,843); None for other numbers.
+    They are downloaded at first and kept in the cache (`checkpoints.fetch`). Without a network the
+    classes of ILSVRC-2012 have only their ids, and those of ImageNet-21k raise DownloadError, as
+    does a file that is not the list it should be.
     """
     if num_classes == ILSVRC2012:
         ids = _ilsvrc2012_ids()
@@ -93,7 +88,7 @@ def _fetch(name):
 def _ilsvrc2012_ids():
     (package,) = importlib.util.find_spec("tensorflow_datasets").submodule_search_locations
     path = pathlib.Path(package, _TFDS_IDS)
-    if path.is_file():  # which saves the seconds that importing the package takes
+    if path.is_file():  # saves the seconds that importing the package takes
         return path.read_text().split()
     import tensorflow_datasets as tfds
 

@@ -17,12 +17,11 @@ class PublishedModel:
     """What is known of a model before its file is read.
 
     Attributes:
-        name: That of `bit_keras.load`.
+        name: As given to `bit_keras.load`.
         units: Units of each block.
         width: Factor on every channel count.
         num_classes: Outputs of its head; 0 for a model without a head.
-        loss: That of its last training, "softmax" or "sigmoid"; it says how logits become
-            probabilities.
+        loss: Of its last training: "softmax" or "sigmoid", by which logits become probabilities.
         test_size: Side of the square images that its authors tested it on, in pixels. None for
             HyperRule's, which depends on the images.
         test_resize: What the short side of a test image became before a center crop of
@@ -62,15 +61,9 @@ _SIZES = {  # (units, width)
 def _upstream(letter, num_classes):
     """BiT-S or BiT-M: tested as their pre-training was (Kolesnikov et al., 2020)."""
     protocol = recipe(f"BiT-{letter}")
+    settings = (num_classes, protocol.loss, protocol.crop, protocol.test_resize)
     return [
-        PublishedModel(
-            f"BiT-{letter}-{size}",
-            *architecture,
-            num_classes,
-            protocol.loss,
-            protocol.crop,
-            protocol.test_resize,
-        )
+        PublishedModel(f"BiT-{letter}-{size}", *architecture, *settings)
         for size, architecture in _SIZES.items()
     ]
 

@@ -75,8 +75,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     images = keras.Input((None, None, 3), name="images")
     x = layers.Rescaling(2.0, -1.0, name="rescale")(images)
     x = Root(root_channels, style, name="root_block")(x)
-    # Zeros and not -inf at the border: values may be negative here, before any ReLU, and the
-    # published models were trained with the zeros winning.
+    # Zeros, not -inf: values may be negative here, and the published models were trained so.
     x = layers.ZeroPadding2D(1, name="root_pad")(x)
     x = layers.MaxPooling2D(3, 2, name="root_pool")(x)
     for b, n in enumerate(units):
@@ -90,12 +89,12 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
 
 
 def default_groups(width: float) -> int:
-    """Returns the groups of every group normalization of a model of this width, by default."""
+    """Returns the default number of groups of every group normalization for a width."""
     return min(32, round(64 * width) // 2)
 
 
 def copied(model: keras.Model) -> keras.Model:
-    """Returns a copy of a model with its own variables, made under the strategy in scope."""
+    """Copies a model and its weights, under the current strategy scope."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     return copy
@@ -105,10 +104,8 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     """Puts a new zero-initialized head on a model's body; 0 classes leave the pooled features.
 
     The body is shared with `model`, not copied. With a zero head every class starts equally
-    likely, and the head learns before its gradients disturb the body.
-
-    Raises:
-        ValueError: If `num_classes` is negative, or the model has no layer named `pooled`.
+    likely, and the head learns before its gradients disturb the body. Raises ValueError if
+    `num_classes` is negative, or the model has no layer named `pooled`.
     """
     check_num_classes(num_classes)
     if "pooled" not in {layer.name for layer in model.layers}:
@@ -137,14 +134,10 @@ def pyramid(model: keras.Model, levels: Sequence[str] = ("P2", "P3", "P4", "P5")
 
     Args:
         model: A model of `ResNetV2`. Its head is left out, and its layers are shared.
-        levels: Some of the levels that it has.
+        levels: Some of the levels that it has; ValueError for others.
 
     Returns:
-        A `keras.Model` from the images of `model` to a dictionary,
-        `{"P2": [batch, height, width, channels], ...}`.
-
-    Raises:
-        ValueError: If the model has no such level; lists those it has.
+        A `keras.Model` from images to `{"P2": [batch, height, width, channels], ...}`.
     """
     stages = [x for x in model.layers if x.name == "root_block" or x.name.startswith("block")]
     known = {f"P{n}": stage.output for n, stage in enumerate(stages, 1)}
@@ -164,14 +157,9 @@ def check_num_classes(num_classes: int) -> None:
 
 
 def freeze_before(model: keras.Model, name: str) -> None:
-    """Freezes every layer that a block, a unit or the head takes its input from.
+    """Freezes the layers before a block, a unit or the head: "block4", "block3/unit05", "head".
 
-    Args:
-        model: A model of `ResNetV2`.
-        name: "block4", "block3/unit05" or "head", for instance.
-
-    Raises:
-        ValueError: If the model has no such layer; lists those it has.
+    Raises ValueError if the model has no such layer; lists those it has.
     """
     block, _, unit = name.partition("/")
     layer_of = {layer.name: layer for layer in model.layers}

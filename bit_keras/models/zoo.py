@@ -37,11 +37,7 @@ _SOURCES = (
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Returns the names `load` knows, sorted.
-
-    Args:
-        pattern: A shell pattern, such as "BiT-M-*" or "vtab/*-run0-cifar100".
-    """
+    """Returns the names `load` knows, sorted; `pattern` is a shell pattern such as "BiT-M-*"."""
     return sorted(fnmatch.filter((*PUBLISHED, *EMBEDDED), pattern))
 
 
@@ -57,7 +53,7 @@ def load(
     Published weights are downloaded at first and kept in a cache: `$BIT_KERAS_CACHE`, or
     `~/.cache/bit_keras`. `$BIT_KERAS_BASE_URL` takes the place of the authors' bucket.
 
-    Weights are read as data, whatever they come in: no code and no graph in a file is run.
+    Weights are read as data in every format: no code and no graph in a file is run.
 
     Args:
         source: One of `list_models()`; or one of
@@ -105,11 +101,9 @@ def load(
 
 
 def check_source(source: str | os.PathLike) -> None:
-    """Raises what `load` would raise before it reads weights: for a wrong name or a missing file.
+    """Checks a source as `load` does, without reading weights.
 
-    Raises:
-        ValueError: If `load` does not take the source; says what it takes.
-        CheckpointError: If the source needs an extra that is not installed.
+    Raises ValueError for a wrong name or a missing file, CheckpointError for a missing extra.
     """
     name, path = os.fspath(source), pathlib.Path(source)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
@@ -148,7 +142,7 @@ def check_source(source: str | os.PathLike) -> None:
 
 
 def weights_crc32(source: str | os.PathLike) -> int | None:
-    """Returns a checksum of the weights at a path, which shows whether they were replaced.
+    """Returns a checksum of the weights at a path, to notice when they were replaced.
 
     None for names and URLs, whose files are verified in the cache.
     """
@@ -198,10 +192,10 @@ def _load_weights(path, model_name, num_classes, init="pretrained", expected=Non
     classes = classes if num_classes is None else num_classes
     if init == "random":
         return ResNetV2(units, width, classes, name=model_name)
-    # Zeros, for drawing what is overwritten next takes longer than reading.
+    # Zeros: random values would be overwritten, and take longer than reading the file.
     model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
     variables = {variable.path: variable for variable in model.variables}
-    if num_classes is not None:  # the checkpoint's own head stays behind, a new one stays zero
+    if num_classes is not None:  # skips the checkpoint's head; the new one stays zero
         variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
         shapes = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
     wanted = {name: tuple(variable.shape) for name, variable in variables.items()}

@@ -5,27 +5,16 @@ was released with it differ in the schedule, the resolution and mixup's reach; b
 """
 
 import dataclasses
+import math
 from typing import Any
 
-from .schedule import PATIENCE, PiecewiseSchedule, check_step
+from .schedule import PATIENCE, PiecewiseSchedule, check_settings, check_step
 
-SMALL, MEDIUM = 20_000, 500_000  # a data set is small below the first, medium below the second
-STEPS = {"small": 500, "medium": 10_000, "large": 20_000}
-RELEASE_WARMUP = {"small": 100, "medium": 500, "large": 500}
-RELEASE_DECAYS = {
-    "small": (200, 300, 400),
-    "medium": (3_000, 6_000, 9_000),
-    "large": (6_000, 12_000, 18_000),
-}
-
-
-def _size_class(num_examples: int) -> str:
-    """Returns "small" (fewer than 20,000 examples), "medium" (fewer than 500,000) or "large"."""
-    if num_examples < 1:
-        raise ValueError(f"num_examples must be 1 or more, got {num_examples!r}.")
-    if num_examples < SMALL:
-        return "small"
-    return "medium" if num_examples < MEDIUM else "large"
+_RELEASE = (  # for fewer examples than the first: steps, warm-up, decays and mixup's alpha
+    (20_000, 500, 100, (200, 300, 400), 0.0),
+    (500_000, 10_000, 500, (3_000, 6_000, 9_000), 0.1),
+    (math.inf, 20_000, 500, (6_000, 12_000, 18_000), 0.1),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,18 +43,11 @@ class HyperRule:
 
     def __post_init__(self):
         object.__setattr__(self, "decay_steps", tuple(self.decay_steps))
-        for field, least in (("steps", 1), ("batch", 1), ("warmup_steps", 0), ("crop", 32)):
-            value = getattr(self, field)
-            if value < least:
-                raise ValueError(f"{field} must be {least} or more, got {value!r}.")
+        check_settings(self, steps=1, batch=1, warmup_steps=0, crop=32, mixup_alpha=0)
         if self.resize < self.crop:
             raise ValueError(
                 f"resize must be at least the crop, {self.crop} pixels, got {self.resize!r}."
             )
-        if self.base_lr <= 0:
-            raise ValueError(f"base_lr must be above 0, got {self.base_lr!r}.")
-        if self.mixup_alpha < 0:
-            raise ValueError(f"mixup_alpha must be 0 (none) or more, got {self.mixup_alpha!r}.")
 
     @classmethod
     def release(cls, num_examples: int, image_size: tuple[int, int]) -> "HyperRule":
@@ -75,19 +57,15 @@ class HyperRule:
             num_examples: Number of training images.
             image_size: Height and width of a typical image, in pixels.
         """
-        size = _size_class(num_examples)
+        if num_examples < 1:
+            raise ValueError(f"num_examples must be 1 or more, got {num_examples!r}.")
+        steps, warmup_steps, decay_steps, mixup_alpha = next(
+            settings for limit, *settings in _RELEASE if num_examples < limit
+        )
         height, width = image_size
         resize, crop = (160, 128) if height * width < 96 * 96 else (512, 480)
-        return cls(
-            steps=STEPS[size],
-            batch=512,
-            base_lr=0.003,
-            warmup_steps=RELEASE_WARMUP[size],
-            decay_steps=RELEASE_DECAYS[size],
-            resize=resize,
-            crop=crop,
-            mixup_alpha=0.0 if size == "small" else 0.1,
-        )
+        batch, base_lr = 512, 0.003
+        return cls(steps, batch, base_lr, warmup_steps, decay_steps, resize, crop, mixup_alpha)
 
     @classmethod
     def paper(
@@ -96,26 +74,17 @@ class HyperRule:
         """The rule as the paper's section 3.3 has it: no warm-up, decays at 30, 60 and 90 %.
 
         Args:
-            num_examples: Number of training images.
-            image_size: Height and width of a typical image, in pixels.
+            num_examples, image_size: As in `release`.
             largest_model: True for R152x4, which the paper gives larger images.
         """
-        size = _size_class(num_examples)
+        rule = cls.release(num_examples, image_size)
         height, width = image_size
         if height * width <= 96 * 96:
             resize, crop = 160, 128
         else:
             resize, crop = (512, 480) if largest_model else (448, 384)
-        return cls(
-            steps=STEPS[size],
-            batch=512,
-            base_lr=0.003,
-            warmup_steps=0,
-            decay_steps=tuple(STEPS[size] * percent // 100 for percent in (30, 60, 90)),
-            resize=resize,
-            crop=crop,
-            mixup_alpha=0.0 if size == "small" else 0.1,
-        )
+        decay_steps = tuple(rule.steps * percent // 100 for percent in (30, 60, 90))
+        return rule.replace(warmup_steps=0, decay_steps=decay_steps, resize=resize, crop=crop)
 
     def replace(self, **changes: Any) -> "HyperRule":
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
@@ -156,11 +125,7 @@ class HyperRule:
         return self.replace(batch=batch, base_lr=self.base_lr * factors[convention])
 
     def learning_rate(self, step: int) -> float:
-        """Returns the learning rate of a step, counted from 0.
-
-        Raises:
-            ValueError: If the step is not one of the rule's.
-        """
+        """Returns the learning rate of a step from 0 to steps - 1; raises ValueError for others."""
         check_step(step, self.steps)
         return self.schedule().rate(step)
 

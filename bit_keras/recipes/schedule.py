@@ -1,6 +1,7 @@
 """The learning rate of both recipes: linear warm-up, then tenfold decays."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -74,6 +75,15 @@ class _HyperRuleSchedule(PiecewiseSchedule):
     @classmethod
     def from_config(cls, config):
         return PiecewiseSchedule.decaying_after(**config)
+
+
+def check_settings(settings: Any, **least: float) -> None:
+    """Raises ValueError if a setting is below its least value, or `base_lr` is not above 0."""
+    for field, value in least.items():
+        if not getattr(settings, field) >= value:
+            raise ValueError(f"{field} must be {value} or more, got {getattr(settings, field)!r}.")
+    if not settings.base_lr > 0:
+        raise ValueError(f"base_lr must be above 0, got {settings.base_lr!r}.")
 
 
 def check_step(step: int, steps: int) -> None:

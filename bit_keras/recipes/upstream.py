@@ -9,27 +9,22 @@ import itertools
 import math
 from typing import Any
 
-from .schedule import PATIENCE, PiecewiseSchedule, check_step
+from .schedule import PATIENCE, PiecewiseSchedule, check_settings, check_step
 
 
 @dataclasses.dataclass(frozen=True)
 class UpstreamRecipe:
     """The settings of one pre-training; the defaults are what the paper's three runs share.
 
-    Epochs become steps by rounding up: epoch e is over at the first step before which e times the
-    number of images were shown.
+    Epoch e ends at step ceil(e * num_examples / batch).
 
     Attributes:
         epochs: Passes over the images.
         decay_epochs: The rate is divided by ten at the first step *at* the end of each of these.
         loss: "softmax" for one label an image, "sigmoid" for any number of them.
-        batch: Images a step.
-        base_lr: The highest learning rate.
-        warmup_steps: The rate rises linearly from 0 and reaches `base_lr` at this step; 0 for none.
-        weight_decay: Coefficient of the weight decay.
+        batch, base_lr, warmup_steps, mixup_alpha: As in `HyperRule`.
         crop: Side of the square that is trained and tested on, in pixels.
         test_resize: What the short side of a test image becomes before the crop, in pixels.
-        mixup_alpha: Both parameters of the Beta distribution mixup draws from; 0 for no mixup.
 
     Raises:
         ValueError: If a setting is out of its range; the message says which.
@@ -48,20 +43,8 @@ class UpstreamRecipe:
 
     def __post_init__(self):
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
-        for field, least in {
-            "epochs": 1,
-            "batch": 1,
-            "warmup_steps": 0,
-            "weight_decay": 0,
-            "crop": 32,
-            "test_resize": self.crop,
-            "mixup_alpha": 0,
-        }.items():
-            value = getattr(self, field)
-            if not value >= least:
-                raise ValueError(f"{field} must be {least} or more, got {value!r}.")
-        if not self.base_lr > 0:
-            raise ValueError(f"base_lr must be above 0, got {self.base_lr!r}.")
+        check_settings(self, epochs=1, batch=1, warmup_steps=0, weight_decay=0, mixup_alpha=0)
+        check_settings(self, crop=32, test_resize=self.crop)
         edges = (0, *self.decay_epochs, self.epochs)
         if any(later <= earlier for earlier, later in itertools.pairwise(edges)):
             raise ValueError(
@@ -84,9 +67,7 @@ class UpstreamRecipe:
         """Returns the learning rate of a step, counted from 0.
 
         Warm-up and decays multiply, so a decay inside the warm-up (few images) counts at once.
-
-        Raises:
-            ValueError: If the step is not one of the recipe's.
+        Raises ValueError if the recipe has no such step.
         """
         check_step(step, self.steps(num_examples))
         return self.schedule(num_examples).rate(step)
@@ -124,9 +105,6 @@ class UpstreamRecipe:
 
         The rate is proportional to the batch, as the recipe itself has it (0.03 for every 256
         images), and the warm-up takes as many images, so its steps are inversely proportional.
-
-        Raises:
-            ValueError: If the batch is below 1.
         """
         if batch < 1:
             raise ValueError(f"batch must be 1 or more, got {batch!r}.")
@@ -153,11 +131,7 @@ RECIPES = {
 
 
 def recipe(name: str) -> UpstreamRecipe:
-    """Returns the recipe of that name.
-
-    Raises:
-        ValueError: If there is none.
-    """
+    """Returns the recipe of that name; raises ValueError if there is none."""
     if name not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, got {name!r}.")
     return RECIPES[name]

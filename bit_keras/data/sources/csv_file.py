@@ -60,7 +60,9 @@ def csv_test_images(path: str | os.PathLike) -> LabeledImages:
     if splits[0] is not None:
         test = [i for i, split in enumerate(splits) if split == "test"]
         if not test:
-            raise DataError(f"{path} marks no image as test; put test in the column split of some")
+            raise DataError(
+                f"{path} marks no image as test; put test into the column split of some"
+            )
         files, labels, name = [files[i] for i in test], labels[test], f"{name}/test"
     return from_files(files, labels, class_names, name=name, folder=path.parent)
 
