@@ -97,13 +97,16 @@ def export(
     path = pathlib.Path(path)
     options = ExportOptions(format, precision, frozen, labels, multi_label, size, images, overwrite)
     check_export(model, path, options)
+    calibration, shown = _images(options)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, so that the last step is a rename.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             written, report = pathlib.Path(folder) / path.name, pathlib.Path(folder) / "proof.json"
-            with quiet():
-                proof = _write_and_compare(model, written, options)
+            with quiet(), _described(model, options):
+                _write(model, written, options, calibration)
+                compared = _compare(model, written, options, shown)
+            proof = _proof(model, options, compared)
             if not proof["passed"]:
                 raise ExportError(f"{_verdict(proof)}; nothing was written to {path}.")
             report.write_text(json.dumps(proof, indent=2) + "\n")
@@ -118,44 +121,59 @@ def export(
     return proof["largest_difference"]
 
 
-def _write_and_compare(model, path, options):
-    """Returns the content of `PATH.proof.json`."""
-    kind, precision = FORMATS[options.format], options.precision
-    size = options.size or _DEFAULT_SIZE
-    images = photos(size) if options.images is None else own_images(options.images, size)
-    calibration = None
-    if precision == "int8":
-        calibration, images = images[::2], images[1::2]
-    one_size = precision == "int8" or (options.size and "fixed_size" in kind.options)
-    known = {
-        "size": size,
-        "fixed_size": options.size,
-        "labels": options.labels,
-        "multi_label": options.multi_label,
-        "frozen": options.frozen,
-        "precision": precision,
-        "calibration": calibration,
-    }
-    keeps_policy = options.format == "keras" or (
-        options.format == "saved_model" and not options.frozen
-    )
+@contextlib.contextmanager
+def _described(model, options):
+    """Turns what converters and runtimes raise, which can be anything, into ExportError."""
     try:
-        kind.write(model, path, **{name: known[name] for name in kind.options})
-        _give_memory_back()
-        reference = inference_function(model)
-        # Other files are float32, whatever policy the model was trained with.
-        if not keeps_policy and not _computes_in_float32(reference):
-            reference = inference_function(inference_graph(model))
-        with contextlib.nullcontext() if keeps_policy else float32_policy():
-            artifact = kind.open(path)
-        compared = compare(reference, artifact, images, all_sizes=not one_size)
+        yield
     except (ExportError, CheckpointError, OSError):
         raise
-    except Exception as error:  # converters and runtimes raise whatever they meet
+    except Exception as error:
         raise ExportError(
             f"{model.name!r} cannot be exported as {options.format} ({reason(error)}); nothing "
             "was written."
         ) from error
+
+
+def _images(options):
+    """The images to calibrate on, or None, and those to compare on."""
+    size = options.size or _DEFAULT_SIZE
+    images = photos(size) if options.images is None else own_images(options.images, size)
+    return (images[::2], images[1::2]) if options.precision == "int8" else (None, images)
+
+
+def _write(model, path, options, calibration):
+    known = {
+        "size": options.size or _DEFAULT_SIZE,
+        "fixed_size": options.size,
+        "labels": options.labels,
+        "multi_label": options.multi_label,
+        "frozen": options.frozen,
+        "precision": options.precision,
+        "calibration": calibration,
+    }
+    kind = FORMATS[options.format]
+    kind.write(model, path, **{name: known[name] for name in kind.options})
+    _give_memory_back()
+
+
+def _compare(model, path, options, images):
+    kind, reference = FORMATS[options.format], inference_function(model)
+    # Other files are float32, whatever policy the model was trained with.
+    keeps_policy = options.format == "keras" or (
+        options.format == "saved_model" and not options.frozen
+    )
+    if not keeps_policy and not _computes_in_float32(reference):
+        reference = inference_function(inference_graph(model))
+    with contextlib.nullcontext() if keeps_policy else float32_policy():
+        artifact = kind.open(path)
+    one_size = options.precision == "int8" or (options.size and "fixed_size" in kind.options)
+    return compare(reference, artifact, images, all_sizes=not one_size)
+
+
+def _proof(model, options, compared):
+    """The content of `PATH.proof.json`."""
+    kind, precision = FORMATS[options.format], options.precision
     difference, scale = compared["largest_difference"], compared["scale"]
     if precision == "int8":
         allowed = None
