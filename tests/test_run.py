@@ -96,8 +96,8 @@ class PointsTask(Task):
     def export(self, model, run):
         model.save(run.path / "model.keras")
 
-    def report(self, run, tested, settings, metrics, command):
-        self.reported = {"tested": tested, "command": command}
+    def report(self, run, tested, **page):
+        self.reported = {**page, "tested": tested}
 
 
 NAMES = ("mean", "largest")

@@ -122,10 +122,11 @@ class Task(abc.ABC):
         """Writes what others need to use the model, unless an earlier try did."""
 
     @abc.abstractmethod
-    def report(
-        self, run: RunFolder, tested: Any, settings: dict, metrics: dict, command: str | None
-    ) -> None:
-        """Writes `report.html` and tables; `tested` is what `test` returned, or None."""
+    def report(self, run: RunFolder, tested: Any, **page: Any) -> None:
+        """Writes `report.html`; `page` has its `settings`, `metrics` and `command`.
+
+        What `test` returned is `tested`, or None.
+        """
 
 
 def run_task(task: Task, options: RunOptions) -> TrainedModel:
@@ -182,7 +183,7 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
                 run.log(task.steps, **_as_scalars(scores))
             if options.export:
                 task.export(model, run)
-            task.report(run, tested, settings, metrics, options.command)
+            task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
             metrics["seconds"] = _seconds_since(start)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
