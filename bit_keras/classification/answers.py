@@ -61,7 +61,7 @@ class Evaluation:
         if self.images.multi_label:
             check_one_to_one(self.images, accepted)
         elif number < accepted.shape[1] or not is_one_to_one(accepted):
-            return  # some answers are none of the images' classes, or several are one
+            return  # some outputs are not classes of the data, or several map to one
         order = accepted.argmax(axis=1)
         if not np.array_equal(order, np.arange(self.logits.shape[1])):
             object.__setattr__(self, "logits", self.logits[:, order])
