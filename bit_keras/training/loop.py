@@ -193,20 +193,27 @@ class _Training:
         done = self.run.restore(self.objective.model, self.optimizer)
         self._check_workers_agree(done)
         iterator = iter(self.strategy.distribute_datasets_from_function(self._own_batches(done)))
-        with _Progress(steps, done) as progress:
+        every = 0.2 if sys.stderr.isatty() else 15  # seconds; in a log file a line now and then
+        bar = tqdm(total=steps, initial=done, unit="step", desc="train", mininterval=every)
+        with bar:
             while done < steps:
                 until = min(steps, done + self.per_call, self.every.next_after(done))
                 new, stopping = self._call(iterator, done, until, asked)
                 done = until
                 saving = done % self.every.checkpoint == 0 or done == steps or stopping
                 self._check_finite(new, done, weights=saving)
-                progress.update(done, loss=new[-1][0], lr=self.learning_rate, rate=self.rate)
+                bar.set_postfix_str(
+                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {self.rate:.0f} images/s",
+                    refresh=False,
+                )
+                bar.update(done - bar.n)
                 if done % self.every.log == 0 or done == steps:
                     self._log(done)
                 if self.every.evaluate and done % self.every.evaluate == 0 and done < steps:
                     scalars = evaluate()
                     self.run.log(done, **scalars)
-                    progress.note(done, scalars)
+                    values = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+                    bar.write(f"step {done}: {values}", file=sys.stderr)
                 if saving:
                     self.run.save(self.objective.model, self.optimizer, done)
                 if stopping:
@@ -286,31 +293,3 @@ class _Training:
             f"{self.run.last_checkpoint() or 'none'}); start a new run with a lower rate in "
             "another workdir."
         )
-
-
-class _Progress:
-    """A bar on a terminal; in a log file a line now and then."""
-
-    def __init__(self, steps, done):
-        self.bar = tqdm(
-            total=steps,
-            initial=done,
-            unit="step",
-            desc="train",
-            mininterval=0.2 if sys.stderr.isatty() else 15,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.bar.close()
-
-    def update(self, done, loss, lr, rate):
-        text = f"loss {loss:.4f}, lr {lr:.2e}, {rate:.0f} images/s"
-        self.bar.set_postfix_str(text, refresh=False)
-        self.bar.update(done - self.bar.n)
-
-    def note(self, done, scalars):
-        values = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-        self.bar.write(f"step {done}: {values}", file=sys.stderr)

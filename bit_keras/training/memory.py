@@ -61,7 +61,7 @@ def _gradient_memory(objective: Objective, examples: int) -> int:
     if objective.targets:
         graph = tf.function(objective.targets).get_concrete_function(*spec).graph
         extra = _bytes_of(graph.variables) + peak_memory(graph)
-        labels = tf.nest.map_structure(_spec_of, graph.structured_outputs)
+        labels = tf.nest.map_structure(tf.TensorSpec.from_tensor, graph.structured_outputs)
         spec = (spec[0], labels)
         objective = dataclasses.replace(objective, targets=None)
 
@@ -72,10 +72,6 @@ def _gradient_memory(objective: Objective, examples: int) -> int:
         return tape.gradient(total, [variable.value for variable in variables])
 
     return extra + peak_memory(gradients.get_concrete_function(*spec).graph)
-
-
-def _spec_of(tensor):
-    return tf.TensorSpec(tensor.shape, tensor.dtype)
 
 
 def _bytes_of(tensors):
