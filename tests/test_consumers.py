@@ -32,7 +32,7 @@ MODELS = {  # consumer -> what it reads
 
 @pytest.fixture(scope="session")
 def model():
-    return named_weights(bit_keras.ResNetV2((1,), 0.25, 10, name="tiny10"))
+    return named_weights(bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 10, name="tiny10"))
 
 
 @pytest.fixture(scope="session")
