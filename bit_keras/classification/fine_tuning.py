@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from ..data import LabeledImages, feature_batches, test_batches, training_batches
-from ..models.published import EMBEDDED
+from ..models.published import EMBEDDED, PUBLISHED
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
@@ -187,7 +187,7 @@ def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> H
     It is scaled down for embedded models, and files and folders that bear the name of one.
     """
     rule = HyperRule.release(len(train), train.image_size)
-    for embedded in EMBEDDED.values():
-        if pathlib.Path(model).name.startswith(embedded.name):
-            rule = rule.replace(**embedded.rule_changes)
+    for known in (*PUBLISHED.values(), *EMBEDDED.values()):
+        if known.rule_changes and pathlib.Path(model).name.startswith(known.name):
+            rule = rule.replace(**known.rule_changes)
     return rule.distillation() if distilled else rule

@@ -62,17 +62,15 @@ def open_model(
             f"labels must name the {classifier.num_classes} classes of {title}, got {len(labels)} "
             f"names{f' from {file} it' if labels is around else ''}; give one a class."
         )
-    recipe = run.get("recipe") or _upstream_recipe(title, classifier.num_classes)
-    sigmoid = (run or recipe).get("loss") == "sigmoid"
+    protocol = run.get("recipe") or run.get("rule") or _published_protocol(title, classifier)
+    sigmoid = (run or protocol).get("loss") == "sigmoid"
+    resize = protocol.get("test_resize") if size is None else None
     if size is None:
-        protocol = recipe or run.get("rule", {})
-        size = classifier.size or protocol.get("crop", DEFAULT_SIZE)
-    else:
-        recipe = {}
+        size = classifier.size or protocol.get("crop") or DEFAULT_SIZE
     if size != (classifier.size or size):
         raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
-    if recipe and size == recipe["crop"]:  # as its own test images were prepared
-        prepare = functools.partial(center_crop_batches, resize=recipe["test_resize"], crop=size)
+    if resize and size == protocol["crop"]:  # as its own test images were prepared
+        prepare = functools.partial(center_crop_batches, resize=resize, crop=size)
     else:
         prepare = functools.partial(test_batches, size=size)
     names = None if labels is None else tuple(map(str, labels))
@@ -86,13 +84,13 @@ def default_names(opened: OpenedModel) -> list[str]:
     return class_names(found) if found else [str(label) for label in range(number)]
 
 
-def _upstream_recipe(name, num_classes):
-    """Returns how a published upstream model was tested; nothing for other models."""
+def _published_protocol(name, classifier):
+    """Returns how a published model was trained and tested; nothing for other models."""
     published = PUBLISHED.get(name)
-    if published is None or not published.test_resize or num_classes != published.num_classes:
+    if published is None or classifier.num_classes != published.num_classes:
         return {}
-    size, resize = published.test_size, published.test_resize
-    return {"loss": published.loss, "crop": size, "test_resize": resize}
+    sizes = {"crop": published.test_size, "test_resize": published.test_resize}
+    return {"loss": published.loss, **sizes}
 
 
 def all_logits(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np.ndarray:

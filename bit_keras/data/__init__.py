@@ -10,7 +10,7 @@ from .sources.csv_file import from_csv
 from .sources.directory import from_directory
 from .sources.tfds import from_tfds
 from .sources.vtab import VTAB, VtabTask, from_vtab
-from .sources.vtab_published import VTAB_PUBLISHED, VtabResult
+from .vtab_published import VTAB_PUBLISHED, VtabResult
 
 __all__ = [
     "VTAB",

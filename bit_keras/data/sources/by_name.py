@@ -1,6 +1,7 @@
 """A data set from the name or path that a user types."""
 
 import contextlib
+import functools
 import os
 import pathlib
 
@@ -28,19 +29,11 @@ def from_name(
     Raises:
         DataError: As these functions do.
     """
-    path = pathlib.Path(name).expanduser()
-    match _kind(name):
-        case "digits":
-            return digits(examples_per_class, seed=examples_per_class_seed)
-        case "csv":
-            train, test = from_csv(path)
-        case "folder":
-            train, test = from_directory(path)
-        case "vtab":
-            train, test = from_vtab(name.removeprefix("vtab/"))
-        case "tfds":
-            with _or_folder(name):
-                train, test = from_tfds(name)
+    if name == "digits":
+        return digits(examples_per_class, seed=examples_per_class_seed)
+    read, _ = _readers(name, None)
+    with _or_folder(name):
+        train, test = read()
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     return train, test
@@ -60,30 +53,28 @@ def evaluation_images(name: str, *, data_dir: str | os.PathLike | None = None) -
     Raises:
         DataError: As `from_name`, or if there are no test images.
     """
-    path = pathlib.Path(name).expanduser()
-    match _kind(name):
-        case "digits":
-            return digits()[1]
-        case "csv":
-            return csv_test_images(path)
-        case "folder":
-            return directory_test_images(path)
-        case "vtab":
-            return from_vtab(name.removeprefix("vtab/"), data_dir=data_dir)[1]
-        case "tfds":
-            with _or_folder(name):
-                return tfds_test_images(name, data_dir=data_dir)
-
-
-def _kind(name):
     if name == "digits":
-        return name
+        return digits()[1]
+    _, read_test = _readers(name, data_dir)
+    with _or_folder(name):
+        return read_test()
+
+
+def _readers(name, data_dir):
+    """Returns, for what a user types, a function of (train, test) and one of the test images."""
+    path = pathlib.Path(name).expanduser()
     if name.lower().endswith(".csv"):
-        return "csv"
+        return lambda: from_csv(path), lambda: csv_test_images(path)
     looks_like_path = name.startswith((".", "/", "~")) or name.endswith("/")
     if looks_like_path or pathlib.Path(name).is_dir():
-        return "folder"
-    return "vtab" if name.startswith("vtab/") else "tfds"
+        return lambda: from_directory(path), lambda: directory_test_images(path)
+    if name.startswith("vtab/"):
+        read = functools.partial(from_vtab, name.removeprefix("vtab/"), data_dir=data_dir)
+        return read, lambda: read()[1]
+    return (
+        lambda: from_tfds(name, data_dir=data_dir),
+        lambda: tfds_test_images(name, data_dir=data_dir),
+    )
 
 
 @contextlib.contextmanager

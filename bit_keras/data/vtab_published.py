@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from .vtab import VTAB
+from .sources.vtab import VTAB
 
 
 class VtabResult(NamedTuple):
