@@ -1,12 +1,13 @@
 """A run to be started, killed and compared: python training_program.py WORKDIR STRATEGY SOURCE.
 
-Trains a small BiT with mixup for 20 steps, on SOURCE (a folder, "arrays" of noise, or "tfds" for a
-data set of TFDS with made-up images), and writes its weights to WORKDIR.0.npz, or another worker's
-number.
+Trains a BiT of two units with mixup for 20 steps, on SOURCE (a folder, "arrays" of noise, or "tfds"
+for a data set of TFDS with made-up images), and writes its weights to WORKDIR.0.npz, or another
+worker's number.
 """
 
 import contextlib
 import os
+import pathlib
 import sys
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -45,6 +46,12 @@ def images():
 rule = bit_keras.HyperRule(20, 16, 0.01, 4, (10, 15), 36, 32, 0.3)
 with images() as train:
     result = bit_keras.fine_tune(
-        "BiT-XS-R26x0.25", train, workdir=workdir, rule=rule, strategy=distribution, seed=3
+        pathlib.Path(__file__).parent / "golden/small.npz",
+        train,
+        workdir=workdir,
+        rule=rule,
+        strategy=distribution,
+        seed=3,
+        export=strategy == "multiworker",  # which one worker does while the other waits
     )
 np.savez(f"{workdir}.{os.environ.get('WORKER', '0')}.npz", *result.model.get_weights())
