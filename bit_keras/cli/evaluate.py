@@ -96,7 +96,7 @@ def _test_model():
         )
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
     if not pathlib.Path(MODEL.value).exists():
-        zoo.check_source(MODEL.value)  # before a data set is read in vain
+        zoo.check_source(MODEL.value)  # before a data set is read
     class_map = data.read_class_map(CLASS_MAP.value) if CLASS_MAP.value else None
     images = data.evaluation_images(DATASET.value, data_dir=DATA_DIR.value)
     workdir = application.run_folder(MODEL.value, images.name)
@@ -134,7 +134,7 @@ def _test_model():
 
 def _few_shot_curve():
     model = MODEL.value or application.EMBEDDED
-    zoo.check_source(model)  # before a data set is read in vain
+    zoo.check_source(model)  # before a data set is read
     strategy = training.make_strategy(flags.FLAGS.strategy)
     train, test = data.from_name(DATASET.value)
     workdir = application.run_folder(f"{model}-{INIT.value}", f"{train.name}_few-shot")

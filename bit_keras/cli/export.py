@@ -47,7 +47,7 @@ flags.mark_flags_as_required(["model", "output"])
 
 
 def _main():
-    zoo.check_source(MODEL.value)  # before images are read in vain
+    zoo.check_source(MODEL.value)  # before images are read
     labels = read_labels(LABELS.value) if LABELS.value else None
     export(
         zoo.load(MODEL.value),

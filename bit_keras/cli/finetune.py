@@ -59,7 +59,7 @@ def _main():
     model = MODEL.value
     if BIT_PRETRAINED_DIR.value:
         model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
-    application.check_models(model)  # before a data set is read in vain
+    application.check_models(model)  # before a data set is read
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
