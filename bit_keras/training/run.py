@@ -45,7 +45,7 @@ class RunOptions:
         command: The command line to show in the report.
 
     Raises:
-        ValueError: If one of them is out of its range.
+        ValueError: If `evaluate_every` is below 1; `run_task` checks the others.
     """
 
     workdir: str | os.PathLike
