@@ -4,13 +4,19 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same numbers on every machine
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # or they wait for each other's threads
+    share = max(1, (os.cpu_count() or 1) // int(workers))
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(share))
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
 
+import gc
 import warnings
 import zlib
 
 import numpy as np
 import pytest
 from pictures import picture
+from tensorflow.python.framework.func_graph import FuncGraph
 
 import bit_keras
 
@@ -37,6 +43,13 @@ def named_weights(model):
             z *= 0.1
         variable.assign(z)
     return model
+
+
+def graphs_of_training():
+    """The number of graphs of training steps that are in memory."""
+    gc.collect()
+    graphs = [o for o in gc.get_objects() if type(o) is FuncGraph]
+    return sum(graph.name in ("_run", "gradients") for graph in graphs)
 
 
 @pytest.fixture(scope="session")

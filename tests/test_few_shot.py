@@ -1,4 +1,3 @@
-import gc
 import json
 import os
 import signal
@@ -8,8 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import named_weights
-from tensorflow.python.framework.func_graph import FuncGraph
+from conftest import graphs_of_training, named_weights
 
 import bit_keras
 from bit_keras import HyperRule, data
@@ -76,11 +74,7 @@ def test_a_killed_curve_goes_on_and_finds_what_single_runs_find(model, digits, t
     assert not (folder / "metrics.json").exists()
     (folder / "runs/1-shot-seed0/checkpoints").mkdir()  # as if killed before they were deleted
 
-    def graphs():
-        gc.collect()
-        return [o for o in gc.get_objects() if isinstance(o, FuncGraph) and "run_steps" in o.name]
-
-    held = len(graphs())
+    held = graphs_of_training()
     arguments = {"workdir": folder, "shots": [1], "seeds": 2, "rule": QUICK, "command": "as typed"}
     rows = few_shot_curve(model, train, test, **arguments)
     assert lines(folder)[:5] == before
@@ -89,7 +83,7 @@ def test_a_killed_curve_goes_on_and_finds_what_single_runs_find(model, digits, t
         *(("probe", shots, seed) for shots in (1, 5) for seed in (0, 1)),
         *(("fine-tuning", 1, seed) for seed in (0, 1)),
     ]
-    assert len(graphs()) == held  # or each fine-tuning would stay in memory
+    assert graphs_of_training() == held  # or each fine-tuning would stay in memory
     assert not list(folder.glob("runs/*/checkpoints"))
 
     few, hand = train.few_shot(1, seed=1), tmp_path / "hand"

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import graphs_of_training
 
 import bit_keras
 from bit_keras import HyperRule
@@ -70,6 +71,17 @@ def run(path, steps=12, *, optimizer=None, pieces=1, evaluate=None, every=None, 
             evaluate=evaluate,
         )
     return model
+
+
+def test_the_graphs_of_a_training_are_freed_with_it(tmp_path):
+    before, during = graphs_of_training(), []
+    run(
+        tmp_path / "run",
+        every={"evaluate": 6},
+        evaluate=lambda: during.append(graphs_of_training()) or {},
+    )
+    assert during == [before + 2]
+    assert graphs_of_training() == before
 
 
 def test_the_loop_is_keras_fit(tmp_path):

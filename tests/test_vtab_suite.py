@@ -1,6 +1,5 @@
 """VTAB-1k as a suite, on made-up images. As a program (WORKDIR MODEL), the suite that is killed."""
 
-import gc
 import json
 import os
 import pathlib
@@ -13,8 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from conftest import named_weights
-from tensorflow.python.framework.func_graph import FuncGraph
+from conftest import graphs_of_training, named_weights
 from test_vtab import SIZES, scenes
 
 import bit_keras
@@ -122,7 +120,7 @@ def test_a_killed_suite_goes_on_and_ends_like_an_undisturbed_one(suite, model, t
     alive = []
 
     def counted(name):
-        alive.append(sum(type(o) is FuncGraph and "run_steps" in o.name for o in gc.get_objects()))
+        alive.append(graphs_of_training())
         return made_up(name)
 
     results = run_vtab(model, workdir=tmp_path / "run", tasks=FEW, read=counted, **QUICK)

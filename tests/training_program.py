@@ -1,8 +1,9 @@
-"""A run to be started, killed and compared: python training_program.py WORKDIR STRATEGY SOURCE.
+"""Runs to be killed and compared: python training_program.py STRATEGY WORKDIR SOURCE [WORKDIR ...].
 
-Trains a BiT of two units with mixup for 20 steps, on SOURCE (a folder, "arrays" of noise, or "tfds"
-for a data set of TFDS with made-up images), and writes its weights to WORKDIR.0.npz, or another
-worker's number.
+Each trains a BiT of two units with mixup for 20 steps, on SOURCE (a folder, "arrays" of noise, or
+"tfds" for a data set of TFDS with made-up images), and writes its weights to WORKDIR.0.npz, or
+another worker's number. Several are trained one after the other, as starting a process takes
+seconds.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import numpy as np
 import tensorflow as tf
 
-workdir, strategy, source = sys.argv[1:4]
+_, strategy, *runs = sys.argv
 tf.config.threading.set_inter_op_parallelism_threads(1)
 if strategy == "mirrored":
     cpu = tf.config.list_physical_devices("CPU")[0]
@@ -28,7 +29,7 @@ distribution = bit_keras.make_strategy(strategy)
 
 
 @contextlib.contextmanager
-def images():
+def images(source):
     if source == "arrays":
         rng = np.random.default_rng(0)
         pixels = rng.integers(0, 256, (40, 36, 40, 3), dtype=np.uint8)
@@ -44,14 +45,16 @@ def images():
 
 
 rule = bit_keras.HyperRule(20, 16, 0.01, 4, (10, 15), 36, 32, 0.3)
-with images() as train:
-    result = bit_keras.fine_tune(
-        pathlib.Path(__file__).parent / "golden/small.npz",
-        train,
-        workdir=workdir,
-        rule=rule,
-        strategy=distribution,
-        seed=3,
-        export=strategy == "multiworker",  # which one worker does while the other waits
-    )
-np.savez(f"{workdir}.{os.environ.get('WORKER', '0')}.npz", *result.model.get_weights())
+for workdir, source in zip(runs[::2], runs[1::2], strict=True):
+    with images(source) as train:
+        result = bit_keras.fine_tune(
+            pathlib.Path(__file__).parent / "golden/small.npz",
+            train,
+            workdir=workdir,
+            rule=rule,
+            strategy=distribution,
+            seed=3,
+            export=strategy == "multiworker",  # which one worker does while the other waits
+        )
+    worker = os.environ.get("WORKER", "0")
+    np.savez(f"{workdir}.{worker}.npz", *result.model.get_weights())

@@ -7,23 +7,3 @@ from .matching import CheckpointError, architecture, check_names_and_shapes
 from .npz import open_npz, save_npz
 from .saved_model import open_saved_model
 from .timm_transformers import open_safetensors, save_timm, save_transformers
-
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "DownloadError",
-    "architecture",
-    "base_url",
-    "cache_dir",
-    "check_names_and_shapes",
-    "fetch",
-    "fetch_hugging_face",
-    "fetch_tf_hub",
-    "open_npz",
-    "open_safetensors",
-    "open_saved_model",
-    "require_interop",
-    "save_npz",
-    "save_timm",
-    "save_transformers",
-]

@@ -39,8 +39,7 @@ def architecture(
 ) -> tuple[tuple[int, ...], float, int]:
     """Returns (units of each block, width, classes or 0 for no head) from a checkpoint's shapes.
 
-    Raises:
-        CheckpointError: If these are not the shapes of a BiT.
+    Raises CheckpointError if these are not the shapes of a BiT.
     """
     last_units = {}
     for name in shapes:

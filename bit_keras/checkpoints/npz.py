@@ -19,11 +19,8 @@ def open_npz(path: str | os.PathLike) -> Checkpoint:
     """Opens a BiT checkpoint in the published format, with or without the `resnet/` prefix.
 
     Reads the archive's directory and the header of every array, but no array. Nothing in the file
-    is unpickled or executed.
-
-    Raises:
-        CheckpointError: If the file is not a complete .npz archive of floating point arrays, or two
-            of its arrays have the same canonical name.
+    is unpickled or executed. Raises CheckpointError if the file is not a complete .npz archive of
+    floating point arrays, or two of its arrays have the same canonical name.
     """
     path = pathlib.Path(path)
     _check_is_zip(path)

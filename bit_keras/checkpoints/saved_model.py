@@ -20,11 +20,8 @@ _NOT_THE_MODEL = re.compile(
 def open_saved_model(path: str | os.PathLike) -> Checkpoint:
     """Opens a TF2 SavedModel whose variables have canonical names, with or without `resnet/`.
 
-    Reads the names that its variables had in Python, but no array.
-
-    Raises:
-        CheckpointError: If the folder is damaged or older than TF2, or holds no variables, or two
-            with the same canonical name.
+    Reads the names that its variables had in Python, but no array. Raises CheckpointError if the
+    folder is damaged or older than TF2, or holds no variables, or two with the same canonical name.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph

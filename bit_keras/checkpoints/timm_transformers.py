@@ -81,11 +81,9 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
     """Opens the safetensors file of a BiT that timm or transformers wrote.
 
     Reads the header of the file, but no array. Kernels come out as `[height, width, in, out]`. A
-    tensor that no BiT has keeps its own name.
-
-    Raises:
-        CheckpointError: If the file is damaged, or of another architecture, or its numbers are not
-            float16, bfloat16, float32 or float64; or safetensors is not installed.
+    tensor that no BiT has keeps its own name. Raises CheckpointError if the file is damaged, or of
+    another architecture, or its numbers are not float16, bfloat16, float32 or float64; or
+    safetensors is not installed.
     """
     require_interop()
     import ml_dtypes  # noqa: F401 (gives numpy the bfloat16 that safetensors asks it for)

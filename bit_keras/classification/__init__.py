@@ -3,5 +3,3 @@
 from ..training.reading_runs import read_labels
 from .contact_sheet import write_contact_sheet
 from .prediction import as_table, predict_images
-
-__all__ = ["as_table", "predict_images", "read_labels", "write_contact_sheet"]

@@ -181,9 +181,7 @@ def _run_suite():
         raise missing
 
 
-def run() -> None:
-    """Entry point of bit-evaluate."""
-    application.run(_main, positional=True)
+run = functools.partial(application.run, _main, positional=True)  # the entry point
 
 
 if __name__ == "__main__":

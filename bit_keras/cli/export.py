@@ -5,6 +5,8 @@
 The export is read back by its own runtime and compared on real images before it appears.
 """
 
+import functools
+
 from absl import flags
 
 from .. import data
@@ -63,9 +65,7 @@ def _main():
     )
 
 
-def run() -> None:
-    """Entry point of bit-export."""
-    application.run(_main)
+run = functools.partial(application.run, _main)  # the entry point
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Without flags it trains the embedded model on ten handwritten digits per class, 
 Flags that the reference code also has keep its names and meaning.
 """
 
+import functools
 import pathlib
 
 from absl import flags
@@ -109,9 +110,7 @@ def _changed_rule(rule):
     return rule.replace(**{k: flag.value for k, flag in given.items() if flag.value is not None})
 
 
-def run() -> None:
-    """Entry point of bit-finetune."""
-    application.run(_main)
+run = functools.partial(application.run, _main)  # the entry point
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 Arguments are image files, folders (for the images directly in them), and quoted globs.
 """
 
+import functools
 import json
 
 from absl import flags
@@ -66,9 +67,7 @@ def _main(images):
         write_contact_sheet(CONTACT_SHEET.value, predictions)
 
 
-def run() -> None:
-    """Entry point of bit-predict."""
-    application.run(_main, positional=True)
+run = functools.partial(application.run, _main, positional=True)  # the entry point
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """bit-pretrain: pre-trains a BiT on labeled images by the paper's upstream protocols."""
 
+import functools
+
 from absl import flags
 
 from .. import data, training
@@ -79,9 +81,7 @@ def _changed_recipe(protocol):
     return protocol.replace(**changes)
 
 
-def run() -> None:
-    """Entry point of bit-pretrain."""
-    application.run(_main)
+run = functools.partial(application.run, _main)  # the entry point
 
 
 if __name__ == "__main__":

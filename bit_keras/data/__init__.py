@@ -11,27 +11,3 @@ from .sources.directory import from_directory
 from .sources.tfds import from_tfds
 from .sources.vtab import VTAB, VtabTask, from_vtab
 from .vtab_published import VTAB_PUBLISHED, VtabResult
-
-__all__ = [
-    "VTAB",
-    "VTAB_PUBLISHED",
-    "DataError",
-    "LabeledImages",
-    "VtabResult",
-    "VtabTask",
-    "accepted_classes",
-    "center_crop_batches",
-    "digits",
-    "evaluation_images",
-    "feature_batches",
-    "from_arrays",
-    "from_csv",
-    "from_directory",
-    "from_name",
-    "from_tfds",
-    "from_vtab",
-    "read_class_map",
-    "test_batches",
-    "training_batches",
-    "upstream_batches",
-]

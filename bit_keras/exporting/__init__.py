@@ -6,14 +6,3 @@ from .errors import ExportError, reason
 from .exporter import export
 from .formats import FORMATS
 from .opening import open_artifact, open_classifier
-
-__all__ = [
-    "FORMATS",
-    "PRECISIONS",
-    "Artifact",
-    "ExportError",
-    "export",
-    "open_artifact",
-    "open_classifier",
-    "reason",
-]

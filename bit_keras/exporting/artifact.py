@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..training import inference_function
+
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
@@ -46,17 +48,6 @@ def keras_artifact(model: keras.Model) -> Artifact:
         model.input_shape[1],
         network=model,
     )
-
-
-def inference_function(model: keras.Model) -> tf.types.experimental.PolymorphicFunction:
-    """Returns a model's forward pass as a function that is traced once for images of all sizes."""
-    images = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, tf.float32), model.input)
-
-    @tf.function(input_signature=[images], autograph=False)
-    def forward(images):
-        return model(images, training=False)
-
-    return forward
 
 
 def output_name(model: keras.Model) -> str | None:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from ..checkpoints import CheckpointError
 from ..data import LabeledImages
 from ..files import move_file
-from .artifact import inference_function
+from ..training import inference_function
 from .checks import ExportOptions, check_export
 from .errors import ExportError, reason
 from .formats import FORMATS

@@ -15,8 +15,7 @@ from .weight_files import open_weights
 def open_classifier(model: keras.Model | str | os.PathLike) -> Artifact:
     """Opens a model, an export, or what else `bit_keras.load` takes.
 
-    Raises:
-        ValueError: If there is none, it cannot be read, or it has no head.
+    Raises ValueError if there is none, it cannot be read, or it has no head.
     """
     if isinstance(model, keras.Model):
         title, artifact = model.name, keras_artifact(model)
@@ -32,8 +31,7 @@ def open_classifier(model: keras.Model | str | os.PathLike) -> Artifact:
 def open_artifact(source: str | os.PathLike) -> Artifact:
     """Opens an export, or what else `bit_keras.load` takes.
 
-    Raises:
-        ValueError: If there is none, or it cannot be read.
+    Raises ValueError if there is none, or it cannot be read.
     """
     path = pathlib.Path(source)
     found = (name for name, kind in FORMATS.items() if kind.matches(path))

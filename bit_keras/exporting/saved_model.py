@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..data.sources.decoding import decode_rgb
 from ..models.resnet_v2 import default_groups
+from ..training import inference_function
 from .artifact import Artifact, has_head, named, output_name, single_output, unnamed
 from .inference_graph import inference_graph
 from .weight_files import open_weights
@@ -54,15 +55,12 @@ def write_saved_model(
 def _call_function(network, model, frozen):
     """From images and `training` to answers, traced for both."""
 
-    def traced(training):
-        forward = tf.function(lambda images: network(images, training=training), autograph=False)
-        return forward.get_concrete_function(_IMAGES)
-
     # Saving traces `call` again, but not what it calls.
-    forward = traced(training=False)
+    forward = train = inference_function(network).get_concrete_function()
     # With group normalization training is the same function.
-    differs = not frozen and any("batch_norm" in variable.path for variable in model.variables)
-    train = traced(training=True) if differs else forward
+    if not frozen and any("batch_norm" in variable.path for variable in model.variables):
+        train = tf.function(lambda images: network(images, training=True), autograph=False)
+        train = train.get_concrete_function(_IMAGES)
 
     @tf.function(autograph=False)
     def call(images, training=False):

@@ -2,5 +2,3 @@
 
 from .resnet_v2 import ResNetV2
 from .zoo import check_source, list_models, load, weights_crc32
-
-__all__ = ["ResNetV2", "check_source", "list_models", "load", "weights_crc32"]

@@ -9,20 +9,8 @@ import zlib
 
 import keras
 
-from ..checkpoints import (
-    CheckpointError,
-    architecture,
-    base_url,
-    cache_dir,
-    check_names_and_shapes,
-    fetch,
-    fetch_hugging_face,
-    fetch_tf_hub,
-    open_npz,
-    open_safetensors,
-    open_saved_model,
-    require_interop,
-)
+from .. import checkpoints
+from ..checkpoints import CheckpointError
 from .published import EMBEDDED, PUBLISHED
 from .resnet_v2 import ResNetV2, check_num_classes, with_head
 
@@ -111,7 +99,7 @@ def check_source(source: str | os.PathLike) -> None:
     if name.startswith("hf://"):
         if not _HUGGING_FACE.fullmatch(name):
             raise ValueError(f"expected hf://ORG/NAME or hf://ORG/NAME@REVISION, got {name}.")
-        require_interop()
+        checkpoints.require_interop()
     elif path.is_dir():
         if (path / "saved_model.pb").is_file():
             return
@@ -120,12 +108,12 @@ def check_source(source: str | os.PathLike) -> None:
                 f"cannot load {path}, which holds neither a saved_model.pb nor a "
                 f"model.safetensors; expected {_SOURCES}."
             )
-        require_interop()
+        checkpoints.require_interop()
     elif path.suffix in (".npz", ".safetensors", ".keras"):
         if not path.is_file():
             raise ValueError(f"there is no file {path}; expected {_SOURCES}.")
         if path.suffix == ".safetensors":
-            require_interop()
+            checkpoints.require_interop()
     elif path.exists():
         raise ValueError(f"cannot load {path}; expected {_SOURCES}.")
     elif re.match(r"BiT-L\b", name):
@@ -163,9 +151,9 @@ def _found(name):
     if name in EMBEDDED:
         return WEIGHTS / EMBEDDED[name].file, name
     if match := _HUGGING_FACE.fullmatch(name):
-        return fetch_hugging_face(*match.groups()), match[1].split("/")[1]
+        return checkpoints.fetch_hugging_face(*match.groups()), match[1].split("/")[1]
     if _URL.match(name):
-        return fetch_tf_hub(name), _URL.sub("", name).replace("/", "_")
+        return checkpoints.fetch_tf_hub(name), _URL.sub("", name).replace("/", "_")
     path = pathlib.Path(name)
     return path, path.resolve().name if path.is_dir() else path.stem
 
@@ -176,14 +164,19 @@ def _load_published(published, num_classes, init, sha256):
         if num_classes is None:
             raise ValueError('num_classes must be given with init="random"; 0 is no head.')
         return ResNetV2(published.units, published.width, num_classes, name=model_name)
-    path = fetch(published.file, base_url=base_url(), cache_dir=cache_dir(), sha256=sha256)
+    path = checkpoints.fetch(
+        published.file,
+        base_url=checkpoints.base_url(),
+        cache_dir=checkpoints.cache_dir(),
+        sha256=sha256,
+    )
     return _load_weights(path, model_name, num_classes, expected=published)
 
 
 def _load_weights(path, model_name, num_classes, init="pretrained", expected=None):
     checkpoint = _opened(path)
     shapes = checkpoint.shapes
-    units, width, classes = architecture(shapes, path)
+    units, width, classes = checkpoints.architecture(shapes, path)
     if expected and (units, width) != (expected.units, expected.width):
         raise CheckpointError(
             f"{path} holds units {units} at width {width:g} where {expected.units} at "
@@ -199,7 +192,7 @@ def _load_weights(path, model_name, num_classes, init="pretrained", expected=Non
         variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
         shapes = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
     wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
-    check_names_and_shapes(wanted, shapes, str(path))
+    checkpoints.check_names_and_shapes(wanted, shapes, str(path))
     for name, variable in variables.items():
         variable.assign(checkpoint[name])
     return model
@@ -207,10 +200,10 @@ def _load_weights(path, model_name, num_classes, init="pretrained", expected=Non
 
 def _opened(path):
     if path.suffix == ".npz" and path.is_file():
-        return open_npz(path)
+        return checkpoints.open_npz(path)
     if (path / "saved_model.pb").is_file():
-        return open_saved_model(path)
-    return open_safetensors(path / "model.safetensors" if path.is_dir() else path)
+        return checkpoints.open_saved_model(path)
+    return checkpoints.open_safetensors(path / "model.safetensors" if path.is_dir() else path)
 
 
 def _load_keras(path, num_classes):

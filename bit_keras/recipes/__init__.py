@@ -2,5 +2,3 @@
 
 from .hyperrule import HyperRule
 from .upstream import RECIPES, UpstreamRecipe, recipe
-
-__all__ = ["RECIPES", "HyperRule", "UpstreamRecipe", "recipe"]

@@ -3,5 +3,3 @@
 from .comparison import write_comparison
 from .few_shot import few_shot_picture, few_shot_section
 from .report import write_report
-
-__all__ = ["few_shot_picture", "few_shot_section", "write_comparison", "write_report"]

@@ -1,7 +1,6 @@
 """The page of one run."""
 
 import importlib.metadata
-import math
 import os
 import platform
 from collections import Counter
@@ -11,6 +10,7 @@ from datetime import datetime
 from html import escape
 
 import tensorflow as tf
+from scipy.stats import binomtest
 
 from ..training.reading_runs import flattened_settings
 from .charts import curves, scalars
@@ -53,20 +53,13 @@ def _figures(metrics):
         if key in metrics:
             note = ""
             if key == "accuracy" and "num_test" in metrics:
-                low, high = _wilson_interval(metrics["accuracy"], metrics["num_test"])
+                count = metrics["num_test"]
+                right = binomtest(round(metrics["accuracy"] * count), count)
+                low, high = right.proportion_ci(method="wilson")
                 interval = f"{100 * low:.1f} to {percent(high)}"
                 note = f'<dd class="note">95 % interval<br>{interval}</dd>'
             figures.append(f"<div><dt>{name}</dt><dd>{form(metrics[key])}</dd>{note}</div>")
     return f'<dl class="figures">{"".join(figures)}</dl>' if figures else ""
-
-
-def _wilson_interval(accuracy, count):
-    """The 95 % confidence interval of a proportion (Wilson, 1927)."""
-    z = 1.959964
-    center = accuracy + z**2 / (2 * count)
-    margin = z * math.sqrt(accuracy * (1 - accuracy) / count + (z / (2 * count)) ** 2)
-    scale = 1 + z**2 / count
-    return max(0.0, (center - margin) / scale), min(1.0, (center + margin) / scale)
 
 
 def _training(history):

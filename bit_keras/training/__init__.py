@@ -2,7 +2,7 @@
 
 from .devices import PRECISIONS, Devices
 from .flops import forward_flops
-from .inference import NotFiniteError, collect, predict
+from .inference import NotFiniteError, collect, inference_function, predict
 from .loop import Interrupted, Intervals, TrainingError, train
 from .losses import LOSSES
 from .memory import fitting_split
@@ -17,31 +17,3 @@ from .strategies import (
     single_machine_strategy,
     wait_for_all_workers,
 )
-
-__all__ = [
-    "LOSSES",
-    "PRECISIONS",
-    "STRATEGIES",
-    "Devices",
-    "Interrupted",
-    "Intervals",
-    "NotFiniteError",
-    "Objective",
-    "RunFolder",
-    "RunFolderError",
-    "RunOptions",
-    "StrategyError",
-    "Task",
-    "TrainedModel",
-    "TrainingError",
-    "collect",
-    "fitting_split",
-    "forward_flops",
-    "is_chief",
-    "make_strategy",
-    "predict",
-    "run_task",
-    "single_machine_strategy",
-    "train",
-    "wait_for_all_workers",
-]

@@ -23,6 +23,23 @@ class Examples(Protocol):
     def subset(self, indices: Sequence[int]) -> "Examples": ...
 
 
+def inference_function(model: keras.Model) -> tf.types.experimental.PolymorphicFunction:
+    """Returns a model's forward pass as a function, traced once for batches of all shapes.
+
+    It is kept with the model, for its tests and its exports: tracing takes seconds.
+    """
+    kept = vars(model)  # an attribute would become a part of its checkpoints
+    if "_inference_function" not in kept:
+        inputs = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), model.input)
+
+        @tf.function(input_signature=[inputs], autograph=False)
+        def forward(inputs):
+            return model(inputs, training=False)
+
+        kept["_inference_function"] = forward
+    return kept["_inference_function"]
+
+
 def predict(
     model: keras.Model,
     examples: Examples,
@@ -48,6 +65,15 @@ def predict(
         NotFiniteError: If an answer is not finite.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    of = f"{model.name} on {examples.name}"
+    if strategy.num_replicas_in_sync == 1:
+        batches = prepare(examples, batch=batch)
+        return collect(inference_function(model), batches, len(examples), of=of)
+    return collect(*_shared_out(model, examples, prepare, batch, strategy), len(examples), of=of)
+
+
+def _shared_out(model, examples, prepare, batch, strategy):
+    """The forward pass on all replicas, and batches for it that are cut into equal shares."""
     replicas = strategy.num_replicas_in_sync
     share = -(-batch // replicas)
     whole = -(-len(examples) // (share * replicas)) * share * replicas
@@ -62,15 +88,9 @@ def predict(
     def forward(inputs):
         # Not `model.predict`, which does not work under strategies of several workers.
         answers = strategy.run(lambda x: model(x, training=False), args=(inputs,))
-        if replicas == 1:
-            return answers
         return tf.nest.map_structure(lambda x: strategy.gather(x, axis=0), answers)
 
-    if replicas == 1:
-        batches = prepare(examples, batch=batch)
-    else:
-        batches = strategy.distribute_datasets_from_function(own_batches)
-    return collect(forward, batches, len(examples), of=f"{model.name} on {examples.name}")
+    return forward, strategy.distribute_datasets_from_function(own_batches)
 
 
 def collect(

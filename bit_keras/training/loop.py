@@ -130,11 +130,15 @@ class TrainStep:
 
     def _gradients(self, inputs, labels):
         """(losses, gradients) of some examples, as parts of the means over the whole batch."""
-        with tf.GradientTape() as tape:
-            losses = self._objective.summed_losses(inputs, labels) / self._objective.batch
-            # Under float16 the loss is scaled; the optimizer undoes it.
-            scaled = self._optimizer.scale_loss(losses[0])
-        return losses, tape.gradient(scaled, [variable.value for variable in self.variables])
+        if self._objective.targets:
+            labels = self._objective.targets(inputs, labels)
+        compute = self._objective.gradients
+        if self._replicas > 1:  # a function within a strategy cannot update what replicas share
+            compute = compute.python_function
+        # Under float16 the loss is scaled; the optimizer undoes it.
+        factor = self._optimizer.scale_loss(tf.constant(1 / self._objective.batch))
+        sums, gradients = compute(inputs, labels, factor)
+        return sums / self._objective.batch, gradients
 
 
 @released_gradients()

@@ -1,6 +1,5 @@
 """How much memory a training step takes, read off its graph before anything runs."""
 
-import dataclasses
 import pathlib
 from collections import Counter
 
@@ -55,23 +54,14 @@ def _gradient_memory(objective: Objective, examples: int) -> int:
     Targets are made by a graph of their own, whose memory is added with all weights it uses, for
     TensorFlow may compute both at once.
     """
-    variables = objective.model.trainable_variables
-    spec = objective.element_spec(examples)
+    inputs, labels = objective.element_spec(examples)
     extra = 0
     if objective.targets:
-        graph = tf.function(objective.targets).get_concrete_function(*spec).graph
+        graph = tf.function(objective.targets).get_concrete_function(inputs, labels).graph
         extra = _bytes_of(graph.variables) + peak_memory(graph)
         labels = tf.nest.map_structure(tf.TensorSpec.from_tensor, graph.structured_outputs)
-        spec = (spec[0], labels)
-        objective = dataclasses.replace(objective, targets=None)
-
-    @tf.function
-    def gradients(inputs, labels):
-        with tf.GradientTape() as tape:
-            total = objective.summed_losses(inputs, labels)[0]
-        return tape.gradient(total, [variable.value for variable in variables])
-
-    return extra + peak_memory(gradients.get_concrete_function(*spec).graph)
+    graph = objective.gradients.get_concrete_function(inputs, labels, tf.TensorSpec(())).graph
+    return extra + peak_memory(graph)
 
 
 def _bytes_of(tensors):

@@ -1,6 +1,7 @@
 """What a training minimizes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -45,15 +46,29 @@ class Objective:
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """What `summed_losses` returns, by name."""
+        """The loss and its parts."""
         return ("loss", *self.parts)
 
-    def summed_losses(self, inputs: Any, labels: Any) -> tf.Tensor:
-        """Returns float32 `[len(loss_names)]`: sums over the examples of the loss and its parts."""
-        if self.targets:
-            labels = self.targets(inputs, labels)
-        found = self.loss(labels, self.model(inputs, training=True))
-        if not self.parts:
-            return tf.reduce_sum(found)[tf.newaxis]
-        parts = [tf.reduce_sum(found[name]) for name in self.parts]
-        return tf.stack([tf.add_n(parts), *parts])
+    @functools.cached_property
+    def gradients(self) -> tf.types.experimental.PolymorphicFunction:
+        """From inputs, what `loss` takes as labels, and a factor of the loss to two tensors.
+
+        They are float32 `[len(loss_names)]`, sums over the examples of the loss and its parts, and
+        the gradients of the sum of the loss times that factor. It is one function, so that the
+        estimate of its memory and the training share its trace, which takes seconds.
+        """
+
+        @tf.function
+        def gradients(inputs, labels, factor):
+            with tf.GradientTape() as tape:
+                found = self.loss(labels, self.model(inputs, training=True))
+                sums = tf.nest.map_structure(tf.reduce_sum, found)
+                if self.parts:
+                    parts = [sums[name] for name in self.parts]
+                    sums = tf.stack([tf.add_n(parts), *parts])
+                else:
+                    sums = sums[tf.newaxis]
+                scaled = sums[0] * factor
+            return sums, tape.gradient(scaled, [v.value for v in self.model.trainable_variables])
+
+        return gradients

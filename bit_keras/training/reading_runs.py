@@ -53,8 +53,7 @@ def settings_around(model: str | os.PathLike) -> dict:
 def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
     """Returns the model in a run's folder; any other source as it is.
 
-    Raises:
-        ValueError: If the run has no model yet.
+    Raises ValueError if the run has no model yet.
     """
     path = pathlib.Path(source)
     if not _run_settings(path):
@@ -75,8 +74,7 @@ def class_names_around(model: str | os.PathLike) -> list[str] | None:
 def read_labels(path: str | os.PathLike) -> list[str]:
     """Returns the class names in a file that has one per line.
 
-    Raises:
-        ValueError: If it cannot be read.
+    Raises ValueError if it cannot be read.
     """
     try:
         lines = pathlib.Path(path).read_bytes().decode("utf-8-sig").split("\n")

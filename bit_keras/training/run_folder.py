@@ -166,8 +166,7 @@ class RunFolder:
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
         """Writes a checkpoint, under another name until it is whole; the one before it is kept.
 
-        Raises:
-            OSError: If it cannot be written. Those before it are as they were.
+        Raises OSError if it cannot be written. Those before it are as they were.
         """
         if not self.chief:
             return
@@ -190,10 +189,8 @@ class RunFolder:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
 
         Where the last is damaged, the one before it is read. Log lines after that step are dropped:
-        those steps will run again.
-
-        Raises:
-            RunFolderError: If there are checkpoints, but all damaged or another model's.
+        those steps will run again. Raises RunFolderError if there are checkpoints, but all damaged
+        or another model's.
         """
         step = tf.Variable(0, dtype=tf.int64)
         problems = []

@@ -58,8 +58,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
 def _read_tf_config() -> tuple[list[str], int]:
     """Returns (the addresses of all workers, the first being the leader's; this one's index).
 
-    Raises:
-        StrategyError: If `TF_CONFIG` does not list workers and say which one this is.
+    Raises StrategyError if `TF_CONFIG` does not list workers and say which one this is.
     """
     text = os.environ.get("TF_CONFIG", "")
     example = (
@@ -87,10 +86,8 @@ def _read_tf_config() -> tuple[list[str], int]:
 def meet_workers(addresses: list[str], index: int, seconds: float = MEETING_SECONDS) -> None:
     """Waits until all workers have connected to the first one, at its address.
 
-    TensorFlow itself would wait for ever, without naming the missing worker.
-
-    Raises:
-        StrategyError: If some do not come in time.
+    TensorFlow itself would wait for ever, without naming the missing worker. Raises StrategyError
+    if some do not come in time.
     """
     host, port = addresses[0].rsplit(":", 1)
     limit = time.monotonic() + seconds
@@ -159,8 +156,7 @@ def _tpu_strategy() -> tf.distribute.Strategy:
 def single_machine_strategy(strategy: str | tf.distribute.Strategy) -> tf.distribute.Strategy:
     """Returns the strategy of that name for a suite of many runs.
 
-    Raises:
-        ValueError: If it has several workers, of whom only the first knows which runs are done.
+    Raises ValueError if it has several workers, of whom only the first knows which runs are done.
     """
     if isinstance(strategy, str):
         strategy = make_strategy(strategy)

@@ -42,12 +42,27 @@ def no_shared_sums() -> Iterator[None]:
     It fails in loops within loops: TensorFlow 2.21 then finds a temporary variable of an earlier
     step (AlreadyExistsError).
     """
+    with _optimizer_options(arithmetic_optimization=False):
+        yield
+
+
+@contextlib.contextmanager
+def no_graph_optimization() -> Iterator[None]:
+    """Runs graphs as they are: for one that is run once, optimizing it takes most of the time."""
+    with _optimizer_options(disable_meta_optimizer=True):
+        yield
+
+
+@contextlib.contextmanager
+def _optimizer_options(**options):
     before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"arithmetic_optimization": False})
+    tf.config.optimizer.set_experimental_options(options)
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"arithmetic_optimization": True, **before})
+        tf.config.optimizer.set_experimental_options(
+            {"arithmetic_optimization": True, "disable_meta_optimizer": False, **before}
+        )
 
 
 def gpu_memory() -> float:
