@@ -1,7 +1,7 @@
 """Packs a model for a phone: a LiteRT file, its labels, and what it takes and answers.
 
-    python export/make_mobile_bundle.py --model=photos.npz --labels=labels.txt --output=photos.zip
-    python export/make_mobile_bundle.py --model=photos.npz --images=photos/ --output=photos-int8.zip
+    python export/make_mobile_bundle.py --model=runs/photos --output=photos.zip
+    python export/make_mobile_bundle.py --model=runs/photos --images=photos/ --output=small.zip
 
 The zip holds model.tflite, labels.txt (where the model has a head), metadata.json and README.md.
 The LiteRT file has float16 weights, or, with images like those to come, 8-bit ones. It was read
@@ -24,10 +24,11 @@ from bit_keras import data
 from bit_keras.classification import read_labels
 from bit_keras.cli import application
 from bit_keras.models import zoo
+from bit_keras.models.spec import ModelSpec, spec_of
 
-MODEL = flags.DEFINE_string("model", None, "What bit_keras.load takes: a name, a file, a folder.")
-LABELS = flags.DEFINE_string("labels", None, "A file of class names, one a line.")
-SIZE = flags.DEFINE_integer("size", 224, "Side in pixels of the images it takes.")
+MODEL = flags.DEFINE_string("model", None, "A run, or what else bit_keras.load takes.")
+LABELS = flags.DEFINE_string("labels", None, "A file of class names; by default the model's.")
+SIZE = flags.DEFINE_integer("size", None, "Side of its images; by default the model's own.")
 IMAGES = flags.DEFINE_string(
     "images",
     None,
@@ -52,23 +53,23 @@ README = """\
 """
 
 
-def labels_of(path: str | None, num_classes: int) -> list[str]:
-    """Class names from a file, or numbers; none where the model has no head.
+def labels_of(path: str | None, spec: ModelSpec) -> list[str]:
+    """Class names from a file, or the model's own; none where it has no head.
 
     Raises:
         ValueError: If there are not as many names as classes.
     """
     if path is None:
-        return [str(number) for number in range(num_classes)]
+        return list(spec.names())
     labels = read_labels(path)
-    if len(labels) != num_classes:
+    if len(labels) != spec.num_classes:
         raise ValueError(
-            f"{path} has {len(labels)} names; expected {num_classes}, one for each class."
+            f"{path} has {len(labels)} names; expected {spec.num_classes}, one for each class."
         )
     return labels
 
 
-def describe(model, tflite: pathlib.Path, labels: list[str], size: int) -> tuple[dict, str]:
+def describe(model, spec, tflite: pathlib.Path, labels, size: int) -> tuple[dict, str]:
     """The metadata, and the same to be read."""
     proof = json.loads(pathlib.Path(f"{tflite}.proof.json").read_text())
     answer = "logits" if labels else "features"
@@ -86,6 +87,7 @@ def describe(model, tflite: pathlib.Path, labels: list[str], size: int) -> tuple
         },
         "output": {"name": answer, "shape": [1, outputs], "dtype": "float32"},
         "labels": "labels.txt" if labels else None,
+        "probabilities": (spec.loss or "softmax") if labels else None,
         "proof": proof,
     }
     told = (
@@ -100,7 +102,8 @@ def describe(model, tflite: pathlib.Path, labels: list[str], size: int) -> tuple
         size=size,
         answer=answer,
         outputs=outputs,
-        classes=" Line n of `labels.txt` names the n-th; softmax makes probabilities of them."
+        classes=" Line n of `labels.txt` names the n-th class; a "
+        f"{spec.loss or 'softmax'} makes probabilities of them."
         if labels
         else "",
         proof=told,
@@ -123,8 +126,8 @@ def main():
         raise ValueError(f"{output} exists already; say --overwrite to replace it.")
     zoo.check_source(MODEL.value)
     model = bit_keras.load(MODEL.value)
-    has_head = model.layers[-1].name == "head"
-    labels = labels_of(LABELS.value, model.output_shape[-1] if has_head else 0)
+    spec = spec_of(model)
+    labels, size = labels_of(LABELS.value, spec), SIZE.value or spec.test_size or 224
     images = data.from_name(IMAGES.value)[0] if IMAGES.value else None
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as scratch:
@@ -135,10 +138,11 @@ def main():
                 tflite,
                 "litert",
                 precision="int8" if IMAGES.value else "float16",
-                size=SIZE.value,
+                labels=labels or None,
+                size=size,
                 images=images,
             )
-        metadata, readme = describe(model, tflite, labels, SIZE.value)
+        metadata, readme = describe(model, spec, tflite, labels, size)
         files = {
             "model.tflite": tflite.read_bytes(),
             "metadata.json": (json.dumps(metadata, indent=2) + "\n").encode(),

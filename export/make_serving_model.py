@@ -1,7 +1,7 @@
 """Writes a model for TensorFlow Serving, with requests that warm it up.
 
     pip install tensorflow-serving-api
-    python export/make_serving_model.py --model=runs/photos/model --output=served
+    python export/make_serving_model.py --model=runs/photos --output=served
 
 writes served/NAME/1/, or the next version if that is there: a SavedModel whose kernels were
 standardized once, which was read back and compared with the model, and in its assets.extra/ one
@@ -25,11 +25,12 @@ import bit_keras
 from bit_keras.classification import read_labels
 from bit_keras.cli import application
 from bit_keras.models import zoo
+from bit_keras.models.spec import spec_of
 
-MODEL = flags.DEFINE_string("model", None, "What bit_keras.load takes: a name, a file, a folder.")
+MODEL = flags.DEFINE_string("model", None, "A run, or what else bit_keras.load takes.")
 NAME = flags.DEFINE_string("name", None, "The model's name in the server; by default its own.")
-LABELS = flags.DEFINE_string("labels", None, "A file of class names, one a line.")
-SIZE = flags.DEFINE_integer("size", 224, "Side in pixels to which encoded images are resized.")
+LABELS = flags.DEFINE_string("labels", None, "A file of class names; by default the model's.")
+SIZE = flags.DEFINE_integer("size", None, "Side in pixels; by default the model's own.")
 OUTPUT = flags.DEFINE_string("output", None, "The folder of served models.")
 flags.mark_flags_as_required(["model", "output"])
 
@@ -55,7 +56,6 @@ def write_warmup(module: pathlib.Path, name: str, size: int) -> None:
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
     path = module / "assets.extra" / "tf_serving_warmup_requests"
-    path.parent.mkdir()
     with tf.io.TFRecordWriter(os.fspath(path)) as writer:
         for signature, inputs in example_inputs(size).items():
             request = predict_pb2.PredictRequest(
@@ -91,7 +91,7 @@ def main():
             difference = bit_keras.export(
                 model, module, frozen=True, labels=labels, size=SIZE.value
             )
-        write_warmup(module, name, SIZE.value)
+        write_warmup(module, name, SIZE.value or spec_of(model).test_size or 224)
         version = folder / str(next_version(folder))
         os.replace(f"{module}.proof.json", f"{version}.proof.json")
         os.replace(module, version)

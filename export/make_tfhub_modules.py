@@ -25,6 +25,7 @@ import bit_keras
 from bit_keras.cli import application
 from bit_keras.models import zoo
 from bit_keras.models.resnet_v2 import with_head
+from bit_keras.models.spec import ModelSpec, spec_of
 from bit_keras.training import forward_flops
 
 KINDS = ("feature_vector", "classification")
@@ -128,15 +129,11 @@ def sha256_of(path: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def origin(source: str) -> tuple[str, str]:
+def origin(source: str, spec: ModelSpec) -> tuple[str, str]:
     """Where a model's weights are from, and their license."""
-    if source in zoo.PUBLISHED:
-        published = "https://github.com/google-research/big_transfer"
-        return f"`{source}.npz`, published at {published}", "Apache-2.0, as published there"
-    if source in zoo.EMBEDDED:
-        return f"`{source}`, made by bit_keras", "Apache-2.0"
-    shown = source if "://" in source else pathlib.Path(source).name
-    return f"`{shown}`", "that of these weights, which do not tell it"
+    shown = source if "://" in source or source == spec.name else pathlib.Path(source).name
+    told = f", {spec.source}" if spec.source not in ("", source) else ""
+    return f"`{shown}`{told}", spec.license or "that of these weights, which do not tell it"
 
 
 def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
@@ -152,7 +149,7 @@ def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
         pack(scratch / "module", archive)
         sha256 = sha256_of(archive)
         flops = forward_flops(model, (224, 224, 3))
-        weights, license = origin(source)
+        weights, license = origin(source, spec_of(model))
         card.write_text(
             CARD.format(
                 name=name,

@@ -46,13 +46,15 @@ def folder(model, tmp_path_factory):
     names = [f"class {i}" for i in range(10)]
     features = bit_keras.ResNetV2((1,), 0.25, 0)
     for each, at in ((model, folder), (features, folder / "features")):
-        for format, name, options in (
-            ("saved_model", "model", {"labels": names if each is model else None}),
-            ("onnx", "model.onnx", {}),
-            ("openvino", "openvino", {}),
-            ("litert", "model.tflite", {}),
+        for format, name in (
+            ("saved_model", "model"),
+            ("onnx", "model.onnx"),
+            ("openvino", "openvino"),
+            ("litert", "model.tflite"),
         ):
-            bit_keras.export(each, at / name, format, images=pixels[None], size=SIZE, **options)
+            labels = names if each is model else None
+            options = {"images": pixels[None], "size": SIZE, "labels": labels}
+            bit_keras.export(each, at / name, format, **options)
     PIL.Image.fromarray(pixels).save(folder / "noise.png")
     PIL.Image.fromarray(pixels * np.uint8([1, 0, 0])).save(folder / "red.png")
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names))
@@ -83,17 +85,13 @@ def run(folder, consumer, *arguments, python=sys.executable):
     return done.stdout
 
 
-def resized_by_tensorflow(image):
+def resized(image):
     return tf.image.resize(np.asarray(image), [SIZE, SIZE]).numpy()
 
 
-def resized_by_pillow(image):
-    return np.asarray(image.resize((SIZE, SIZE), PIL.Image.Resampling.BILINEAR), "float32")
-
-
-def assert_prints_answers_of(model, printed, folder, resized, label="class {}"):
+def assert_prints_answers_of(model, printed, folder, label="class {}", loss="softmax"):
     images = np.stack([resized(PIL.Image.open(folder / file)) for file in FILES]) / 255
-    probabilities = tf.nn.softmax(model(images)).numpy()
+    probabilities = (tf.sigmoid if loss == "sigmoid" else tf.nn.softmax)(model(images)).numpy()
     best = np.argsort(-probabilities)[:, :5]
     assert abs(np.diff(probabilities[:, best[0, 0]])) > 0.01  # the two images can be told apart
     answers = re.findall(r"^  (\d\.\d{4})  (.+)$", printed, re.MULTILINE)
@@ -105,12 +103,8 @@ def assert_prints_answers_of(model, printed, folder, resized, label="class {}"):
 
 @pytest.mark.parametrize("consumer", MODELS)
 def test_a_consumer_prints_the_models_own_answers(consumer, model, folder):
-    size = [] if consumer in ("saved_model", "litert") else [f"--size={SIZE}"]  # theirs is inside
-    labels = [] if consumer == "saved_model" else ["--labels=labels.txt"]
-    printed = run(folder, consumer, f"--model={MODELS[consumer]}", *size, *labels, *FILES)
-    with_tensorflow = MODELS[consumer] == "model"
-    resized = resized_by_tensorflow if with_tensorflow else resized_by_pillow
-    assert_prints_answers_of(model, printed, folder, resized)
+    printed = run(folder, consumer, f"--model={MODELS[consumer]}", *FILES)
+    assert_prints_answers_of(model, printed, folder)
 
 
 @pytest.mark.peers
@@ -118,23 +112,17 @@ def test_a_consumer_prints_the_models_own_answers(consumer, model, folder):
 @pytest.mark.parametrize("peer", ["timm", "transformers"])
 def test_peers_print_the_models_own_answers(peer, folder):
     model = named_weights(bit_keras.ResNetV2(50, 1, 10))
-    bit_keras.export(model, folder / peer, peer, images=np.zeros((1, 32, 32, 3)), size=32)
-    arguments = (f"--model={peer}", f"--size={SIZE}", "--labels=labels.txt", *FILES)
-    printed = run(folder, f"{peer}_weights", *arguments, python=PEERS_PYTHON)
-    assert_prints_answers_of(model, printed, folder, resized_by_pillow)
+    names = [f"class {i}" for i in range(10)]
+    options = {"images": np.zeros((1, 32, 32, 3)), "size": SIZE, "labels": names}
+    bit_keras.export(model, folder / peer, peer, **options)
+    printed = run(folder, f"{peer}_weights", f"--model={peer}", *FILES, python=PEERS_PYTHON)
+    assert_prints_answers_of(model, printed, folder)
 
 
 def in_this_process(monkeypatch, consumer, *arguments):
     """Runs a consumer where TensorFlow is imported already."""
     monkeypatch.setattr(sys, "argv", [consumer, *arguments])
     runpy.run_path(str(CONSUMERS / f"{consumer}.py"), run_name="__main__")
-
-
-def test_a_saved_model_takes_pixels_of_another_size(model, folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    in_this_process(monkeypatch, "saved_model", "--model=model", f"--size={SIZE}", *FILES)
-    printed = capsys.readouterr().out
-    assert_prints_answers_of(model, printed, folder, resized_by_tensorflow, label="{}")
 
 
 def test_a_litert_file_for_any_size_takes_pixels_of_one(model, folder, monkeypatch, capsys):
@@ -144,7 +132,27 @@ def test_a_litert_file_for_any_size_takes_pixels_of_one(model, folder, monkeypat
     capsys.readouterr()
     in_this_process(monkeypatch, "litert", "--model=any.tflite", f"--size={SIZE}", *FILES)
     printed = capsys.readouterr().out
-    assert_prints_answers_of(model, printed, folder, resized_by_pillow, label="{}")
+    assert_prints_answers_of(model, printed, folder, label="{}")
+
+
+@pytest.mark.parametrize("consumer", MODELS)
+def test_independent_classes_get_sigmoids_and_other_names_and_sizes_are_taken(
+    consumer, model, folder, monkeypatch, capsys
+):
+    """Exported at 32 pixels, and shown the middle of pictures at another size than its own."""
+    name = f"several-{MODELS[consumer]}"
+    format = {"model": "saved_model", "openvino": "openvino", "model.onnx": "onnx"}
+    format = format.get(MODELS[consumer], "litert")
+    if not (folder / name).exists():
+        options = {"multi_label": True, "images": np.zeros((1, SIZE, SIZE, 3))}
+        size = None if format == "litert" else SIZE  # None is any
+        bit_keras.export(model, folder / name, format, size=size, **options)
+    monkeypatch.chdir(folder)
+    size = [] if consumer == "saved_model" else [f"--size={SIZE}"]
+    arguments = (f"--model={name}", "--labels=labels.txt", *size)
+    capsys.readouterr()
+    in_this_process(monkeypatch, consumer, *arguments, *FILES)
+    assert_prints_answers_of(model, capsys.readouterr().out, folder, loss="sigmoid")
 
 
 def test_hub_keras_layer_trains_the_module_and_a_new_head(model, folder, monkeypatch, capsys):

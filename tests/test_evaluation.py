@@ -16,8 +16,8 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.checkpoints import DownloadError
-from bit_keras.classification.evaluation import published_size
 from bit_keras.data import LabeledImages
+from bit_keras.models.published import PUBLISHED
 from bit_keras.recipes.upstream import UpstreamRecipe
 
 NAMES = [f"class {k}" for k in range(7)]
@@ -171,6 +171,7 @@ def offline(tmp_path, monkeypatch):
 def test_a_published_model_is_not_taken_for_one_that_nobody_named(offline, name, classes, error):
     """Folders called by their nouns are as many as the classes, and sorted otherwise."""
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, classes, name=name))
+    model.spec = PUBLISHED[name]
     images = some_images(np.arange(3), sorted(f"thing {k}" for k in range(classes)))
     with pytest.raises((ValueError, DownloadError), match=error) as caught:
         bit_keras.evaluate(model, images, size=32)
@@ -192,18 +193,26 @@ def test_a_users_own_thousand_classes_have_the_datas_order(offline):
 
 
 @pytest.mark.parametrize(
-    ("name", "height", "size"),
+    ("name", "size", "middle"),
     [
-        ("BiT-M-R50x1-ILSVRC2012", 300, 480),
-        ("vtab/BiT-M-R50x1-run0-cifar100", 32, 128),
-        ("distill/R50x1_160", 300, 160),
-        ("BiT-M-R50x1", 300, None),  # by its upstream recipe, with a center crop
-        ("runs/mine", 300, None),
+        ("BiT-M-R50x1-ILSVRC2012", 480, 1),
+        ("vtab/BiT-M-R50x1-run0-cifar100", 128, 1),
+        ("distill/R50x1_160", 160, 1),
+        ("BiT-M-R50x1", 224, 224 / 256),  # by its upstream recipe
     ],
 )
-def test_published_models_are_tested_as_their_authors_did(name, height, size):
-    images = dataclasses.replace(some_images(np.arange(7)), image_size=(height, height))
-    assert published_size(name, images) == size
+def test_published_models_are_shown_images_as_by_their_authors(name, size, middle):
+    """Of an image whose every column has another color, the middle part is seen."""
+    row = np.linspace(0, 255, 512).astype(np.uint8)
+    prepared = PUBLISHED[name].prepared(np.tile(row[None, :, None], (512, 1, 3)))
+    assert prepared.shape == (size, size, 3)
+    seen = np.ptp(prepared.numpy())
+    assert seen == pytest.approx(middle, abs=0.01)
+
+
+def test_a_model_that_tells_no_size_is_asked_for_it(model, digits):
+    with pytest.raises(ValueError, match=r"nothing tells the size .* that ten was trained on"):
+        bit_keras.evaluate(model, digits)
 
 
 def test_a_sigmoid_on_images_of_one_label_is_scored_alike_after_training_and_later(

@@ -13,6 +13,7 @@ import bit_keras
 from bit_keras.checkpoints import save_npz
 from bit_keras.exporting import FORMATS, Artifact, ExportError, open_artifact
 from bit_keras.exporting.proof import compare
+from bit_keras.exporting.weight_files import write_keras
 
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
 
@@ -137,7 +138,9 @@ def test_the_proof_is_printed_and_written_beside_the_artifact(small, tmp_path, c
 
 def test_an_export_that_answers_wrongly_leaves_nothing(small, tmp_path, monkeypatch):
     off = keras.Model(small.input, small.output + 0.001)
-    wrong = dataclasses.replace(FORMATS["keras"], write=lambda _, path: off.save(path))
+    wrong = dataclasses.replace(
+        FORMATS["keras"], write=lambda _, *args, **facts: write_keras(off, *args, **facts)
+    )
     monkeypatch.setitem(FORMATS, "keras", wrong)
     with pytest.raises(ExportError, match=r"up to 0\.001 where 0\.0001 was allowed"):
         bit_keras.export(small, tmp_path / "m.keras", format="keras", size=64)
@@ -291,7 +294,6 @@ def test_a_missing_package_is_named_with_what_installs_it(
         ("thesis", {"overwrite": True}, r"no saved_model export, for it has no saved_model\.pb"),
         ("b", {"labels": LABELS[:4]}, "the 5 classes of the model's head, got 4 names"),
         ("b", {"labels": "abcde"}, "labels must be a list of names"),
-        ("b.onnx", {"format": "onnx", "labels": LABELS}, "labels is an option of saved_model"),
         ("b.npz", {"format": "npz", "frozen": True}, "frozen is an option of saved_model"),
         ("b", {"precision": "float16"}, "precision is an option of litert, not of saved_model"),
         ("b.tflite", {"format": "litert", "precision": "int8"}, "give images like those to come"),

@@ -37,7 +37,10 @@ def quick(name):
 def test_pretraining_learns_from_scratch(shapes, tmp_path, name):
     train, test = shapes
     result = bit_keras.pretrain(
-        "BiT-XS-R26x0.25", train, test, workdir=tmp_path / "run", recipe=quick(name)
+        *("BiT-XS-R26x0.25", train, test),
+        workdir=tmp_path / "run",
+        recipe=quick(name),
+        export=False,
     )
     assert result.metrics["accuracy"] >= 0.9
     assert result.metrics["steps"] == 24
@@ -51,7 +54,11 @@ def test_pretraining_goes_on_from_a_checkpoint(shapes, tmp_path):
     train, _ = shapes
     slow = quick("BiT-S").replace(base_lr=1e-9, weight_decay=0.0)
     result = bit_keras.pretrain(
-        *("BiT-XS-R26x0.25", train), workdir=tmp_path / "run", recipe=slow, init="BiT-XS-R26x0.25"
+        *("BiT-XS-R26x0.25", train),
+        workdir=tmp_path / "run",
+        recipe=slow,
+        init="BiT-XS-R26x0.25",
+        export=False,
     )
     start = {v.path: v for v in bit_keras.load("BiT-XS-R26x0.25").variables}
     for variable in result.model.variables:
@@ -82,7 +89,7 @@ def test_several_labels_need_a_sigmoid(shapes, tmp_path):
     with pytest.raises(ValueError, match=r"several labels an image.*such as BiT-M"):
         bit_keras.pretrain("BiT-XS-R26x0.25", train, test, **arguments)
     arguments["recipe"] = quick("BiT-M").with_epochs(3).replace(warmup_steps=1)
-    result = bit_keras.pretrain("BiT-XS-R26x0.25", train, test, **arguments)
+    result = bit_keras.pretrain("BiT-XS-R26x0.25", train, test, **arguments, export=False)
     assert 0 < result.metrics["mean_average_precision"] <= 1
 
 

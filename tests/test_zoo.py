@@ -9,7 +9,7 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.checkpoints import CheckpointError, DownloadError, architecture, open_npz, save_npz
-from bit_keras.models.published import EMBEDDED, PUBLISHED, PublishedModel
+from bit_keras.models.published import EMBEDDED, PUBLISHED
 from bit_keras.models.zoo import WEIGHTS
 
 
@@ -53,8 +53,9 @@ def test_every_published_name_is_known():
     [
         ("BiT-S-R101x3", (3, 4, 23, 3), 3, 1_000, "softmax", 224, 256),
         ("BiT-M-R152x4", (3, 8, 36, 3), 4, 21_843, "sigmoid", 224, 256),
-        ("BiT-M-R50x1-ILSVRC2012", (3, 4, 6, 3), 1, 1_000, "softmax", None, None),
-        ("vtab/BiT-M-R50x3-run2-sun397", (3, 4, 6, 3), 3, 397, "softmax", None, None),
+        ("BiT-M-R50x1-ILSVRC2012", (3, 4, 6, 3), 1, 1_000, "softmax", 480, None),
+        ("vtab/BiT-M-R50x3-run2-sun397", (3, 4, 6, 3), 3, 397, "softmax", 480, None),
+        ("vtab/BiT-M-R50x3-run2-cifar100", (3, 4, 6, 3), 3, 100, "softmax", 128, None),
         ("distill/R50x1_160", (3, 4, 6, 3), 1, 1_000, "softmax", 160, None),
         ("distill/R152x2_T_384", (3, 8, 36, 3), 2, 1_000, "softmax", 384, None),
     ],
@@ -62,9 +63,12 @@ def test_every_published_name_is_known():
 def test_the_table_says_what_a_published_model_is(
     name, units, width, num_classes, loss, test_size, test_resize
 ):
-    published = PublishedModel(name, units, width, num_classes, loss, test_size, test_resize)
-    assert PUBLISHED[name] == published
+    published = PUBLISHED[name]
+    assert (published.units, published.width, published.num_classes) == (units, width, num_classes)
+    found = (published.loss, published.test_size, published.test_resize)
+    assert found == (loss, test_size, test_resize)
     assert published.file == f"{name}.npz"
+    assert (published.native_size, published.license) == (224, "Apache-2.0")
 
 
 def test_names_say_the_sizes_in_the_table():

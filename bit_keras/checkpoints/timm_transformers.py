@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,9 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
                 "bits or more, so save it unquantized"
             )
         names[known or name] = name
-        shapes[known or name] = _hwio(tensor.get_shape())
+        shape = tuple(tensor.get_shape())  # [out, in, height, width], [out, in] or [channels]
+        hwio = (*(shape[2:] or (1, 1)), shape[1], shape[0]) if len(shape) > 1 else shape
+        shapes[known or name] = hwio
 
     def read(name):
         with damage_as_error(path):
@@ -121,7 +124,13 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
     return Checkpoint(shapes, read)
 
 
-def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+def save_timm(
+    folder: str | os.PathLike,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    config: Mapping[str, Any] | None = None,
+    pretrained_cfg: Mapping[str, Any] | None = None,
+) -> None:
     """Writes a folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads.
 
     Its config states the input: RGB in [0, 1], normalized by mean 0.5 and std 0.5.
@@ -129,6 +138,7 @@ def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
     Args:
         folder: Gets `model.safetensors` and `config.json`; made if missing.
         arrays: A BiT's weights by canonical name. They are held in memory as a whole.
+        config, pretrained_cfg: More entries of `config.json`, and of its `pretrained_cfg`.
 
     Raises:
         CheckpointError: If the weights are not those of a BiT, or of a size that timm has no name
@@ -141,7 +151,7 @@ def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
             f"timm has no BiT with units {units} at width {width:g}: expected one of "
             f"{', '.join(_TIMM_ARCHITECTURES.values())}, so save it as npz or for transformers"
         )
-    config = {
+    written = {
         "architecture": name,
         "num_classes": num_classes,
         "num_features": 2048 * int(width),
@@ -153,22 +163,31 @@ def save_timm(folder: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
             "fixed_input_size": False,
             "first_conv": "stem.conv",
             "classifier": "head.fc",
+            **(pretrained_cfg or {}),
         },
+        **(config or {}),
     }
-    _save(folder, arrays, _TIMM, {"config.json": config})
+    _save(folder, arrays, _TIMM, {"config.json": written})
 
 
 def save_transformers(
-    folder: str | os.PathLike, arrays: Mapping[str, np.ndarray], *, groups: int = 32
+    folder: str | os.PathLike,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    groups: int = 32,
+    config: Mapping[str, Any] | None = None,
+    preprocessor: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a folder that `BitForImageClassification.from_pretrained(FOLDER)` reads.
 
     Without a head that model returns pooled features. `preprocessor_config.json` states the input,
-    RGB normalized by mean 0.5 and std 0.5, and leaves the size of images alone.
+    RGB normalized by mean 0.5 and std 0.5; it leaves the size of images alone, unless
+    `preprocessor` gives one.
 
     Args:
         folder, arrays: As in `save_timm`.
         groups: The groups of every group normalization, which is not in the arrays.
+        config, preprocessor: More entries of these two files.
 
     Raises:
         CheckpointError: If the weights are not those of a BiT, or of a width that transformers
@@ -182,7 +201,7 @@ def save_transformers(
             "root channels: save it as npz"
         )
     labels = [f"LABEL_{n}" for n in range(num_classes)]
-    config = {
+    written = {
         "model_type": "bit",
         "architectures": ["BitForImageClassification"],
         "layer_type": "preactivation",
@@ -200,6 +219,7 @@ def save_transformers(
         "id2label": dict(enumerate(labels)),
         "label2id": {label: n for n, label in enumerate(labels)},
         "dtype": "float32",
+        **(config or {}),
     }
     pixels = {
         "image_processor_type": "BitImageProcessor",
@@ -211,8 +231,9 @@ def save_transformers(
         "do_normalize": True,
         "image_mean": [0.5, 0.5, 0.5],
         "image_std": [0.5, 0.5, 0.5],
+        **(preprocessor or {}),
     }
-    configs = {"config.json": config, "preprocessor_config.json": pixels}
+    configs = {"config.json": written, "preprocessor_config.json": pixels}
     _save(folder, arrays, _TRANSFORMERS, configs)
 
 
@@ -240,7 +261,3 @@ def _save(folder, arrays, names, configs):
         safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
     for file, config in configs.items():
         write_json(folder / file, config)
-
-
-def _hwio(shape):
-    return (*(shape[2:] or (1, 1)), shape[1], shape[0]) if len(shape) > 1 else tuple(shape)

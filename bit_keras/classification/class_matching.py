@@ -8,7 +8,6 @@ import numpy as np
 from ..checkpoints import DownloadError
 from ..data import LabeledImages, accepted_classes
 from ..models.imagenet_classes import synsets
-from ..models.published import PUBLISHED
 from .opened_model import OpenedModel
 
 
@@ -28,10 +27,9 @@ def matched_classes(
         DownloadError: If the names of ImageNet's classes are needed, and cannot be fetched.
     """
     names = images.class_names
-    if opened.class_names:
-        return accepted_classes(names, opened.class_names, class_map)
-    number = opened.classifier.num_classes
-    published = opened.title in PUBLISHED
+    if opened.spec.class_names:
+        return accepted_classes(names, opened.spec.class_names, class_map)
+    number, published = opened.spec.num_classes, opened.spec.published
     alike = class_map is None and len(names) == number
     try:
         known = [synset.aliases for synset in synsets(number) or ()]

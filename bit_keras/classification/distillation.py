@@ -16,10 +16,9 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..models.imagenet_classes import synsets
-from ..models.published import PUBLISHED
 from ..models.resnet_v2 import copied
+from ..models.spec import spec_of
 from ..models.zoo import load
-from ..training.reading_runs import class_names_around, model_of_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,27 +85,25 @@ def open_teacher(
         if temperature != 1:
             raise ValueError("a temperature is for the answers of a teacher; name a teacher too.")
         return None
-    names, published = None, False
     if isinstance(teacher, keras.Model):
         name, model = teacher.name, copied(teacher)
     else:
-        name, source = os.fspath(teacher), model_of_run(teacher)
-        names = class_names_around(source)
-        model, published = load(source), os.fspath(source) in PUBLISHED
+        name, model = os.fspath(teacher), load(teacher)
+    spec = spec_of(model)
     if model.layers[-1].name == "pooled":
         raise ValueError(
             f"the teacher {name} has no head, so it gives features and no classes; fine-tune it on "
             f"{images.name} first."
         )
     classes = model.output_shape[-1]
-    differ = names is not None and tuple(names) != images.class_names
+    differ = spec.class_names is not None and spec.class_names != images.class_names
     if classes != images.num_classes or differ:
         raise ValueError(
             f"the teacher must have the {images.num_classes} classes of {images.name} in the same "
             f"order, got {classes} classes{' that differ' * differ} of {name}; fine-tune it on "
             "those first."
         )
-    if published:
+    if spec.published:
         _check_synsets(name, images)
     if not {*model.input_shape[1:3]} <= {None, crop}:
         raise ValueError(

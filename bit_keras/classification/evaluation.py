@@ -8,9 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages
-from ..models.published import PUBLISHED
 from ..models.resnet_v2 import copied
-from ..recipes.hyperrule import HyperRule
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
 from ..training.reading_runs import model_of_run, settings_around
 from .answers import Evaluation, check_testable
@@ -40,9 +38,9 @@ def evaluate(
     Args:
         model: A model with a head, or what `predict_images` takes as one.
         images: Read one batch at a time.
-        size: Side of the square every image is resized to, in pixels. By default that of the run
-            that the model comes from; for published models as they were tested by their authors:
-            upstream models by a center crop, fine-tuned ones by HyperRule's size; else 224.
+        size: Side of the square every image is resized to, in pixels. By default images are
+            prepared as the model was tested: upstream models of the authors by a center crop, for
+            instance. It must be given where nothing tells it.
         batch: Images at once, over all replicas; does not change the answers.
         strategy: As in `fine_tune`. Formats other than Keras's own compute on one device.
         labels: The names of the model's classes, as in `predict_images`.
@@ -57,8 +55,6 @@ def evaluate(
         DownloadError: If the names of ImageNet-21k's classes are needed, and cannot be fetched.
     """
     check_testable(images)
-    if size is None:
-        size = published_size(model, images)
     opened = open_model(model, labels=labels, size=size)
     accepted = matched_classes(images, opened, class_map)
     known = accepted.any(axis=1)
@@ -77,16 +73,18 @@ def evaluate(
         else:
             with strategy.scope():
                 network = copied(network)
-            logits = predict(network, images, opened.prepare, batch=batch, strategy=strategy)
+            prepare = opened.spec.batches
+            logits = predict(network, images, prepare, batch=batch, strategy=strategy)
         wait_for_all_workers(strategy)
-        return Evaluation(images, logits, accepted, left_out, sigmoid=opened.sigmoid)
+        sigmoid = opened.spec.loss == "sigmoid"
+        return Evaluation(images, logits, accepted, left_out, sigmoid=sigmoid)
 
     if workdir is None:
         return evaluation()
     config = {
         "model": opened.title,
         "test": images.description(),
-        "size": opened.size,
+        "size": opened.spec.test_size,
         "class_map": class_map and {name: list(right) for name, right in class_map.items()},
         "left_out": left_out,
     }
@@ -108,11 +106,3 @@ def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) ->
     same_set = run["train"]["name"].split("/")[0] == images.name.split("/")[0]
     tested = (run.get("test") or {}).get("fingerprint")
     return same_set and tested != images.description()["fingerprint"]
-
-
-def published_size(model: object, images: LabeledImages) -> int | None:
-    """Returns the side of images at which a published model was tested; None for others."""
-    published = PUBLISHED.get(model) if isinstance(model, str) else None
-    if published is None or published.test_resize:  # upstream models: `open_model` crops
-        return None
-    return published.test_size or HyperRule.release(len(images), images.image_size).crop

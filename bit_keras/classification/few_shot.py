@@ -138,7 +138,9 @@ def _run_parts(suite, parts, train, features, tune):
             accuracy=accuracy,
             seconds=round(time.perf_counter() - start, 1),
         )
-        print(f"{_sentence(part)}: {accuracy:.2%}", file=sys.stderr, flush=True)
+        shots = {1: "1 shot", "full": "all images"}.get(part["shots"], f"{part['shots']} shots")
+        said = f"{shots}, seed {part['seed']}, {part['method']}: {accuracy:.2%}"
+        print(said, file=sys.stderr, flush=True)
 
 
 def _parts(train, shots, seeds, methods):
@@ -190,11 +192,6 @@ def _order(part):
     """The key that sorts parts, and rows, by method, shots and seed."""
     shots = math.inf if part["shots"] == "full" else part["shots"]
     return METHODS.index(part["method"]), shots, part["seed"]
-
-
-def _sentence(part):
-    shots = {1: "1 shot", "full": "all images"}.get(part["shots"], f"{part['shots']} shots")
-    return f"{shots}, seed {part['seed']}, {part['method']}"
 
 
 class _Features:

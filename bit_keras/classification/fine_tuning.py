@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Collection
 from typing import Any
 
@@ -11,11 +10,13 @@ import keras
 import tensorflow as tf
 
 from ..data import LabeledImages, feature_batches, test_batches, training_batches
-from ..models.published import EMBEDDED, PUBLISHED
 from ..models.resnet_v2 import copied, freeze_before, with_head
+from ..models.spec import ModelSpec, spec_of
+from ..models.spec_files import read_spec
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..training import Objective, RunOptions, TrainedModel, predict, run_task
+from ..training.reading_runs import model_of_run
 from .task import TEST_BATCH, ClassifierTask, check_classes
 
 
@@ -86,7 +87,7 @@ def fine_tune(
     if isinstance(model, keras.Model) and (init, options.precision) != ("pretrained", "float32"):
         raise ValueError("a model that is given has its own weights and its own precision.")
     name = model.name if isinstance(model, keras.Model) else os.fspath(model)
-    rule = rule or default_rule(name, train, distilled=teacher is not None)
+    rule = rule or default_rule(model, train, distilled=teacher is not None)
     task = _FineTuning(
         name=name,
         train=train,
@@ -117,12 +118,15 @@ class _FineTuning(ClassifierTask):
     trainable: str
     examples_per_class: tuple[int | None, int]  # and their seed
 
-    def build(self) -> keras.Model:
-        if not isinstance(self.model, keras.Model):
-            return load(self.name, num_classes=self.train.num_classes, init=self.init)
-        model = with_head(self.model, self.train.num_classes)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return model if replicas == 1 else copied(model)
+    def network(self) -> tuple[keras.Model, dict[str, Any]]:
+        if isinstance(self.model, keras.Model):
+            model = with_head(self.model, self.train.num_classes)
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            model = model if replicas == 1 else copied(model)
+        else:
+            model = load(self.name, num_classes=self.train.num_classes, init=self.init)
+        facts = {"source": f"{self.name} ({self.init}), fine-tuned on {self.train.name}"}
+        return model, facts | ({"native_size": self.crop} if self.init == "random" else {})
 
     def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
         return self.rule.schedule()
@@ -181,13 +185,11 @@ class _FineTuning(ClassifierTask):
         }
 
 
-def default_rule(model: str, train: LabeledImages, distilled: bool = False) -> HyperRule:
-    """Returns the release's HyperRule, or with a teacher its `distillation()`.
-
-    It is scaled down for embedded models, and files and folders that bear the name of one.
-    """
-    rule = HyperRule.release(len(train), train.image_size)
-    for known in (*PUBLISHED.values(), *EMBEDDED.values()):
-        if known.rule_changes and pathlib.Path(model).name.startswith(known.name):
-            rule = rule.replace(**known.rule_changes)
+def default_rule(
+    model: keras.Model | str | os.PathLike, train: LabeledImages, distilled: bool = False
+) -> HyperRule:
+    """Returns HyperRule at a model's own scale, or with a teacher its `distillation()`."""
+    known = isinstance(model, keras.Model)
+    spec = spec_of(model) if known else read_spec(model_of_run(model)) or ModelSpec()
+    rule = spec.rule_for(train)
     return rule.distillation() if distilled else rule

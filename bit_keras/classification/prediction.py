@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..data import LabeledImages
 from ..data.sources.image_files import READABLE, UNREADABLE, from_files
-from .opened_model import all_logits, default_names, open_model
+from .opened_model import all_logits, open_model
 
 
 def predict_images(
@@ -34,16 +33,15 @@ def predict_images(
             SavedModel, a LiteRT, ONNX or OpenVINO model is run, so know where it comes from.
         images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
             folders of any depth. Duplicates are predicted once.
-        labels: The classes' names. By default those of the run that the model lies in, of a
-            `labels.txt` beside it, or stored in a SavedModel; WordNet's for the published models of
-            ImageNet; or else their numbers.
-        size: Side in pixels of the squares that images are resized to. By default the only one that
-            the model takes, that of the run it lies in, or 224.
+        labels: The classes' names. By default those stored with the model, of the run that it lies
+            in, or of a `labels.txt` beside it; WordNet's for the published models of ImageNet; or
+            else their numbers.
+        size: Side in pixels of the squares that images are resized to. By default as the model was
+            tested; it must be given where nothing tells it.
         top_k: Classes an image, or all of them if there are fewer.
         batch: Images at once; does not change the answers.
         multi_label: Whether an image may have several classes, so that probabilities are sigmoids
-            of the logits and not their softmax. By default only if the model lies in a run that was
-            trained so, or is a published one of ImageNet-21k.
+            of the logits and not their softmax. By default only if the model was trained so.
 
     Returns:
         For every image `{"image": path, "predictions": [{"class": name, "probability": p}, ...]}`,
@@ -56,11 +54,10 @@ def predict_images(
     if top_k < 1:
         raise ValueError(f"top_k must be 1 or more, got {top_k}.")
     files = find_images([images] if isinstance(images, str | os.PathLike) else images)
-    opened = open_model(model, labels=labels, size=size)
-    names = opened.class_names or default_names(opened)
+    opened = open_model(model, labels=labels, size=size, multi_label=multi_label)
+    names = opened.spec.names()
     logits = all_logits(opened, as_labeled_images(files), batch=batch)
-    sigmoid = opened.sigmoid if multi_label is None else multi_label
-    probabilities = (tf.sigmoid if sigmoid else tf.nn.softmax)(logits).numpy()
+    probabilities = opened.spec.probabilities(logits).numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     found = []
     for file, row, best in zip(files, probabilities, order, strict=True):

@@ -64,14 +64,15 @@ class _Pretraining(ClassifierTask):
     recipe: UpstreamRecipe
     init: str | os.PathLike
 
-    def build(self) -> keras.Model:
+    def network(self) -> tuple[keras.Model, dict[str, Any]]:
         if self.init == "random":
             model = load(self.name, num_classes=self.train.num_classes, init="random")
         else:
             model = load(self.init, num_classes=self.train.num_classes)
         bias = model.get_layer("head").conv.bias
         bias.assign(tf.fill(bias.shape, self.recipe.head_bias))
-        return model
+        source = f"{self.name} ({os.fspath(self.init)}), pre-trained on {self.train.name}"
+        return model, {"native_size": self.crop, "source": source}
 
     def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
         return self.recipe.schedule(len(self.train))
@@ -126,6 +127,7 @@ def _pretraining(model, train, test, recipe, init, teacher, temperature):
         batch=recipe.batch,
         crop=recipe.crop,
         loss=recipe.loss,
+        test_resize=recipe.test_resize,
         teacher=teacher,
         temperature=temperature,
         recipe=recipe,

@@ -1,5 +1,6 @@
 """Training a classifier as a task."""
 
+import abc
 import dataclasses
 import math
 import os
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..exporting import export
+from ..models.spec import spec_of
 from ..training import LOSSES, Objective, RunFolder, Task, predict
 from .answers import Evaluation, check_testable
 from .distillation import Teacher, open_teacher
@@ -29,6 +31,7 @@ class ClassifierTask(Task):
         name: The model's, for the report.
         prepare: Labeled images and a keyword `batch` to batches, for tests.
         crop: Side of the training images in pixels.
+        test_resize: As in `ModelSpec`.
         loss: A name in `LOSSES`.
         teacher, temperature: As in `fine_tune`.
     """
@@ -43,6 +46,7 @@ class ClassifierTask(Task):
     loss: str
     teacher: keras.Model | str | os.PathLike | None = None
     temperature: float = 1.0
+    test_resize: int | None = None
     opened_teacher: Teacher | None = dataclasses.field(default=None, init=False)
 
     @property
@@ -52,6 +56,21 @@ class ClassifierTask(Task):
     @property
     def has_test(self) -> bool:
         return self.test_images is not None
+
+    @abc.abstractmethod
+    def network(self) -> tuple[keras.Model, dict[str, Any]]:
+        """Makes the model to train; returns it with facts of its own for its `spec`."""
+
+    def build(self) -> keras.Model:
+        model, facts = self.network()
+        known = {
+            "class_names": self.train.class_names,
+            "loss": self.loss,
+            "test_size": self.crop,
+            "test_resize": self.test_resize,
+        }
+        model.spec = spec_of(model).replace(**known, **facts)
+        return model
 
     def objective_of(
         self,
@@ -96,11 +115,10 @@ class ClassifierTask(Task):
         return Evaluation(self.test_images, logits, sigmoid=self.loss == "sigmoid")
 
     def export(self, model: keras.Model, run: RunFolder) -> None:
-        path, names, sigmoid = run.path / "model", self.train.class_names, self.loss == "sigmoid"
-        labels = "".join(f"{name}\n" for name in names)
+        labels = "".join(f"{name}\n" for name in self.train.class_names)
         (run.path / "labels.txt").write_text(labels, encoding="utf-8", errors="replace")
-        if not path.exists():
-            export(model, path, labels=names, multi_label=sigmoid, size=self.crop)
+        if not (run.path / "model").exists():
+            export(model, run.path / "model")
 
     def report(self, run: RunFolder, tested: Evaluation | None, **page: Any) -> None:
         write_run_report(run, tested, title=f"{self.name} on {self.train.name}", **page)

@@ -16,7 +16,7 @@ from ..models import zoo
 from . import application
 
 MODEL = flags.DEFINE_string(
-    "model", None, "What bit_keras.load takes: a name of bit_keras.list_models(), a file, a folder."
+    "model", None, "A run's folder, or what else bit_keras.load takes: a name, a file, a folder."
 )
 FORMAT = flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
 OUTPUT = flags.DEFINE_string("output", None, "The file or folder to write.")
@@ -25,16 +25,19 @@ FROZEN = flags.DEFINE_bool(
     "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardized."
 )
 LABELS = flags.DEFINE_string(
-    "labels", None, "A file of class names, one a line; of a saved_model or web."
+    "labels", None, "A file of class names, one a line; by default the model's."
 )
 MULTI_LABEL = flags.DEFINE_bool(
-    "multi_label", False, "Images have several classes: a saved_model's probabilities are sigmoids."
+    "multi_label",
+    None,
+    "Whether an image may have several classes, so that probabilities are sigmoids; by default as "
+    "the model was trained.",
 )
 SIZE = flags.DEFINE_integer(
     "size",
     None,
-    "Side of a litert file's input (by default any), of what a saved_model makes of encoded images "
-    "and a web page of pictures, and of the images to compare on.",
+    "Side of the squares that pictures become, by default the model's own; of a litert file's "
+    "input too, which is otherwise of any size.",
 )
 IMAGES = flags.DEFINE_string(
     "images",

@@ -22,22 +22,20 @@ MODEL = flags.DEFINE_string(
 LABELS = flags.DEFINE_string(
     "labels",
     None,
-    "A file of class names, one a line. By default those of the run that the model lies in, of "
-    "labels.txt beside it, or those stored in a SavedModel.",
+    "A file of class names, one a line. By default those stored with the model, of the run that it "
+    "lies in, or of labels.txt beside it.",
 )
 SIZE = flags.DEFINE_integer(
     "size",
     None,
-    "Side of the squares that images are resized to. By default the only one the model takes, that "
-    "of the run it lies in, or 224.",
+    "Side of the squares that images are resized to; by default as the model was tested.",
 )
 TOP_K = flags.DEFINE_integer("top_k", 5, "Classes an image.", lower_bound=1)
 BATCH = flags.DEFINE_integer("batch", 16, "Images at once.", lower_bound=1)
 MULTI_LABEL = flags.DEFINE_bool(
     "multi_label",
     None,
-    "Whether an image may have several classes. By default as the run or the published model was "
-    "trained, or else not.",
+    "Whether an image may have several classes; by default as the model was trained.",
 )
 FORMAT = flags.DEFINE_enum("format", "table", ["table", "json"], "How to write the answers.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write; by default standard output.")

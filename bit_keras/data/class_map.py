@@ -121,9 +121,13 @@ def accepted_classes(
         for name in names:
             labels = labels_of[name]
             if len(labels) > 1:
+                unique = [
+                    next((name for name in aliases[k] if len(labels_of[name]) == 1), str(k))
+                    for k in labels
+                ]
                 raise DataError(
                     f"{name!r} may be any of {len(labels)} classes of the model; say which in a "
-                    f"class map, as {_some([_unique_name(k, aliases, labels_of) for k in labels])}"
+                    f"class map, as {_some(unique)}"
                 )
             row[labels[0]] = True
     return accepted
@@ -157,11 +161,6 @@ def _check_known(wanted, labels_of, firsts):
             f"the class map names {first!r}{f' and {len(others)} others' if others else ''}, "
             f"unknown to the model; {hint}"
         )
-
-
-def _unique_name(label, aliases, labels_of):
-    """A name that only this class has, or its number."""
-    return next((name for name in aliases[label] if len(labels_of[name]) == 1), str(label))
 
 
 def _some(names):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..models.spec import ModelSpec, spec_of
 from ..training import inference_function
 
 
@@ -21,21 +22,24 @@ class Artifact:
         output: Name of the one output, "logits" or "features", or None if there are several.
         num_classes: Of its head, or None if it has none.
         size: The one side of images it takes, in pixels, or None if it takes any.
-        class_names: Those stored in it, if any.
+        spec: The facts stored in it, or None if it has none.
         network: The Keras model, if it is one.
         routes: Other functions of the same network, by name: uint8 images to answers.
         compute_encoded: The same for encoded images, a tensor of strings `[batch]`, which are
             resized to the size that the artifact was exported with; if it has such a function.
+        classify: If it names classes by itself: encoded images to their names and probabilities,
+            both `[batch, num_classes]`, the likeliest first.
     """
 
     compute: Callable[[np.ndarray], Any]
     output: str | None = None
     num_classes: int | None = None
     size: int | None = None
-    class_names: Sequence[str] | None = None
+    spec: ModelSpec | None = None
     network: keras.Model | None = None
     routes: Mapping[str, Callable[[np.ndarray], Any]] = dataclasses.field(default_factory=dict)
     compute_encoded: Callable[[tf.Tensor], Any] | None = None
+    classify: Callable[[tf.Tensor], tuple[np.ndarray, np.ndarray]] | None = None
 
 
 def keras_artifact(model: keras.Model) -> Artifact:
@@ -46,6 +50,7 @@ def keras_artifact(model: keras.Model) -> Artifact:
         name,
         model.output_shape[-1] if name == "logits" else None,
         model.input_shape[1],
+        spec=spec_of(model),
         network=model,
     )
 

@@ -26,7 +26,7 @@ class ExportOptions:
     precision: str
     frozen: bool
     labels: Sequence[str] | None
-    multi_label: bool
+    multi_label: bool | None
     size: int | None
     images: LabeledImages | np.ndarray | None
     overwrite: bool
@@ -63,8 +63,6 @@ def _check_options(options):
     for option, given in (
         ("precision", precision != "float32"),
         ("frozen", options.frozen),
-        ("labels", options.labels is not None),
-        ("multi_label", options.multi_label),
     ):
         if given and option not in FORMATS[options.format].options:
             takers = [name for name, kind in FORMATS.items() if option in kind.options]

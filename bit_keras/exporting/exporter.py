@@ -18,12 +18,15 @@ import tensorflow as tf
 from ..checkpoints import CheckpointError
 from ..data import LabeledImages
 from ..files import move_file
+from ..models.spec import spec_of
+from ..models.spec_files import BESIDE
 from ..training import inference_function
+from .artifact import has_head
 from .checks import ExportOptions, check_export
 from .errors import ExportError, reason
 from .formats import FORMATS
 from .inference_graph import float32_policy, inference_graph
-from .proof import compare, own_images, photos
+from .proof import compare, compare_pictures, own_images, photos
 from .quiet import quiet
 
 _DEFAULT_SIZE = 224
@@ -38,15 +41,19 @@ def export(
     precision: str = "float32",
     frozen: bool = False,
     labels: Sequence[str] | None = None,
-    multi_label: bool = False,
+    multi_label: bool | None = None,
     size: int | None = None,
     images: LabeledImages | np.ndarray | None = None,
     overwrite: bool = False,
 ) -> float:
     """Writes a model to a file or folder, reads it back, compares, and moves it into place.
 
-    The artifact's own runtime answers for images of `size` and, if the artifact takes them, of an
-    odd and an oblong size. What came out is printed, and written to PATH.proof.json.
+    What the use of the model needs, its `spec`, is written with it: class names, size and
+    preparation of images, loss, source. `labels`, `multi_label` and `size` replace facts of it.
+
+    The artifact's own runtime answers for images of that size and, if the artifact takes them, of
+    an odd and an oblong size; and for encoded pictures, prepared and named by the facts that were
+    read back. What came out is printed, and written to PATH.proof.json.
 
     Args:
         model: A model of `bit_keras.load`, `ResNetV2` or `fine_tune`.
@@ -74,11 +81,11 @@ def export(
             eight bits that are calibrated on `images`, between float32 normalizations.
         frozen: A SavedModel whose kernels were standardized once: a little faster, but it cannot
             be trained.
-        labels: The classes' names, for a SavedModel and for "web"; by default their numbers.
-        multi_label: The probabilities of a SavedModel are each class's own, by a sigmoid, and not a
-            softmax over all.
-        size: Side in pixels of a LiteRT file's input, of the images that "serve_encoded" and the
-            page make, and of those to compare on; None is 224 for all but the first.
+        labels: The classes' names; by default the model's, or else their numbers.
+        multi_label: Whether every class has a probability of its own, by a sigmoid, and not a part
+            of a softmax over all; by default as the model was trained.
+        size: Side in pixels of the squares that pictures become, by default as the model was
+            tested, or 224 if that is unknown; of a LiteRT file's input too, if it is given.
         images: What to calibrate and to compare on, at most 100 of them: labeled images, or
             uint8 or [0, 1] `[N, height, width, 3]`. By default 16 pieces of two photos. "int8" is
             calibrated on every other image, and compared on the rest.
@@ -97,21 +104,25 @@ def export(
     path = pathlib.Path(path)
     options = ExportOptions(format, precision, frozen, labels, multi_label, size, images, overwrite)
     check_export(model, path, options)
-    calibration, shown = _images(options)
+    spec = _facts(model, options)
+    calibration, shown = _images(options, spec.test_size)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, so that the last step is a rename.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
             written, report = pathlib.Path(folder) / path.name, pathlib.Path(folder) / "proof.json"
             with quiet(), _described(model, options):
-                _write(model, written, options, calibration)
-                compared = _compare(model, written, options, shown)
+                _write(model, written, options, spec, calibration)
+                compared = _compare(model, written, options, spec, shown)
             proof = _proof(model, options, compared)
             if not proof["passed"]:
                 raise ExportError(f"{_verdict(proof)}; nothing was written to {path}.")
             report.write_text(json.dumps(proof, indent=2) + "\n")
             _put_in_place(written, path)
-            move_file(report, f"{path}.proof.json")
+            for file in (written.with_name(path.name + BESIDE), report):
+                if file.exists():
+                    suffix = BESIDE if file != report else ".proof.json"
+                    move_file(file, f"{path}{suffix}")
     except OSError as error:
         raise ExportError(
             f"cannot write {path} ({reason(error)}); nothing there was changed, so make room or "
@@ -135,29 +146,40 @@ def _described(model, options):
         ) from error
 
 
-def _images(options):
+def _facts(model, options):
+    """The facts to write: the model's, and what the options replace."""
+    spec = spec_of(model)
+    if options.size or not spec.test_size:
+        spec = spec.replace(test_size=options.size or _DEFAULT_SIZE, test_resize=None)
+    if options.multi_label is not None:
+        spec = spec.replace(loss="sigmoid" if options.multi_label else "softmax")
+    if options.labels is not None:
+        spec = spec.replace(class_names=options.labels)
+    elif spec.class_names is None and has_head(model):
+        spec = spec.replace(num_classes=model.output_shape[-1])
+        spec = spec.replace(class_names=spec.names())
+    return spec
+
+
+def _images(options, size):
     """The images to calibrate on, or None, and those to compare on."""
-    size = options.size or _DEFAULT_SIZE
     images = photos(size) if options.images is None else own_images(options.images, size)
     return (images[::2], images[1::2]) if options.precision == "int8" else (None, images)
 
 
-def _write(model, path, options, calibration):
+def _write(model, path, options, spec, calibration):
     known = {
-        "size": options.size or _DEFAULT_SIZE,
         "fixed_size": options.size,
-        "labels": options.labels,
-        "multi_label": options.multi_label,
         "frozen": options.frozen,
         "precision": options.precision,
         "calibration": calibration,
     }
     kind = FORMATS[options.format]
-    kind.write(model, path, **{name: known[name] for name in kind.options})
+    kind.write(model, path, spec=spec, **{name: known[name] for name in kind.options})
     _give_memory_back()
 
 
-def _compare(model, path, options, images):
+def _compare(model, path, options, spec, images):
     kind, reference = FORMATS[options.format], inference_function(model)
     # Other files are float32, whatever policy the model was trained with.
     keeps_policy = options.format == "keras" or (
@@ -168,19 +190,23 @@ def _compare(model, path, options, images):
     with contextlib.nullcontext() if keeps_policy else float32_policy():
         artifact = kind.open(path)
     one_size = options.precision == "int8" or (options.size and "fixed_size" in kind.options)
-    return compare(reference, artifact, images, all_sizes=not one_size)
+    found = compare(reference, artifact, images, all_sizes=not one_size)
+    if artifact.num_classes:
+        found |= compare_pictures(reference, spec, artifact, images)
+    return found
 
 
 def _proof(model, options, compared):
     """The content of `PATH.proof.json`."""
     kind, precision = FORMATS[options.format], options.precision
     difference, scale = compared["largest_difference"], compared["scale"]
+    alike = compared.get("classes_agreement", 1.0)
     if precision == "int8":
         allowed = None
         passed = math.isfinite(difference) and compared["top1_agreement"] >= _TOP1_AGREEMENT
     else:
         allowed = max(1e-4, 1e-5 * scale) if precision == "float32" else 2e-2 * scale
-        passed = difference <= allowed  # not so if it is nan
+        passed = difference <= allowed and alike == 1  # not so if it is nan
     return {
         "format": options.format,
         "precision": precision,
@@ -203,6 +229,10 @@ def _verdict(proof):
         measured = (
             f"answers differ from those of {proof['model']!r} by up to "
             f"{proof['largest_difference']:.2g} where {proof['allowed_difference']:.2g} was allowed"
+        )
+    if "classes_agreement" in proof:
+        measured += (
+            f"; {proof['classes_agreement']:.0%} of {proof['pictures']} pictures are named alike"
         )
     return f"{proof['precision']} {proof['format']} export: {measured}"
 

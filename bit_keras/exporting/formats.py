@@ -22,8 +22,8 @@ class Format:
             tells one from a folder of anything else.
         write: `(model, path, **options)`.
         open: For the comparison with the model, and for later use.
-        options: What `write` takes, of "size", "fixed_size", "labels", "multi_label", "frozen",
-            "precision" and "calibration".
+        options: What `write` takes beside `spec`, of "fixed_size", "frozen", "precision" and
+            "calibration".
         packages: Python packages, by their modules' names, that writing and opening need.
         extra: The extra of bit-keras that installs them, if they are no part of it.
         runtime_options: What the runtime is told.
@@ -55,7 +55,7 @@ FORMATS = {
         "saved_model.pb",
         write_saved_model,
         open_saved_model,
-        options=("size", "labels", "multi_label", "frozen"),
+        options=("frozen",),
     ),
     "keras": Format(".keras", write_keras, open_weights, packages=("keras",)),
     "npz": Format(".npz", write_npz, open_weights),
@@ -78,5 +78,5 @@ FORMATS = {
         extra="runtimes",
         runtime_options=OPENVINO_OPTIONS,
     ),
-    "web": Format("onnxruntime.wasm", write_web, open_web, options=("size", "labels"), **_ONNX),
+    "web": Format("onnxruntime.wasm", write_web, open_web, **_ONNX),
 }

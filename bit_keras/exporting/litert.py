@@ -3,11 +3,13 @@
 import os
 import pathlib
 import tempfile
+import zipfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from ..models.spec import ModelSpec
 from .artifact import Artifact, single_output, unnamed
 from .inference_graph import traced_inference_graph
 
@@ -20,11 +22,15 @@ def write_litert(
     model: keras.Model,
     path: pathlib.Path,
     *,
+    spec: ModelSpec,
     fixed_size: int | None,
     precision: str,
     calibration: np.ndarray | None,
 ) -> None:
-    """Writes a file for one image of `fixed_size`, or for any shape if that is None."""
+    """Writes a file for one image of `fixed_size`, or for any shape if that is None.
+
+    The facts are in a zip archive at its end, as LiteRT's own metadata keep files.
+    """
     shape = (1, fixed_size, fixed_size, 3) if fixed_size else (None, None, None, 3)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         forward, module = traced_inference_graph(model, shape)
@@ -36,6 +42,13 @@ def write_litert(
             converter.target_spec.supported_types = [tf.float16]
         written = _int8(converter, calibration) if precision == "int8" else converter.convert()
     path.write_bytes(written)
+    with zipfile.ZipFile(path, "a") as archive:
+        files = {"bit_keras.json": spec.to_json()}
+        if spec.class_names is not None:
+            files["labels.txt"] = "".join(f"{name}\n" for name in spec.class_names)
+        for name, text in files.items():
+            # Of 1980, like every file without a date: the same model makes the same file.
+            archive.writestr(zipfile.ZipInfo(name), text.encode(errors="replace"))
 
 
 def _int8(converter, calibration):
@@ -65,6 +78,14 @@ def open_litert(path: pathlib.Path) -> Artifact:
         answers = [serve(images=image[None]) for image in images]
         return unnamed({name: np.concatenate([one[name] for one in answers]) for name in outputs})
 
+    spec = None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            spec = ModelSpec.from_json(archive.read("bit_keras.json"))
     return Artifact(
-        compute, single_output(list(outputs)), outputs.get("logits"), None if size == -1 else size
+        compute,
+        single_output(list(outputs)),
+        outputs.get("logits"),
+        None if size == -1 else size,
+        spec=spec,
     )

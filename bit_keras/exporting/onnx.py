@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..models.spec import ModelSpec
 from .artifact import Artifact, named, output_name, single_output, unnamed
 from .inference_graph import inference_graph
 
 
-def write_onnx(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes an `.onnx` file for images of any size.
+def write_onnx(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
+    """Writes an `.onnx` file for images of any size, with the facts in its metadata.
 
     The graph is converted with its weights as inputs, which then become constants: tf2onnx holds
     some thirty copies of what weights it sees, 3.5 GB for an R50x1.
@@ -21,6 +22,7 @@ def write_onnx(model: keras.Model, path: pathlib.Path) -> None:
     graph = inference_graph(model)
     variables = {f"weight{n}": variable for n, variable in enumerate(graph.variables)}
     written = _converted(graph, variables, output_name(model))
+    written.metadata_props.add(key="bit_keras", value=spec.to_json())
     _write(path, written, _take_constants(written.graph, variables))
 
 
@@ -96,4 +98,6 @@ def open_onnx(path: pathlib.Path) -> Artifact:
     def compute(images: np.ndarray):
         return unnamed(dict(zip(outputs, session.run(None, {"images": images}), strict=True)))
 
-    return Artifact(compute, single_output(list(outputs)), outputs.get("logits"))
+    facts = session.get_modelmeta().custom_metadata_map.get("bit_keras")
+    spec = ModelSpec.from_json(facts) if facts else None
+    return Artifact(compute, single_output(list(outputs)), outputs.get("logits"), spec=spec)

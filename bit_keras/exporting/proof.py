@@ -7,10 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages, test_batches
+from ..data.sources.decoding import decode_rgb
+from ..models.spec import ModelSpec
 from ..training.tf_workarounds import no_graph_optimization
 from .artifact import Artifact
 from .errors import ExportError
 
+_PICTURES = 16
 _MAX_IMAGES = 100  # of the user's own, spread evenly
 _OTHER_SIZES = ((97, 97), (96, 160))  # an odd and an oblong one
 _PIXELS = 2 * 224 * 224  # at once: activations take memory
@@ -97,6 +100,61 @@ def compare(
         "largest_difference": float(np.max(differences)),  # nan, where there is one
         "scale": float(np.max(scales)),
         "top1_agreement": float(np.mean(agreements)) if agreements else None,
+    }
+
+
+def compare_pictures(
+    reference: Callable[[np.ndarray], Any], spec: ModelSpec, artifact: Artifact, images: np.ndarray
+) -> dict[str, Any]:
+    """Compares what an artifact, opened as its users open it, says of encoded pictures.
+
+    Pictures are prepared, and answers become classes, by the facts that are in the artifact, or
+    where it takes encoded pictures by itself.
+
+    Args:
+        reference: A classifier: float32 images in [0, 1] to logits.
+        spec: Its facts, that should be those in the artifact.
+        artifact: As `open` of its format returns it.
+        images: uint8 `[N, size, size, 3]`; 16 of them become oblong pictures.
+
+    Returns:
+        The number of `pictures`; `classes_agreement`, the part of them whose likeliest class is the
+        same, or as likely; and `largest_probability_difference`.
+
+    Raises:
+        ExportError: If facts are lost.
+    """
+    for fact in ("class_names", "loss", "test_size", "test_resize"):
+        kept, wanted = getattr(artifact.spec, fact, None), getattr(spec, fact)
+        if kept != wanted:
+            raise ExportError(
+                f"the export says {kept!r:.100} of {fact}, where the model has {wanted!r:.100}; "
+                "nothing was written."
+            )
+    side = images.shape[1]
+    pictures = _resized(images[:_PICTURES], (side * 3 // 2, side * 5 // 4))
+    encoded = tf.stack([tf.io.encode_png(picture) for picture in pictures])
+
+    def classify(compute, spec):
+        prepared = tf.stack([spec.prepared(decode_rgb(one)) for one in encoded]).numpy()
+        probabilities = spec.probabilities(compute(prepared)).numpy()
+        order = np.argsort(-probabilities, kind="stable")
+        return np.array(spec.class_names, object)[order], np.take_along_axis(
+            probabilities, order, 1
+        )
+
+    names, sure = classify(reference, spec)
+    found_names, found_sure = (
+        artifact.classify(encoded)
+        if artifact.classify
+        else classify(artifact.compute, artifact.spec)
+    )
+    difference = np.abs(sure - found_sure)
+    tied = sure[:, 0] - sure[:, min(1, sure.shape[1] - 1)] <= 2 * difference.max(axis=1)
+    return {
+        "pictures": len(pictures),
+        "classes_agreement": float(np.mean((names[:, 0] == found_names[:, 0]) | tied)),
+        "largest_probability_difference": float(difference.max()),
     }
 
 

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -10,8 +9,10 @@ import tensorflow as tf
 
 from ..data.sources.decoding import decode_rgb
 from ..models.resnet_v2 import default_groups
+from ..models.spec import ModelSpec
+from ..models.spec_files import IN_SAVED_MODEL, read_spec
 from ..training import inference_function
-from .artifact import Artifact, has_head, named, output_name, single_output, unnamed
+from .artifact import Artifact, named, output_name, single_output, unnamed
 from .inference_graph import inference_graph
 from .weight_files import open_weights
 
@@ -24,9 +25,7 @@ def write_saved_model(
     model: keras.Model,
     path: pathlib.Path,
     *,
-    size: int,
-    labels: Sequence[str] | None,
-    multi_label: bool,
+    spec: ModelSpec,
     frozen: bool,
 ) -> None:
     """Writes a reusable SavedModel (https://www.tensorflow.org/hub/reusable_saved_models).
@@ -45,11 +44,10 @@ def write_saved_model(
     if unusual := _unusual_groups(model):
         # Weights alone do not tell; `bit_keras.load`, which reads no more, must refuse these.
         module.groups = tf.Variable(unusual, name="groups", trainable=False)
-    names = None
-    if has_head(model):
-        names = tf.constant(labels or [str(n) for n in range(model.output_shape[-1])])
-    signatures = _signatures(call, output_name(model), size, names, multi_label)
+    signatures = _signatures(call, output_name(model), spec)
     tf.saved_model.save(module, os.fspath(path), signatures=signatures)
+    (path / IN_SAVED_MODEL).parent.mkdir()
+    (path / IN_SAVED_MODEL).write_text(spec.to_json(), encoding="utf-8")
 
 
 def _call_function(network, model, frozen):
@@ -71,8 +69,10 @@ def _call_function(network, model, frozen):
     return call
 
 
-def _signatures(call, output, size, names, multi_label):
-    """The functions for servers; `names` are those of the classes, or None for no probabilities."""
+def _signatures(call, output, spec):
+    """The functions for servers; probabilities have only those of classifiers."""
+    side = spec.test_size
+    names = None if spec.class_names is None else tf.constant(spec.class_names)
 
     def serving_default(images):
         return named(call(images, training=False), output)
@@ -82,13 +82,12 @@ def _signatures(call, output, size, names, multi_label):
 
     def serve_encoded(encoded):
         def read(one):
-            # As test images are resized: bilinear, without antialiasing.
-            return tf.image.resize(decode_rgb(one), (size, size)) / 255
+            return spec.prepared(decode_rgb(one))
 
-        images = tf.map_fn(read, encoded, fn_output_signature=tf.TensorSpec((size, size, 3)))
+        images = tf.map_fn(read, encoded, fn_output_signature=tf.TensorSpec((side, side, 3)))
         outputs = serving_default(images)
         if names is not None:
-            probabilities = (tf.sigmoid if multi_label else tf.nn.softmax)(outputs["logits"])
+            probabilities = spec.probabilities(outputs["logits"])
             order = tf.argsort(probabilities, direction="DESCENDING", stable=True)
             outputs["class_names"] = tf.gather(names, order)
             outputs["probabilities"] = tf.gather(probabilities, order, batch_dims=1)
@@ -132,19 +131,25 @@ def open_saved_model(path: pathlib.Path) -> Artifact:
     def call(pixels):
         return module(tf.constant(pixels / np.float32(255)))
 
-    names = None
-    if "logits" in outputs:
-        # The names are the one constant of strings that this signature needs.
+    def classify(encoded):
+        served = serve_encoded(encoded=encoded)
+        names = np.vectorize(bytes.decode, otypes=[object])(served["class_names"].numpy())
+        return names, served["probabilities"].numpy()
+
+    spec = read_spec(path) or ModelSpec()
+    if spec.class_names is None and "logits" in outputs:
+        # Of an older version: the one constant of strings that this signature needs.
         [names] = [x for x in serve_encoded.captured_inputs if x.dtype == tf.string]
-        names = [name.decode() for name in names.numpy()]
+        spec = spec.replace(class_names=[name.decode() for name in names.numpy()])
     return Artifact(
         compute,
         single_output(outputs),
-        len(names) if names else None,
-        class_names=names,
+        serve.structured_outputs["logits"].shape[-1] if "logits" in outputs else None,
+        spec=spec,
         routes={
             "call": call,
             "serve_uint8": lambda pixels: answers(serve_uint8(images=tf.constant(pixels))),
         },
         compute_encoded=lambda encoded: answers(serve_encoded(encoded=encoded)),
+        classify=classify if "logits" in outputs else None,
     )

@@ -10,11 +10,11 @@ import os
 import pathlib
 import shutil
 import tarfile
-from collections.abc import Sequence
 
 import keras
 
 from ..checkpoints import DownloadError, cache_dir, fetch
+from ..models.spec import ModelSpec
 from .artifact import Artifact, has_head
 from .errors import ExportError
 from .onnx import open_onnx, write_onnx
@@ -28,10 +28,8 @@ _RUNTIME = {  # what is taken of the package, and its name beside the page
 }
 
 
-def write_web(
-    model: keras.Model, path: pathlib.Path, *, size: int, labels: Sequence[str] | None
-) -> None:
-    """Writes the page, the runtime and the model, for pictures that it resizes to `size`."""
+def write_web(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
+    """Writes the page, the runtime and the model."""
     if not has_head(model):
         raise ExportError(
             f"a page shows classes, and {model.name!r} has no head; fine-tune it first, or export "
@@ -42,10 +40,12 @@ def write_web(
     with tarfile.open(package) as archive:
         for member, name in _RUNTIME.items():
             (path / name).write_bytes(archive.extractfile(member).read())
-    write_onnx(model, path / "model.onnx")
+    write_onnx(model, path / "model.onnx", spec=spec)
     about = {
-        "size": size,
-        "labels": list(labels or map(str, range(model.output_shape[-1]))),
+        "size": spec.test_size,
+        "resize": spec.test_resize,
+        "labels": spec.class_names,
+        "loss": spec.loss,
         "bytes": {
             name: (path / name).stat().st_size for name in ("onnxruntime.wasm", "model.onnx")
         },
@@ -71,4 +71,4 @@ def open_web(path: pathlib.Path) -> Artifact:
     """Opens the model of a page that `write_web` wrote."""
     about = json.loads((path / "model.json").read_text(encoding="utf-8"))
     opened = open_onnx(path / "model.onnx")
-    return dataclasses.replace(opened, size=about["size"], class_names=about["labels"])
+    return dataclasses.replace(opened, size=about["size"])

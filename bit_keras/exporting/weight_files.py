@@ -5,33 +5,59 @@ import pathlib
 
 import keras
 import numpy as np
+import PIL.Image
 
 from ..checkpoints import architecture, save_npz, save_timm, save_transformers
 from ..models.resnet_v2 import default_groups
+from ..models.spec import ModelSpec, SpecifiedModel
+from ..models.spec_files import BESIDE
 from ..models.zoo import load
 from .artifact import Artifact, keras_artifact
 from .errors import ExportError
 
 
-def write_keras(model: keras.Model, path: pathlib.Path) -> None:
+def write_keras(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
     """Writes Keras's own format, architecture and weights."""
-    model.save(path)
+    SpecifiedModel(model.input, model.output, name=model.name, spec=spec).save(path)
 
 
-def write_npz(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes the weights by the names of the published files."""
+def write_npz(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
+    """Writes the weights by the names of the published files, and the facts beside them."""
     save_npz(path, _arrays(model, "an npz"))
+    path.with_name(path.name + BESIDE).write_text(spec.to_json(), encoding="utf-8")
 
 
-def write_timm(model: keras.Model, path: pathlib.Path) -> None:
+def write_timm(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
     """Writes the folder of a timm model."""
-    save_timm(path, _arrays(model, "a timm checkpoint"))
+    side = spec.test_size
+    preparation = {
+        "input_size": [3, side, side],
+        "crop_pct": side / spec.test_resize if spec.test_resize else 1.0,
+        "crop_mode": "center" if spec.test_resize else "squash",
+    }
+    if spec.class_names is not None:
+        preparation["label_names"] = list(spec.class_names)
+    arrays = _arrays(model, "a timm checkpoint")
+    save_timm(path, arrays, config={"bit_keras": spec.as_dict()}, pretrained_cfg=preparation)
 
 
-def write_transformers(model: keras.Model, path: pathlib.Path) -> None:
+def write_transformers(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
     """Writes the folder of a transformers model."""
+    side = spec.test_size
+    config = {"bit_keras": spec.as_dict()}
+    if spec.class_names is not None:
+        config["id2label"] = dict(enumerate(spec.class_names))
+        config["label2id"] = {name: n for n, name in enumerate(spec.class_names)}
+        several = spec.loss == "sigmoid"
+        config["problem_type"] = f"{'multi' if several else 'single'}_label_classification"
+    square = {"height": side, "width": side}
+    pixels = {"do_resize": True, "size": square, "resample": PIL.Image.Resampling.BILINEAR}
+    if spec.test_resize:
+        pixels |= {"size": {"shortest_edge": spec.test_resize}, "crop_size": square}
+        pixels["do_center_crop"] = True
     weights = _arrays(model, "a transformers checkpoint")
-    save_transformers(path, weights, groups=model.get_layer("group_norm").groups)
+    groups = model.get_layer("group_norm").groups
+    save_transformers(path, weights, groups=groups, config=config, preprocessor=pixels)
 
 
 def open_weights(source: str | os.PathLike) -> Artifact:

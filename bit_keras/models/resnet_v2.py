@@ -13,6 +13,7 @@ import keras
 from keras import layers, ops
 
 from ..layers import GroupNormalization, StdConv2D
+from .spec import ModelSpec, SpecifiedModel, spec_of
 
 UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -46,7 +47,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     Returns:
         A functional `keras.Model`: float32 RGB in [0, 1], `[batch, height, width, 3]` with sides of
         32 pixels or more, to float32 logits `[batch, num_classes]`, or to features
-        `[batch, 2048 * width]` (four blocks).
+        `[batch, 2048 * width]` (four blocks). Its facts are its `spec`, a `ModelSpec`.
 
     Raises:
         ValueError: If an argument is not one of the above.
@@ -85,7 +86,9 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     x = layers.ReLU(name="relu")(x)
     # Mean and logits are float32 under every dtype policy.
     x = layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(x)
-    return with_head(keras.Model(images, x, name=name), num_classes)
+    facts = {"units": units, "width": width, "groups": style["groups"], "norm": norm, "conv": conv}
+    spec = ModelSpec(name=name or "", **facts)
+    return with_head(SpecifiedModel(images, x, name=name, spec=spec), num_classes)
 
 
 def default_groups(width: float) -> int:
@@ -97,6 +100,8 @@ def copied(model: keras.Model) -> keras.Model:
     """Copies a model and its weights, under the current strategy scope."""
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
+    if isinstance(model, SpecifiedModel):
+        copy.spec = model.spec
     return copy
 
 
@@ -116,7 +121,8 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
     x = model.get_layer("pooled").output
     if num_classes:
         x = Head(int(num_classes), dtype="float32", name="head")(x)
-    return keras.Model(model.input, x, name=model.name)
+    spec = spec_of(model).with_classes(int(num_classes))
+    return SpecifiedModel(model.input, x, name=model.name, spec=spec)
 
 
 def pyramid(model: keras.Model, levels: Sequence[str] = ("P2", "P3", "P4", "P5")) -> keras.Model:

@@ -11,13 +11,17 @@ import keras
 
 from .. import checkpoints
 from ..checkpoints import CheckpointError
+from ..training.reading_runs import model_of_run
 from .published import EMBEDDED, PUBLISHED
 from .resnet_v2 import ResNetV2, check_num_classes, with_head
+from .spec import ModelSpec, SpecifiedModel, spec_of
+from .spec_files import read_spec
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the embedded models
 
 _HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
 _URL = re.compile(r"https?://")
+_ARCHITECTURE = ("units", "width", "groups", "norm", "conv")
 _SOURCES = (
     "one of list_models(); an .npz, .safetensors or .keras file; a folder with a SavedModel or a "
     "model.safetensors; hf://ORG/NAME; or the URL of a TF-Hub module"
@@ -36,7 +40,7 @@ def load(
     init: str = "pretrained",
     sha256: str | None = None,
 ) -> keras.Model:
-    """Loads a published model by name, or a model from a file, a folder or a hub.
+    """Loads a published model by name, or a model from a file, a folder, a run or a hub.
 
     Published weights are downloaded at first and kept in a cache: `$BIT_KERAS_CACHE`, or
     `~/.cache/bit_keras`. `$BIT_KERAS_BASE_URL` takes the place of the authors' bucket.
@@ -53,8 +57,8 @@ def load(
             - the folder of a TF2 SavedModel whose variables have canonical names, such as
               `bit_keras.export` writes, or the http(s) URL of one on TF-Hub,
 
-            whose architecture is read off the arrays; or of a `.keras` file, whose architecture
-            is in the file.
+            whose architecture is read off the arrays; of a `.keras` file, whose architecture
+            is in the file; or of the folder of a finished run, for the model in it.
         num_classes: None keeps the checkpoint's own head (or has none, where the checkpoint has
             none); a number puts a new zero-initialized head; 0 gives the pooled features.
         init: "random" builds the same architecture with random weights instead (and downloads no
@@ -63,7 +67,8 @@ def load(
 
     Returns:
         A `keras.Model`: float32 RGB in [0, 1], `[batch, height, width, 3]` with sides of 32 pixels
-        or more, to float32 logits `[batch, num_classes]` or features `[batch, channels]`.
+        or more, to float32 logits `[batch, num_classes]` or features `[batch, channels]`. What is
+        known of it (classes, sizes, loss, source) is its `spec`, a `models.spec.ModelSpec`.
 
     Raises:
         ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative.
@@ -74,6 +79,7 @@ def load(
         check_num_classes(num_classes)
     if init not in ("pretrained", "random"):
         raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
+    source = model_of_run(source)
     check_source(source)
     name = os.fspath(source)
     if name in PUBLISHED:
@@ -81,11 +87,12 @@ def load(
     if sha256:
         raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
     path, model_name = _found(name)
+    spec = read_spec(name) or read_spec(path) or ModelSpec(source=name)
     if path.suffix != ".keras" or path.is_dir():
-        return _load_weights(path, model_name, num_classes, init)
+        return _load_weights(path, model_name, num_classes, init, spec)
     if init == "random":
         raise ValueError('init="random" takes a name or weights, got a .keras file.')
-    return _load_keras(path, num_classes)
+    return _load_keras(path, num_classes, spec)
 
 
 def check_source(source: str | os.PathLike) -> None:
@@ -93,6 +100,7 @@ def check_source(source: str | os.PathLike) -> None:
 
     Raises ValueError for a wrong name or a missing file, CheckpointError for a missing extra.
     """
+    source = model_of_run(source)
     name, path = os.fspath(source), pathlib.Path(source)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
         return
@@ -134,7 +142,7 @@ def weights_crc32(source: str | os.PathLike) -> int | None:
 
     None for names and URLs, whose files are verified in the cache.
     """
-    path = pathlib.Path(source)
+    path = pathlib.Path(model_of_run(source))
     if not path.exists():
         return None
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
@@ -163,38 +171,51 @@ def _load_published(published, num_classes, init, sha256):
     if init == "random":
         if num_classes is None:
             raise ValueError('num_classes must be given with init="random"; 0 is no head.')
-        return ResNetV2(published.units, published.width, num_classes, name=model_name)
-    path = checkpoints.fetch(
-        published.file,
-        base_url=checkpoints.base_url(),
-        cache_dir=checkpoints.cache_dir(),
-        sha256=sha256,
-    )
-    return _load_weights(path, model_name, num_classes, expected=published)
+        model = ResNetV2(published.units, published.width, num_classes, name=model_name)
+        return _with_facts(model, published, random=True)
+    source = {"base_url": checkpoints.base_url(), "cache_dir": checkpoints.cache_dir()}
+    path = checkpoints.fetch(published.file, **source, sha256=sha256)
+    return _load_weights(path, model_name, num_classes, init, published, known=True)
 
 
-def _load_weights(path, model_name, num_classes, init="pretrained", expected=None):
+def _load_weights(path, model_name, num_classes, init, spec, known=False):
     checkpoint = _opened(path)
     shapes = checkpoint.shapes
     units, width, classes = checkpoints.architecture(shapes, path)
-    if expected and (units, width) != (expected.units, expected.width):
-        raise CheckpointError(
-            f"{path} holds units {units} at width {width:g} where {expected.units} at "
-            f"{expected.width} were expected; delete it and load again."
-        )
+    if spec.units and (units, width) != (spec.units, spec.width):
+        if known:
+            raise CheckpointError(
+                f"{path} holds units {units} at width {width:g} where {spec.units} at {spec.width} "
+                "were expected; delete it and load again."
+            )
+        spec = ModelSpec()  # of another model, whose name the file bears
+    if spec.published and spec.num_classes != classes:
+        spec = spec.with_classes(classes)
     classes = classes if num_classes is None else num_classes
     if init == "random":
-        return ResNetV2(units, width, classes, name=model_name)
+        return _with_facts(ResNetV2(units, width, classes, name=model_name), spec, random=True)
     # Zeros: random values would be overwritten, and take longer than reading the file.
     model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
     variables = {variable.path: variable for variable in model.variables}
     if num_classes is not None:  # skips the checkpoint's head; the new one stays zero
         variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
         shapes = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
+        spec = spec.with_classes(classes)
     wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
     checkpoints.check_names_and_shapes(wanted, shapes, str(path))
     for name, variable in variables.items():
         variable.assign(checkpoint[name])
+    return _with_facts(model, spec)
+
+
+def _with_facts(model, spec, random=False):
+    """The model with these facts beside those of its architecture."""
+    if random:
+        spec = ModelSpec(rule_changes=spec.rule_changes)
+    own = {name: getattr(model.spec, name) for name in (*_ARCHITECTURE, "num_classes")}
+    if len(spec.class_names or ()) != own["num_classes"]:
+        spec = spec.replace(class_names=None)  # of a labels.txt that is for another model
+    model.spec = spec.replace(name=spec.name or model.name, **own)
     return model
 
 
@@ -206,7 +227,7 @@ def _opened(path):
     return checkpoints.open_safetensors(path / "model.safetensors" if path.is_dir() else path)
 
 
-def _load_keras(path, num_classes):
+def _load_keras(path, num_classes, spec):
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever it meets in a damaged file
@@ -215,4 +236,9 @@ def _load_keras(path, num_classes):
             f"cannot read {path} as a Keras model ({reason}); "
             "expected a file written by bit_keras.export(model, path, format='keras')."
         ) from error
+    if "pooled" in {layer.name for layer in model.layers}:
+        if not isinstance(model, SpecifiedModel):  # of an older version
+            facts = spec_of(model)
+            model = SpecifiedModel(model.input, model.output, name=model.name, spec=facts)
+        model = _with_facts(model, model.spec.completed_by(spec))
     return model if num_classes is None else with_head(model, num_classes)

@@ -93,10 +93,8 @@ class UpstreamRecipe:
     def distillation(self) -> "UpstreamRecipe":
         """Returns the recipe for learning from a teacher: ten times the epochs, and uniform mixup.
 
-        Beyer et al., 2022 (https://arxiv.org/abs/2106.05237): every batch is mixed, by a weight
-        that is uniform in [0, 1] (alpha 1). Their runs on ILSVRC-2012 take 300 to 9,600 epochs,
-        with 1,200 as "a good middle-ground", where BiT-S has 90. Optimizer, weight decay and
-        schedule remain the recipe's; theirs are Adam and a cosine.
+        As `HyperRule.distillation`. Runs of Beyer et al. on ILSVRC-2012 take 300 to 9,600 epochs,
+        with 1,200 as "a good middle-ground", where BiT-S has 90.
         """
         return self.with_epochs(PATIENCE * self.epochs).replace(mixup_alpha=1.0)
 

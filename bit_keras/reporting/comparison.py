@@ -8,6 +8,8 @@ import statistics
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
+
 from .charts import curves
 from .colors import key
 from .few_shot import few_shot_section
@@ -163,14 +165,10 @@ def _class_sections(runs):
             continue
         columns = [runs[name].classes[1] for name in names]
         by_class = {c: [column[c] for column in columns] for c in columns[0]}
-        order = sorted(by_class, key=lambda c: -_spread(by_class[c]))[:CLASS_ROWS]
+        spread = {c: np.ptp([v for v in by_class[c] if not math.isnan(v)] or 0) for c in by_class}
+        order = sorted(by_class, key=lambda c: -spread[c])[:CLASS_ROWS]
         lines = [[f"<th>{escape(c[0])}</th>", *_compared(measure, by_class[c])] for c in order]
         note = f"<p>The first {CLASS_ROWS} of {len(by_class):,}.</p>" * (len(by_class) > CLASS_ROWS)
         heading = f"{title_of(measure)} by class, largest differences first"
         sections.append((heading, note + _runs_table(runs, lines, names)))
     return sections
-
-
-def _spread(values):
-    known = [value for value in values if not math.isnan(value)] or [0]
-    return max(known) - min(known)

@@ -1,6 +1,5 @@
 """What a run's folder holds, read for a comparison."""
 
-import contextlib
 import csv
 import io
 import json
@@ -9,7 +8,7 @@ import statistics
 from collections import Counter
 from typing import NamedTuple
 
-from ..training.reading_runs import flattened_settings
+from ..training.reading_runs import flattened_settings, parse_lines
 from .charts import scalars
 
 RENAMED_GROUPS = {"specialised": "specialized"}  # as older results.jsonl spell it
@@ -55,20 +54,11 @@ def read_contents(folder: pathlib.Path) -> RunContents:
         metrics=read(
             "metrics.json", lambda text: flattened_settings(json.loads(text)) if text else None
         ),
-        history=read("metrics.jsonl", lambda text: scalars(_rows(text))),
+        history=read("metrics.jsonl", lambda text: scalars(parse_lines(text))),
         few_shot=read("results.jsonl", _few_shot),
         tasks=read("results.jsonl", _tasks),
         classes=read("per_class.csv", _class_values),
     )
-
-
-def _rows(text):
-    """The JSON objects of a file with one per line; a last line cut off by a crash is left out."""
-    *lines, last = text.split("\n")
-    found = [json.loads(line) for line in lines]
-    with contextlib.suppress(json.JSONDecodeError):
-        found.append(json.loads(last))
-    return found
 
 
 def _few_shot(text):
@@ -79,14 +69,14 @@ def _few_shot(text):
             "examples_per_class": float(row["examples_per_class"]),
             "accuracy": float(row["accuracy"]),
         }
-        for row in _rows(text)
+        for row in parse_lines(text)
         if "shots" in row
     ]
 
 
 def _tasks(text):
     found = {}
-    for row in _rows(text):
+    for row in parse_lines(text):
         if "task" in row:
             group = RENAMED_GROUPS.get(row["group"], str(row["group"]))
             found.setdefault((group, str(row["task"])), []).append(float(row["accuracy"]))

@@ -1,5 +1,6 @@
 """Reads a run's folder: its settings, its model and its class names."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -19,13 +20,16 @@ def flattened_settings(settings: dict) -> dict:
 
 def read_lines(path: pathlib.Path) -> list[dict]:
     """Returns the JSON objects of a file that has one per line; none if there is no file."""
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:  # what was being written when the machine went down
-            break
-    return lines
+    return parse_lines(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def parse_lines(text: str) -> list[dict]:
+    """Returns the JSON objects in a text of one per line; the last may have been cut off."""
+    *lines, last = text.split("\n")
+    found = [json.loads(line) for line in lines]
+    with contextlib.suppress(json.JSONDecodeError):  # was being written when the machine went down
+        found.append(json.loads(last))
+    return found
 
 
 def _run_settings(folder: str | os.PathLike) -> dict:

@@ -1,12 +1,13 @@
 """Classifies image files with an exported BiT, by `hub.load`.
 
     pip install tensorflow tf-keras tensorflow-hub "setuptools<81"
-    python hub_load.py --model=served/1 --labels=labels.txt --size=224 cat.jpg dog.png
+    python hub_load.py --model=served/1 cat.jpg dog.png
 
 --model may also be the URL of an archive. Prints each image's five likeliest classes.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 
@@ -27,43 +28,72 @@ def read_labels(path):
         fail(f"{path} cannot be read; expected a text file with one class name a line.")
 
 
-def read_image(path, size):
-    """Image file -> float32 RGB [size, size, 3] in [0, 1]."""
+def read_image(path, facts):
+    """Image file -> float32 RGB [size, size, 3] in [0, 1], as the model's own test images were."""
     try:
         image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
     except tf.errors.OpError:
         fail(f"{path} cannot be read; expected a JPEG, PNG, BMP or GIF file.")
-    return tf.image.resize(image, [size, size]) / 255
+    size, short = facts["test_size"], facts.get("test_resize")
+    if not short:
+        return tf.image.resize(image, [size, size]) / 255
+    least = min(image.shape[:2])
+    height, width = ((side * short + least // 2) // least for side in image.shape[:2])
+    top, left = (height - size) // 2, (width - size) // 2
+    return tf.image.resize(image, [height, width])[top : top + size, left : left + size] / 255
 
 
-def print_classes(path, logits, labels):
-    """Prints the five likeliest classes of one image; by number, if `labels` is None."""
-    if labels and len(labels) != len(logits):
-        fail(f"--labels has {len(labels)} names; expected {len(logits)}, one for each class.")
-    probabilities = tf.nn.softmax(logits).numpy()
+def print_classes(path, logits, facts):
+    """Prints the five likeliest classes of one image; by number, where the model has no names."""
+    names = facts.get("class_names") or range(len(logits))
+    if len(names) != len(logits):
+        fail(f"--labels has {len(names)} names; expected {len(logits)}, one for each class.")
+    logits = np.asarray(logits, "float64")
+    if facts.get("loss") == "sigmoid":  # every class has a probability of its own
+        probabilities = 1 / (1 + np.exp(-logits))
+    else:
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
     print(path)
-    for index in np.argsort(-probabilities)[:5]:
-        print(f"  {probabilities[index]:.4f}  {labels[index] if labels else index}")
+    for index in np.argsort(-probabilities, kind="stable")[:5]:
+        print(f"  {probabilities[index]:.4f}  {names[index]}")
+
+
+def read_facts(folder):
+    """What the export says of its use, in a file beside the graph; nothing, if it has none."""
+    path = pathlib.Path(folder, "assets.extra", "bit_keras.json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def chosen(facts, args):
+    """The model's own facts, or what the flags say in their place."""
+    if args.labels:
+        facts = {**facts, "class_names": read_labels(args.labels)}
+    if args.size:
+        facts = {**facts, "test_size": args.size, "test_resize": None}
+    if not facts.get("test_size"):
+        fail(f"{args.model} does not tell the size of its images; say --size.")
+    return facts
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="folder or URL of the SavedModel")
-    parser.add_argument("--labels", help="text file of class names, one a line")
-    parser.add_argument("--size", type=int, default=224, help="side in pixels to resize images to")
+    parser.add_argument("--labels", help="text file of class names; by default the model's own")
+    parser.add_argument("--size", type=int, help="side in pixels; by default the model's own")
     parser.add_argument("images", nargs="+", help="image files", metavar="IMAGE")
     args = parser.parse_args()
 
-    labels = read_labels(args.labels) if args.labels else None
-    images = tf.stack([read_image(path, args.size) for path in args.images])
     try:
-        module = hub.load(args.model)
+        module, folder = hub.load(args.model), hub.resolve(args.model)
     except (OSError, ValueError):
         fail(f"{args.model} cannot be loaded; expected the folder or the URL of a SavedModel.")
     if "logits" not in module.signatures["serving_default"].structured_outputs:
         fail(f"{args.model} answers with features; expected a model with a head.")
+    facts = chosen(read_facts(folder), args)
+    images = tf.stack([read_image(path, facts) for path in args.images])
     for path, logits in zip(args.images, module(images), strict=True):
-        print_classes(path, logits, labels)
+        print_classes(path, logits, facts)
 
 
 if __name__ == "__main__":

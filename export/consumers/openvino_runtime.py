@@ -1,18 +1,20 @@
 """Classifies image files with an exported BiT, in OpenVINO.
 
     pip install openvino pillow
-    python openvino_runtime.py --model=photos --labels=labels.txt --size=224 cat.jpg dog.png
+    python openvino_runtime.py --model=photos cat.jpg dog.png
 
 The folder is one of `bit-export --format=openvino`. Prints each image's five likeliest classes.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 
 import numpy as np
 import openvino
 import PIL.Image
+import PIL.ImageOps
 
 
 def fail(message):
@@ -27,47 +29,94 @@ def read_labels(path):
         fail(f"{path} cannot be read; expected a text file with one class name a line.")
 
 
-def read_image(path, size):
-    """Image file -> float32 RGB [1, size, size, 3] in [0, 1]."""
+def resized(image, height, width):
+    """Bilinear without antialiasing, as the model's own test images were resized."""
+
+    def neighbors(old, new):
+        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        first = at.astype(int)
+        return first, np.minimum(first + 1, old - 1), (at - first).astype("float32")
+
+    top, bottom, down = neighbors(len(image), height)
+    left, right, along = neighbors(len(image[0]), width)
+    rows = image[top] + (image[bottom] - image[top]) * down[:, None, None]
+    return rows[:, left] + (rows[:, right] - rows[:, left]) * along[:, None]
+
+
+def prepared(image, facts):
+    """uint8 [height, width, 3] -> float32 [1, size, size, 3] in [0, 1], as `facts` say."""
+    size, short = facts["test_size"], facts.get("test_resize")
+    image = np.asarray(image, "float32") / 255
+    if not short:
+        return resized(image, size, size)[None]
+    least = min(image.shape[:2])
+    height, width = ((side * short + least // 2) // least for side in image.shape[:2])
+    top, left = (height - size) // 2, (width - size) // 2
+    return resized(image, height, width)[None, top : top + size, left : left + size]
+
+
+def read_image(path, facts):
+    """Image file -> float32 RGB [1, size, size, 3] in [0, 1]; upright, over white."""
     try:
-        image = PIL.Image.open(path).convert("RGB")
+        image = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGBA")
     except OSError:
         fail(f"{path} cannot be read; expected an image file.")
-    image = image.resize((size, size), PIL.Image.Resampling.BILINEAR)
-    return np.asarray(image, "float32")[None] / 255
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return prepared(PIL.Image.alpha_composite(white, image).convert("RGB"), facts)
 
 
-def print_classes(path, logits, labels):
-    """Prints the five likeliest classes of one image; by number, if `labels` is None."""
-    if labels and len(labels) != len(logits):
-        fail(f"--labels has {len(labels)} names; expected {len(logits)}, one for each class.")
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
+def print_classes(path, logits, facts):
+    """Prints the five likeliest classes of one image; by number, where the model has no names."""
+    names = facts.get("class_names") or range(len(logits))
+    if len(names) != len(logits):
+        fail(f"--labels has {len(names)} names; expected {len(logits)}, one for each class.")
+    logits = np.asarray(logits, "float64")
+    if facts.get("loss") == "sigmoid":  # every class has a probability of its own
+        probabilities = 1 / (1 + np.exp(-logits))
+    else:
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
     print(path)
-    for index in np.argsort(-probabilities)[:5]:
-        print(f"  {probabilities[index]:.4f}  {labels[index] if labels else index}")
+    for index in np.argsort(-probabilities, kind="stable")[:5]:
+        print(f"  {probabilities[index]:.4f}  {names[index]}")
+
+
+def chosen(facts, args):
+    """The model's own facts, or what the flags say in their place."""
+    if args.labels:
+        facts = {**facts, "class_names": read_labels(args.labels)}
+    if args.size:
+        facts = {**facts, "test_size": args.size, "test_resize": None}
+    if not facts.get("test_size"):
+        fail(f"{args.model} does not tell the size of its images; say --size.")
+    return facts
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True, help="folder with model.xml and model.bin")
-    parser.add_argument("--labels", help="text file of class names, one a line")
-    parser.add_argument("--size", type=int, default=224, help="side in pixels to resize images to")
+    parser.add_argument("--labels", help="text file of class names; by default the model's own")
+    parser.add_argument("--size", type=int, help="side in pixels; by default the model's own")
     parser.add_argument("images", nargs="+", help="image files", metavar="IMAGE")
     args = parser.parse_args()
 
-    labels = read_labels(args.labels) if args.labels else None
     if not pathlib.Path(args.model, "model.xml").is_file():
         fail(f"{args.model} holds no model.xml; expected a folder of bit-export --format=openvino.")
     # Where a processor has bfloat16, OpenVINO computes in it unless told not to: faster, but
     # logits are then off by 1e-2 and more.
     precise = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.Core().compile_model(f"{args.model}/model.xml", "CPU", precise)
+    core = openvino.Core()
+    network = core.read_model(f"{args.model}/model.xml")
+    facts = {}
+    if network.has_rt_info(["bit_keras"]):
+        facts = json.loads(network.get_rt_info(["bit_keras"]).astype(str))
+    model = core.compile_model(network, "CPU", precise)
     if "logits" not in model.output(0).names:
         fail(f"{args.model} answers with features; expected a model with a head.")
+    facts = chosen(facts, args)
     for path in args.images:
-        logits = model({"images": read_image(path, args.size)})["logits"]
-        print_classes(path, logits[0], labels)
+        logits = model({"images": read_image(path, facts)})["logits"]
+        print_classes(path, logits[0], facts)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,17 @@
 """Classifies image files with an exported BiT, in timm.
 
     pip install timm pillow
-    python timm_weights.py --model=photos --labels=labels.txt --size=224 cat.jpg dog.png
+    python timm_weights.py --model=photos cat.jpg dog.png
 
-The folder is one of `bit-export --format=timm`. Prints each image's five likeliest classes.
+The folder is one of `bit-export --format=timm`. Prints each image's five likeliest classes. timm
+smooths images when it makes them smaller, which bit_keras does not, so probabilities differ a bit.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 
-import numpy as np
 import PIL.Image
 import timm
 import torch
@@ -21,33 +22,11 @@ def fail(message):
     sys.exit(2)
 
 
-def read_labels(path):
+def read_image(path):
     try:
-        return pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        fail(f"{path} cannot be read; expected a text file with one class name a line.")
-
-
-def read_image(path, size, mean, std):
-    """Image file -> float32 RGB [1, 3, size, size], normalized."""
-    try:
-        image = PIL.Image.open(path).convert("RGB")
+        return PIL.Image.open(path).convert("RGB")
     except OSError:
         fail(f"{path} cannot be read; expected an image file.")
-    image = image.resize((size, size), PIL.Image.Resampling.BILINEAR)
-    pixels = (np.asarray(image, "float32") / 255 - np.float32(mean)) / np.float32(std)
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
-
-
-def print_classes(path, logits, labels):
-    """Prints the five likeliest classes of one image; by number, if `labels` is None."""
-    if labels and len(labels) != len(logits):
-        fail(f"--labels has {len(labels)} names; expected {len(logits)}, one for each class.")
-    probabilities = np.exp(logits - logits.max())
-    probabilities /= probabilities.sum()
-    print(path)
-    for index in np.argsort(-probabilities)[:5]:
-        print(f"  {probabilities[index]:.4f}  {labels[index] if labels else index}")
 
 
 def main():
@@ -55,22 +34,25 @@ def main():
     parser.add_argument(
         "--model", required=True, help="folder with model.safetensors and config.json"
     )
-    parser.add_argument("--labels", help="text file of class names, one a line")
-    parser.add_argument("--size", type=int, default=224, help="side in pixels to resize images to")
     parser.add_argument("images", nargs="+", help="image files", metavar="IMAGE")
     args = parser.parse_args()
 
-    labels = read_labels(args.labels) if args.labels else None
     if not pathlib.Path(args.model, "model.safetensors").is_file():
         fail(f"{args.model} holds no model.safetensors; expected a bit-export --format=timm.")
     model = timm.create_model(f"local-dir:{args.model}", pretrained=True).eval()
     if model.num_classes == 0:
         fail(f"{args.model} answers with features; expected a model with a head.")
-    mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+    config = json.loads(pathlib.Path(args.model, "config.json").read_text(encoding="utf-8"))
+    names = config["pretrained_cfg"].get("label_names") or range(model.num_classes)
+    sigmoid = config.get("bit_keras", {}).get("loss") == "sigmoid"
+    prepare = timm.data.create_transform(**timm.data.resolve_data_config(model.pretrained_cfg))
     for path in args.images:
         with torch.inference_mode():
-            logits = model(read_image(path, args.size, mean, std))
-        print_classes(path, logits[0].numpy(), labels)
+            logits = model(prepare(read_image(path))[None])[0]
+        probabilities = logits.sigmoid() if sigmoid else logits.softmax(0)
+        print(path)
+        for index in torch.argsort(-probabilities, stable=True)[:5].tolist():
+            print(f"  {probabilities[index]:.4f}  {names[index]}")
 
 
 if __name__ == "__main__":

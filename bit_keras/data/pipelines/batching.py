@@ -98,12 +98,12 @@ def one_pass_batches(
 ) -> tf.data.Dataset:
     """One pass over the images in their order; the last batch may be smaller.
 
-    `prepare` turns what `images.read` returns into float32 [side, side, 3] in [0, 255].
+    `prepare` turns what `images.read` returns into float32 [side, side, 3] in [0, 1].
     """
     target = images.targets()
 
     def example(index):
-        return prepare(images.read(index)) / 255, target(index)
+        return prepare(images.read(index)), target(index)
 
     return _prefetched(
         tf.data.Dataset.range(len(images))

@@ -104,4 +104,4 @@ def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dat
         DataError: If `size` is below 32 or `batch` below 1.
     """
     check_sizes(batch, size=size)
-    return one_pass_batches(images, lambda image: resized(image, size, size), batch)
+    return one_pass_batches(images, lambda image: resized(image, size, size) / 255, batch)

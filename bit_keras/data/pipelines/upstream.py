@@ -78,15 +78,17 @@ def center_crop_batches(
     """
     check_sizes(batch, resize=resize, crop=crop)
 
-    def center_square(image):
-        sides = tf.shape(tf.ensure_shape(image, [None, None, 3]))[:2]
-        short = tf.reduce_min(sides)
-        height, width = tf.unstack((sides * resize + short // 2) // short)
-        top, left = (height - crop) // 2, (width - crop) // 2
-        square = resized(image, height, width)[top : top + crop, left : left + crop]
-        return tf.ensure_shape(square, [crop, crop, 3])
+    return one_pass_batches(images, lambda image: center_square(image, resize, crop) / 255, batch)
 
-    return one_pass_batches(images, center_square, batch)
+
+def center_square(image: tf.Tensor, resize: int, crop: int) -> tf.Tensor:
+    """The center of an image, uint8 -> float32 [crop, crop, 3] in [0, 255], of a resized copy."""
+    sides = tf.shape(tf.ensure_shape(image, [None, None, 3]))[:2]
+    short = tf.reduce_min(sides)
+    height, width = tf.unstack((sides * resize + short // 2) // short)
+    top, left = (height - crop) // 2, (width - crop) // 2
+    square = resized(image, height, width)[top : top + crop, left : left + crop]
+    return tf.ensure_shape(square, [crop, crop, 3])
 
 
 def _random_window(image, seed):

@@ -6,13 +6,24 @@ import tensorflow as tf
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     """JPEG, PNG, BMP, WebP or the first frame of a GIF (scalar string) -> uint8 [h, w, 3].
 
-    Gray is repeated, transparency is dropped, 16 bits become 8.
+    Gray is repeated, what is transparent lies over white, 16 bits become 8.
     """
     # channels=3 fails for a WebP with an alpha channel, so take the file's own channels.
     image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
     height, width, channels = tf.unstack(tf.shape(image))
-    image = image[:, :, : tf.where(channels < 3, 1, 3)]
+    number = tf.where(channels < 3, 1, 3)
+    image = tf.cond(
+        channels > number,
+        lambda: _over_white(image[:, :, :number], image[:, :, number:]),
+        lambda: image,
+    )
     return tf.ensure_shape(tf.broadcast_to(image, [height, width, 3]), [None, None, 3])
+
+
+def _over_white(color, alpha):
+    """Blends uint8 colors by their opacity, to the nearest integer."""
+    color, alpha = tf.cast(color, tf.int32), tf.cast(alpha, tf.int32)
+    return tf.cast((color * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:

@@ -134,10 +134,6 @@ def _bin(value, thresholds):
     return tf.math.count_nonzero(tf.constant(thresholds) < value) - 1
 
 
-def _clevr_count(example):
-    return tf.shape(example["objects"]["size"])[0] - 3
-
-
 _CLEVR_DISTANCES = (0.0, 8.0, 8.5, 9.0, 9.5, 10.0, 100.0)
 
 
@@ -232,7 +228,7 @@ VTAB: dict[str, VtabTask] = {
             "clevr-count",
             num_classes=8,
             features={"objects": {"size": True}},
-            label=_clevr_count,
+            label=lambda example: tf.shape(example["objects"]["size"])[0] - 3,
             class_names=tuple(f"{count} objects" for count in range(3, 11)),
             **_CLEVR,
         ),

@@ -44,15 +44,25 @@ function neighbors(length, size) {
   });
 }
 
-/** As models were trained: bilinear, not antialiased as canvases do it; RGB in [0, 1]. */
-function resized(bitmap, size) {
+/**
+ * As the model was tested: the whole picture as a square, or the center of a copy whose short side
+ * is `resize`; bilinear, not antialiased as canvases do it; RGB in [0, 1].
+ */
+function prepared(bitmap, { size, resize }) {
   const { width, height } = bitmap;
-  const rows = neighbors(height, size);
-  const columns = neighbors(width, size);
+  const short = Math.min(width, height);
+  const used = (side) => {
+    if (!resize) return neighbors(side, size);
+    const whole = Math.floor((side * resize + Math.floor(short / 2)) / short);
+    const start = Math.floor((whole - size) / 2);
+    return neighbors(side, whole).slice(start, start + size);
+  };
+  const [rows, columns] = [used(height), used(width)];
   // Two rows of the picture for each of the result are enough, and fit the canvas of any phone.
-  // (A canvas forgets the color of what is fully transparent: such pixels are black here.)
   const canvas = new OffscreenCanvas(width, 2 * size);
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white"; // behind what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
   rows.forEach(({ first, second }, y) => {
     const count = second - first + 1;
     context.drawImage(bitmap, 0, first, width, count, 0, 2 * y, width, count);
@@ -84,6 +94,10 @@ function softmax(logits) {
   return powers.map((power) => power / sum);
 }
 
+function sigmoid(logits) {
+  return Array.from(logits, (logit) => 1 / (1 + Math.exp(-logit)));
+}
+
 const loading = load();
 loading.then(
   ({ session, ...model }) => postMessage({ model }),
@@ -91,12 +105,13 @@ loading.then(
 );
 
 onmessage = async ({ data: { id, bitmap } }) => {
-  const { session, size, labels } = await loading;
+  const { session, labels, ...model } = await loading;
   const start = performance.now();
   try {
-    const images = new ort.Tensor("float32", resized(bitmap, size), [1, size, size, 3]);
+    const shape = [1, model.size, model.size, 3];
+    const images = new ort.Tensor("float32", prepared(bitmap, model), shape);
     const { logits } = await session.run({ images });
-    const ranking = softmax(logits.data)
+    const ranking = (model.loss === "sigmoid" ? sigmoid : softmax)(logits.data)
       .map((probability, n) => ({ label: labels[n], probability }))
       .sort((a, b) => b.probability - a.probability)
       .slice(0, SHOWN);

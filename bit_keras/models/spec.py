@@ -1,0 +1,173 @@
+"""What a model is and how it is used: the facts that travel with its weights."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ..data import LabeledImages
+from ..data.pipelines.batching import check_sizes, one_pass_batches, resized
+from ..data.pipelines.upstream import center_square
+from ..recipes.hyperrule import HyperRule
+from .imagenet_classes import class_names, synsets
+
+# HyperRule's sizes were chosen for models pre-trained at 224 pixels. It is followed up to this
+# factor between what a model was pre-trained at and what it gives; beyond, the former is taken.
+_FARTHEST = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """The facts that the use of a model's weights needs. Images are RGB in [0, 1].
+
+    Attributes:
+        name: Of a published model, or of the run that it comes from.
+        units, width, groups, norm, conv: Its architecture, as `ResNetV2` takes it.
+        num_classes: Outputs of its head; 0 for none.
+        class_names: One per class, if known.
+        loss: Of its last training: "softmax", or "sigmoid", which gives every class a probability
+            of its own; None if unknown.
+        test_size: Side in pixels of the square images it is tested and used on, if known.
+        test_resize: What the short side of such an image becomes before a center crop of
+            `test_size`; None where images are resized to that square instead.
+        native_size: Side in pixels of the images that it was pre-trained on, if known.
+        rule_changes: Settings that replace those of HyperRule when it is fine-tuned.
+        published: Whether it is a published model as its authors trained it, so that 1,000 and
+            21,843 classes are ImageNet's.
+        source: Where it comes from: an address, or how it was trained.
+        license: SPDX identifier, or None if unknown.
+    """
+
+    name: str = ""
+    units: tuple[int, ...] | None = None
+    width: float | None = None
+    groups: int | None = None
+    norm: str = "group"
+    conv: str = "standardized"
+    num_classes: int = 0
+    class_names: tuple[str, ...] | None = None
+    loss: str | None = None
+    test_size: int | None = None
+    test_resize: int | None = None
+    native_size: int | None = None
+    rule_changes: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    published: bool = False
+    source: str = ""
+    license: str | None = None
+
+    def __post_init__(self):
+        for name in ("units", "class_names"):  # lists, where they come from JSON
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
+
+    @property
+    def file(self) -> str:
+        """Of a published model: below the download folder, or in `bit_keras/weights`."""
+        return f"{self.name}.npz"
+
+    def completed_by(self, other: "ModelSpec") -> "ModelSpec":
+        """Returns a copy in which what is unknown is taken from another."""
+        missing = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) in (None, "")]
+        return self.replace(**{name: getattr(other, name) for name in missing})
+
+    def replace(self, **changes: Any) -> "ModelSpec":
+        """Returns a copy with some facts changed, as `dataclasses.replace`."""
+        return dataclasses.replace(self, **changes)
+
+    def with_classes(self, num_classes: int) -> "ModelSpec":
+        """Returns the facts of the same body with a new head, or with none for 0 classes."""
+        return self.replace(num_classes=num_classes, class_names=None, loss=None, published=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the facts as JSON can hold them, with the range of pixels for other readers."""
+        return {**dataclasses.asdict(self), "pixel_range": (0, 1)}
+
+    def to_json(self) -> str:
+        """Returns the facts as one line of JSON."""
+        return json.dumps(self.as_dict())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "ModelSpec":
+        """Reads what `to_json` wrote; what later versions add is ignored."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+
+    def names(self) -> tuple[str, ...]:
+        """Returns the classes' names: its own, ImageNet's for published models, or numbers.
+
+        Raises DownloadError if those of ImageNet-21k are needed and cannot be fetched.
+        """
+        if self.class_names is not None:
+            return self.class_names
+        found = synsets(self.num_classes) if self.published else None
+        return tuple(class_names(found) if found else map(str, range(self.num_classes)))
+
+    def probabilities(self, logits: Any) -> tf.Tensor:
+        """Returns probabilities, of the logits' shape: sigmoids or, by default, their softmax."""
+        return (tf.sigmoid if self.loss == "sigmoid" else tf.nn.softmax)(logits)
+
+    def prepared(self, image: tf.Tensor) -> tf.Tensor:
+        """Returns an image, uint8 `[height, width, 3]`, as its test images were: float32 in [0, 1].
+
+        Side and crop are `test_size` and `test_resize`.
+        """
+        if self.test_resize:
+            return center_square(image, self.test_resize, self.test_size) / 255
+        return resized(image, self.test_size, self.test_size) / 255
+
+    def batches(self, images: LabeledImages, *, batch: int) -> tf.data.Dataset:
+        """Returns one pass over images, `prepared`, with their labels, as `data.test_batches`."""
+        check_sizes(batch, size=self.test_size)
+        return one_pass_batches(images, self.prepared, batch)
+
+    def rule_for(self, images: LabeledImages) -> HyperRule:
+        """Returns HyperRule for fine-tuning it on images, at its own scale.
+
+        Where the rule's crop is more than three times the side it was pre-trained on, it is that
+        side, resized by an eighth more.
+        """
+        rule = HyperRule.release(len(images), images.image_size)
+        if self.native_size and rule.crop > _FARTHEST * self.native_size:
+            rule = rule.replace(resize=self.native_size * 9 // 8, crop=self.native_size)
+        return rule.replace(**self.rule_changes)
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class SpecifiedModel(keras.Model):
+    """A functional Keras model with a `spec`, a `ModelSpec`, which is saved with it."""
+
+    def __init__(self, inputs, outputs, name=None, *, spec: ModelSpec | None = None, **kwargs):
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        self.spec = spec or ModelSpec()
+
+    def get_config(self):
+        return {**super().get_config(), "spec": self.spec.to_json()}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict | None = None
+    ) -> "SpecifiedModel":
+        """Makes the model of a configuration, with its facts."""
+        config = dict(config)
+        spec = config.pop("spec")
+        model = super().from_config(config, custom_objects)
+        model.spec = ModelSpec.from_json(spec)
+        return model
+
+
+def spec_of(model: keras.Model) -> ModelSpec:
+    """Returns a model's facts; of a plain Keras model those that its inputs and outputs tell."""
+    spec = getattr(model, "spec", None)
+    if isinstance(spec, ModelSpec):
+        return spec
+    sides, output = model.input_shape[1:3], model.output_shape
+    square = isinstance(sides, tuple) and len(sides) == 2 and sides[0] == sides[1]
+    has_head = isinstance(output, tuple) and model.layers[-1].name != "pooled"
+    return ModelSpec(
+        name=model.name,
+        num_classes=output[-1] if has_head else 0,
+        test_size=sides[0] if square else None,
+    )
