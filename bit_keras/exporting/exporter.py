@@ -5,6 +5,7 @@ import ctypes
 import gc
 import importlib.metadata
 import json
+import logging
 import math
 import os
 import pathlib
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..checkpoints import CheckpointError
+from ..checkpoints import CheckpointError, DownloadError
 from ..data import LabeledImages
 from ..files import move_file
 from ..models.spec import spec_of
@@ -153,11 +154,16 @@ def _facts(model, options):
         spec = spec.replace(test_size=options.size or _DEFAULT_SIZE, test_resize=None)
     if options.multi_label is not None:
         spec = spec.replace(loss="sigmoid" if options.multi_label else "softmax")
+    spec = spec.replace(num_classes=model.output_shape[-1] if has_head(model) else 0)
     if options.labels is not None:
-        spec = spec.replace(class_names=options.labels)
-    elif spec.class_names is None and has_head(model):
-        spec = spec.replace(num_classes=model.output_shape[-1])
-        spec = spec.replace(class_names=spec.names())
+        return spec.replace(class_names=options.labels)
+    if spec.published and spec.class_names is None and spec.num_classes:
+        try:
+            return spec.replace(class_names=spec.names())
+        except DownloadError as error:
+            logging.getLogger(__name__).warning(
+                "its classes are called by their numbers: %s", error
+            )
     return spec
 
 
@@ -190,7 +196,7 @@ def _compare(model, path, options, spec, images):
     with contextlib.nullcontext() if keeps_policy else float32_policy():
         artifact = kind.open(path)
     one_size = options.precision == "int8" or (options.size and "fixed_size" in kind.options)
-    found = compare(reference, artifact, images, all_sizes=not one_size)
+    found = compare(reference, artifact, images, all_sizes=not one_size, spec=spec)
     if artifact.num_classes:
         found |= compare_pictures(reference, spec, artifact, images)
     return found

@@ -56,6 +56,7 @@ def compare(
     images: np.ndarray,
     *,
     all_sizes: bool,
+    spec: ModelSpec | None = None,
 ) -> dict[str, Any]:
     """Compares an artifact with the model it was made of.
 
@@ -65,6 +66,7 @@ def compare(
         artifact: Must answer the same, in the same structure.
         images: uint8 `[N, size, size, 3]`.
         all_sizes: Compare on odd and oblong copies of the images as well.
+        spec: By which the artifact prepares encoded images, if it takes them.
 
     Returns:
         The sizes; `largest_difference`, absolute; `scale`, the model's largest absolute answer;
@@ -89,11 +91,12 @@ def compare(
             # One image is enough to see that other functions lead to the same network.
             expected = tf.nest.map_structure(lambda part: part[:1], expected)
             with no_graph_optimization():
-                found = [route(pixels[:1]) for route in artifact.routes.values()]
+                for route in artifact.routes.values():
+                    differences += _differences(_as_arrays(route(pixels[:1])), expected)
                 if artifact.compute_encoded and size == first_size:
-                    found.append(artifact.compute_encoded(tf.io.encode_png(pixels[0])[None]))
-            for answers in found:
-                differences += _differences(_as_arrays(answers), expected)
+                    expected = _as_arrays(reference(spec.prepared(pixels[0])[None]))
+                    found = artifact.compute_encoded(tf.io.encode_png(pixels[0])[None])
+                    differences += _differences(_as_arrays(found), expected)
     return {
         "images": len(images),
         "sizes": [list(size) for size in sizes],
@@ -124,7 +127,7 @@ def compare_pictures(
     Raises:
         ExportError: If facts are lost.
     """
-    for fact in ("class_names", "loss", "test_size", "test_resize"):
+    for fact in ("num_classes", "class_names", "loss", "test_size", "test_resize"):
         kept, wanted = getattr(artifact.spec, fact, None), getattr(spec, fact)
         if kept != wanted:
             raise ExportError(
@@ -139,7 +142,7 @@ def compare_pictures(
         prepared = tf.stack([spec.prepared(decode_rgb(one)) for one in encoded]).numpy()
         probabilities = spec.probabilities(compute(prepared)).numpy()
         order = np.argsort(-probabilities, kind="stable")
-        return np.array(spec.class_names, object)[order], np.take_along_axis(
+        return np.array(spec.own_names(), object)[order], np.take_along_axis(
             probabilities, order, 1
         )
 

@@ -72,7 +72,7 @@ def _call_function(network, model, frozen):
 def _signatures(call, output, spec):
     """The functions for servers; probabilities have only those of classifiers."""
     side = spec.test_size
-    names = None if spec.class_names is None else tf.constant(spec.class_names)
+    names = tf.constant(spec.own_names()) if spec.num_classes else None
 
     def serving_default(images):
         return named(call(images, training=False), output)
@@ -137,7 +137,7 @@ def open_saved_model(path: pathlib.Path) -> Artifact:
         return names, served["probabilities"].numpy()
 
     spec = read_spec(path) or ModelSpec()
-    if spec.class_names is None and "logits" in outputs:
+    if not spec.num_classes and "logits" in outputs:
         # Of an older version: the one constant of strings that this signature needs.
         [names] = [x for x in serve_encoded.captured_inputs if x.dtype == tf.string]
         spec = spec.replace(class_names=[name.decode() for name in names.numpy()])

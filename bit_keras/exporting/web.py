@@ -44,7 +44,7 @@ def write_web(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> Non
     about = {
         "size": spec.test_size,
         "resize": spec.test_resize,
-        "labels": spec.class_names,
+        "labels": spec.own_names(),
         "loss": spec.loss,
         "bytes": {
             name: (path / name).stat().st_size for name in ("onnxruntime.wasm", "model.onnx")

@@ -103,7 +103,11 @@ class ModelSpec:
         if self.class_names is not None:
             return self.class_names
         found = synsets(self.num_classes) if self.published else None
-        return tuple(class_names(found) if found else map(str, range(self.num_classes)))
+        return tuple(class_names(found)) if found else self.own_names()
+
+    def own_names(self) -> tuple[str, ...]:
+        """Returns the classes' names as they are in the record, or numbers."""
+        return self.class_names or tuple(map(str, range(self.num_classes)))
 
     def probabilities(self, logits: Any) -> tf.Tensor:
         """Returns probabilities, of the logits' shape: sigmoids or, by default, their softmax."""

@@ -6,16 +6,17 @@ import tensorflow as tf
 def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
     """JPEG, PNG, BMP, WebP or the first frame of a GIF (scalar string) -> uint8 [h, w, 3].
 
-    Gray is repeated, what is transparent lies over white, 16 bits become 8.
+    Gray is repeated, what is transparent lies over white, 16 bits become 8. (The fourth channel of
+    a BMP is no opacity but padding.)
     """
     # channels=3 fails for a WebP with an alpha channel, so take the file's own channels.
     image = tf.io.decode_image(encoded, channels=0, expand_animations=False)
     height, width, channels = tf.unstack(tf.shape(image))
     number = tf.where(channels < 3, 1, 3)
     image = tf.cond(
-        channels > number,
+        (channels > number) & (tf.strings.substr(encoded, 0, 2) != b"BM"),
         lambda: _over_white(image[:, :, :number], image[:, :, number:]),
-        lambda: image,
+        lambda: image[:, :, :number],
     )
     return tf.ensure_shape(tf.broadcast_to(image, [height, width, 3]), [None, None, 3])
 
