@@ -1,5 +1,7 @@
 """Big Transfer (BiT) for Keras 3: load a published model, fine-tune it by rule, export it."""
 
+import importlib.metadata
+
 from . import data
 from .classification.answers import Evaluation
 from .classification.evaluation import evaluate
@@ -14,6 +16,8 @@ from .models.resnet_v2 import ResNetV2
 from .models.zoo import list_models, load
 from .recipes.hyperrule import HyperRule
 from .training import TrainedModel, make_strategy
+
+__version__ = importlib.metadata.version("bit_keras")
 
 __all__ = [
     "Evaluation",

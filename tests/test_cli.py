@@ -100,7 +100,8 @@ def test_a_folder_of_photos(trained):
 
 def test_the_installed_command_helps(tmp_path):
     script = pathlib.Path(sys.executable).with_name("bit-finetune")
-    done = typed([script, "--help"], tmp_path)
+    done = typed([script, "-h"], tmp_path)
+    assert done.returncode == 0
     assert "fine-tunes a BiT on labeled images" in done.stdout
     for flag in ("--model", "--dataset", "--examples_per_class_seed", "--batch_split", "--logdir"):
         assert flag in done.stdout
@@ -116,6 +117,10 @@ MISTAKES = {
     "--bit_pretrained_dir=nowhere": "no file nowhere",
     "digits": "unexpected argument 'digits'",
     "--dataset=photos --logdir=out --name=first": "holds a finished run already",
+    "--lr=0.1": "there is no --lr; it is --base_lr here",
+    "--batch_size 8": "there is no --batch_size; it is --batch here",
+    "--epochs=3": "there is no --epochs; it is --steps here",
+    "--model=R26x0.5": "an architecture without weights",
 }
 MISSPELT = "--batch_splt=2"
 

@@ -20,7 +20,7 @@ def test_a_model_becomes_onnx_and_says_how_right_it_is(tiny, images, tmp_path):
     arguments = ("--model=tiny.npz", "--format=onnx", "--output=m.onnx", "--size=64")
     done = typed(*arguments, "--images=digits", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("m.onnx: float32 onnx export: answers differ")
+    assert done.stdout.startswith("m.onnx: float32 onnx export proven: answers are within")
     assert len(done.stdout.splitlines()) == 1
     assert json.loads((tmp_path / "m.onnx.proof.json").read_text())["images"] == 100
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx")

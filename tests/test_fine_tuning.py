@@ -199,9 +199,12 @@ def test_mixed_precision_learns_and_leaves_a_float32_model(few, tmp_path, precis
         precision=precision,
         trainable="from:block4",
         export=False,
+        evaluate_every=3,
     )
     assert result.metrics["accuracy"] > 0.5
-    assert result.model.get_layer("block1").compute_dtype == "float32"
+    best = bit_keras.load(tmp_path / "run/checkpoints/best.keras")
+    for model in (result.model, best):
+        assert model.get_layer("block1").compute_dtype == "float32"
     assert keras.config.dtype_policy().name == "float32"
 
 

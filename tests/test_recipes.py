@@ -132,3 +132,21 @@ def test_mistaken_arguments_are_named():
         r.steps(0)
     with pytest.raises(ValueError, match="batch must be 1 or more, got 0"):
         r.scaled_to_batch(0)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "warmup"),
+    [
+        (1_281_167, 4096, 5_000),  # ImageNet's is the paper's own
+        (14_200_000, 4096, 5_000),
+        (50_000, 512, 878),  # of 8,790 steps
+        (8_000, 64, 1_125),
+        (100, 32, 28),
+    ],
+)
+def test_a_recipe_fits_small_sets(images, batch, warmup):
+    r = recipe("BiT-S").fitted_to(images)
+    assert (r.batch, r.warmup_steps) == (batch, warmup)
+    assert r.base_lr / r.batch == pytest.approx(0.03 / 256)
+    assert r.epochs == 90
+    assert 5 * r.warmup_steps <= r.steps(images)

@@ -6,7 +6,7 @@ import pytest
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.models.resnet_v2 import pyramid, with_head
+from bit_keras.models.resnet_v2 import freeze_before, pyramid, with_head
 
 GOLDEN = pathlib.Path(__file__).with_name("golden")
 STAGES = ("root_block", "block1", "block2", "block3", "block4")
@@ -164,3 +164,36 @@ def test_mixed_precision_gives_float32_logits_close_to_the_exact(tiny, images):
 def test_mistakes_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         bit_keras.ResNetV2(**arguments)
+
+
+def test_what_is_frozen_stays_frozen_inside_a_bigger_model_that_is_saved(tmp_path):
+    """As with the models of keras.applications, whose layers are all layers of the model."""
+    body = bit_keras.ResNetV2((2, 1), 0.25, 0)
+    freeze_before(body, "block1/unit02")
+    trainable = [v.path for v in body.trainable_variables]
+    assert not any(path.startswith(("root_block", "block1/unit01")) for path in trainable)
+    for frozen, expected in ((False, len(trainable) + 2), (True, 2)):
+        body.trainable = not frozen if frozen else body.trainable
+        images = keras.Input((32, 32, 3))
+        whole = keras.Model(images, keras.layers.Dense(3, name="top")(body(images)))
+        whole.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+        whole.fit(np.ones((2, 32, 32, 3)), np.ones((2, 3)), verbose=0)
+        whole.save(tmp_path / "whole.keras")
+        loaded = keras.saving.load_model(tmp_path / "whole.keras")
+        assert len(loaded.trainable_variables) == expected
+        momenta = zip(loaded.optimizer.variables, whole.optimizer.variables, strict=True)
+        assert all(np.array_equal(a, b) for a, b in momenta)
+
+
+def test_a_file_of_mixed_precision_loads_under_another_policy(tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = bit_keras.ResNetV2((1,), 0.25, 3)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "m.keras")
+    loaded = bit_keras.load(tmp_path / "m.keras")
+    unit = loaded.get_layer("block1").units[0]
+    assert unit.conv_a.compute_dtype == unit.norm_a.compute_dtype == "bfloat16"
+    images = np.random.default_rng(0).uniform(size=(1, 32, 32, 3))
+    np.testing.assert_array_equal(loaded(images), model(images))

@@ -15,6 +15,8 @@ from absl import flags
 
 import bit_keras
 from bit_keras import checkpoints
+from bit_keras.models.spec import ModelSpec
+from bit_keras.models.spec_files import BESIDE
 
 EXAMPLES = pathlib.Path(__file__).parents[1] / "examples"
 
@@ -82,10 +84,11 @@ def spread(values, sign=""):
 
 @pytest.fixture
 def small(tmp_path):
-    """Weights whose name makes `default_rule` use the embedded model's scale; quick to trace."""
+    """Weights that `default_rule` trains at 32 pixels; quick to trace."""
     model = bit_keras.ResNetV2((1,), 1 / 16, 0)
-    path = tmp_path / "BiT-XS-R26x0.25-small.npz"
+    path = tmp_path / "small.npz"
     checkpoints.save_npz(path, {v.path: v.numpy() for v in model.variables})
+    path.with_name(path.name + BESIDE).write_text(ModelSpec(native_size=32).to_json())
     return f"--model={path}"
 
 

@@ -84,6 +84,21 @@ def test_the_table_says_what_an_embedded_model_is():
         assert architecture(shapes, name) == (embedded.units, embedded.width, embedded.num_classes)
 
 
+def test_any_architecture_has_a_name(tmp_path):
+    for name, units, width in (("R14x0.25", (1, 1, 1, 1), 0.25), ("R26x0.5", (2, 2, 2, 2), 0.5)):
+        model = bit_keras.load(name, init="random", num_classes=3)
+        assert (model.spec.units, model.spec.width, model.output_shape[-1]) == (units, width, 3)
+    with pytest.raises(ValueError, match=r"R26x0.5 is an architecture without weights; give init="):
+        bit_keras.load("R26x0.5")
+    for wrong in ("R27x1", "R26x0.3"):
+        with pytest.raises(
+            ValueError, match=f"{wrong} is no architecture: expected R, a depth of 14"
+        ):
+            bit_keras.load(wrong, init="random", num_classes=3)
+    with pytest.raises(ValueError, match="with init=.random. needs num_classes"):
+        bit_keras.load("R26x0.5", init="random")
+
+
 def test_a_published_model_is_fetched_once_and_answers_as_its_weights_say(served, images):
     published = named_weights(bit_keras.ResNetV2(50, 1, 1000, kernel_initializer="zeros"))
     save_npz(served / "BiT-S-R50x1.npz", weights(published))

@@ -259,5 +259,7 @@ def _save(folder, arrays, names, configs):
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / FILE) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata={"format": "pt"})
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)  # it writes files that nobody else can read
     for file, config in configs.items():
         write_json(folder / file, config)

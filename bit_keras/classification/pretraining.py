@@ -42,11 +42,12 @@ def pretrain(
     An interrupted run goes on when it is called again with the same arguments.
 
     Args:
-        model: A name of `list_models()`, or an `.npz`, whose architecture is taken.
+        model: A name of `list_models()`, an architecture such as "R26x0.5", or an `.npz`; only the
+            architecture is taken.
         train, workdir, teacher, temperature: As in `fine_tune`.
         test: Images to test on, by their center crop, with the classes of `train`.
-        recipe: "BiT-S", "BiT-M", "BiT-L" (the paper's protocols; with a teacher their
-            `distillation()`), or a recipe, which is taken as it is.
+        recipe: "BiT-S", "BiT-M", "BiT-L": the paper's protocols, `fitted_to` the number of images,
+            and with a teacher their `distillation()`; or a recipe, which is taken as it is.
         init: "random", or what `load` takes, to pre-train further from its body's weights.
         **options: As in `fine_tune`.
 
@@ -104,7 +105,7 @@ class _Pretraining(ClassifierTask):
 def _pretraining(model, train, test, recipe, init, teacher, temperature):
     """The task; ValueError if the recipe does not fit the images."""
     if isinstance(recipe, str):
-        recipe = recipe_named(recipe)
+        recipe = recipe_named(recipe).fitted_to(len(train))
         recipe = recipe if teacher is None else recipe.distillation()
     steps = recipe.steps(len(train))
     if steps <= recipe.warmup_steps:

@@ -19,6 +19,18 @@ from ..training.reading_runs import model_of_run
 EMBEDDED = "BiT-XS-R26x0.25"  # the model that comes with the package
 STOPPED = 75  # exit code after a signal, with everything saved: EX_TEMPFAIL of sysexits.h
 
+ELSEWHERE = {  # what people type who come from other programs, and what it is here
+    "lr": ("base_lr",),
+    "learning_rate": ("base_lr",),
+    "batch_size": ("batch",),
+    "epochs": ("steps",),
+    "num_epochs": ("epochs", "steps"),
+    "img_size": ("crop", "size"),
+    "image_size": ("crop", "size"),
+    "data": ("dataset",),
+    "output_dir": ("logdir",),
+}
+
 DATASETS = (  # for the help of --dataset
     "A folder of class folders (or of train/ and test/), a CSV file of images and labels, a TFDS "
     'name, "vtab/TASK", or "digits".'
@@ -126,6 +138,7 @@ def run(main: Callable, *, positional: bool = False) -> None:
     for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, ()):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     sys.modules["__main__"].__doc__ = module.__doc__
+    _answer_habits()
 
     def guarded(arguments):
         if len(arguments) > 1 and not positional:
@@ -134,6 +147,21 @@ def run(main: Callable, *, positional: bool = False) -> None:
         _exit_on_errors(main, *([arguments[1:]] if positional else []))
 
     app.run(guarded)
+
+
+def _answer_habits():
+    """Shows the help, and names the flags that are called otherwise elsewhere; or returns."""
+    typed = {
+        argument.partition("=")[0].lstrip("-") for argument in sys.argv[1:] if argument[:1] == "-"
+    }
+    if typed & {"h", "help"}:
+        app.usage(shorthelp=True, writeto_stdout=True)
+        sys.exit(0)  # absl's own exits as if something were wrong
+    for flag, ours in ELSEWHERE.items():
+        if flag in typed and flag not in flags.FLAGS:
+            known = [name for name in ours if name in flags.FLAGS]
+            hint = f"it is --{known[0]} here" if known else "this command has none such"
+            sys.exit(_fail(f"there is no --{flag}; {hint}, see --help."))
 
 
 def _configure_process():

@@ -15,7 +15,10 @@ from ..metrics.classification import sentence
 from . import application
 
 MODEL = flags.DEFINE_string(
-    "model", application.EMBEDDED, "A name of bit_keras.list_models(), or an .npz or .keras file."
+    "model",
+    application.EMBEDDED,
+    "A name of bit_keras.list_models(), a run's folder, or what else bit_keras.load takes; with "
+    '--init=random also an architecture, "R26x0.5".',
 )
 DATASET = flags.DEFINE_string(
     "dataset",

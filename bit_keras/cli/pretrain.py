@@ -10,7 +10,9 @@ from ..metrics.classification import sentence
 from ..recipes.upstream import RECIPES, recipe
 from . import application
 
-MODEL = flags.DEFINE_string("model", None, "The architecture: a name of bit_keras.list_models().")
+MODEL = flags.DEFINE_string(
+    "model", None, 'The architecture: "R26x0.5", say, or a name of bit_keras.list_models().'
+)
 DATASET = flags.DEFINE_string("dataset", None, application.DATASETS)
 RECIPE = flags.DEFINE_enum("recipe", "BiT-S", sorted(RECIPES), "The paper's protocol.")
 INIT = flags.DEFINE_string("init", "random", '"random", or a model or file to go on from.')
@@ -18,7 +20,10 @@ EPOCHS = flags.DEFINE_integer(
     "epochs", None, "Passes over the images; the schedule is stretched to them.", lower_bound=1
 )
 BATCH = flags.DEFINE_integer(
-    "batch", None, "Images a step; the learning rate is scaled with it.", lower_bound=1
+    "batch",
+    None,
+    "Images a step, by default what suits the set; the learning rate follows.",
+    lower_bound=1,
 )
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
 WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", None, "By default the recipe's.", lower_bound=0)
@@ -39,7 +44,7 @@ def _main():
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
     application.check_models(*({MODEL.value, INIT.value} - {"random"}))
     train, test = data.from_name(DATASET.value)
-    protocol = _changed_recipe(recipe(RECIPE.value))
+    protocol = _changed_recipe(recipe(RECIPE.value), len(train))
     teacher = flags.FLAGS.teacher
     print(
         f"{MODEL.value} ({INIT.value}) on {train.name}: {len(train):,} images of "
@@ -66,14 +71,16 @@ def _main():
     )
 
 
-def _changed_recipe(protocol):
-    """The recipe with the values of the flags that were given."""
+def _changed_recipe(protocol, num_examples):
+    """The recipe with the values of the flags that were given, and what fits the images else."""
     if flags.FLAGS.teacher:
         protocol = protocol.distillation()
     if EPOCHS.value:
         protocol = protocol.with_epochs(EPOCHS.value)
     if BATCH.value:
         protocol = protocol.scaled_to_batch(BATCH.value)
+    elif WARMUP_STEPS.value is None:
+        protocol = protocol.fitted_to(num_examples)
     if CROP.value:  # and what test images are resized to, in proportion
         protocol = protocol.replace(crop=CROP.value, test_resize=round(CROP.value * 256 / 224))
     given = {"base_lr": BASE_LR, "warmup_steps": WARMUP_STEPS}

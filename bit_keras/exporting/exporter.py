@@ -226,21 +226,20 @@ def _proof(model, options, compared):
 
 
 def _verdict(proof):
+    """What was measured, in words that suit whether it passed."""
+    kind = f"{proof['precision']} {proof['format']} export"
     if proof["precision"] == "int8":
-        measured = (
-            f"{proof['top1_agreement']:.1%} of {proof['images']} images keep their class, where "
-            f"{_TOP1_AGREEMENT:.0%} must"
-        )
+        share, number = f"{proof['top1_agreement']:.1%}", proof["images"]
+        measured = f"{share} of {number} images keep their class, and {_TOP1_AGREEMENT:.0%} must"
     else:
         measured = (
-            f"answers differ from those of {proof['model']!r} by up to "
-            f"{proof['largest_difference']:.2g} where {proof['allowed_difference']:.2g} was allowed"
+            f"answers are within {proof['largest_difference']:.2g} of those of {proof['model']!r}, "
+            f"and {proof['allowed_difference']:.2g} is allowed"
         )
-    if "classes_agreement" in proof:
-        measured += (
-            f"; {proof['classes_agreement']:.0%} of {proof['pictures']} pictures are named alike"
-        )
-    return f"{proof['precision']} {proof['format']} export: {measured}"
+    if proof.get("pictures"):
+        alike = round(proof["classes_agreement"] * proof["pictures"])
+        measured += f"; {alike} of {proof['pictures']} pictures get the same class"
+    return f"{kind} {'proven' if proof['passed'] else 'refused'}: {measured}"
 
 
 def _give_memory_back():

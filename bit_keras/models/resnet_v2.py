@@ -15,7 +15,14 @@ from keras import layers, ops
 from ..layers import GroupNormalization, StdConv2D
 from .spec import ModelSpec, SpecifiedModel, spec_of
 
-UNITS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# By depth, which counts three convolutions a unit, the root and the head. The first two are small.
+UNITS = {
+    14: (1, 1, 1, 1),
+    26: (2, 2, 2, 2),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.applications)
@@ -34,7 +41,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     `pyramid` gives its feature maps; they are the outputs of the layers `root_block`, `block1`, ...
 
     Args:
-        depth: 50, 101 or 152, or a tuple with the number of units of each block.
+        depth: 14, 26, 50, 101 or 152, or a tuple with the number of units of each block.
         width: Factor on every channel count; below 1 as well.
         num_classes: Outputs of the head; 0 gives the pooled features instead of logits.
         groups: Groups of every group normalization. None takes 32, or at widths below 1 as many as
@@ -58,7 +65,8 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     """
     units = depth if isinstance(depth, (tuple, list)) else UNITS.get(depth)
     if not units or not all(isinstance(n, numbers.Integral) and n >= 1 for n in units):
-        raise ValueError(f"depth must be 50, 101, 152 or a tuple of units a block, got {depth!r}.")
+        known = ", ".join(map(str, UNITS))
+        raise ValueError(f"depth must be {known} or a tuple of units a block, got {depth!r}.")
     root_channels = round(64 * width)
     if root_channels < 2 or root_channels != 64 * width:
         raise ValueError(f"width must make 64 * width a whole number above 1, got {width!r}.")
@@ -182,13 +190,13 @@ def freeze_before(model: keras.Model, name: str) -> None:
         inner.trainable = False
 
 
-def _normalization(style):
+def _normalization(style, dtype=None):
     if style["norm"] == "batch":
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="batch_norm")
-    return GroupNormalization(style["groups"], name="group_norm")
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, name="batch_norm")
+    return GroupNormalization(style["groups"], dtype=dtype, name="group_norm")
 
 
-def _convolution(filters, kernel_size, style, stride=1):
+def _convolution(filters, kernel_size, style, dtype, stride=1):
     standardized = style["conv"] == "standardized"
     return (StdConv2D if standardized else layers.Conv2D)(
         filters,
@@ -197,6 +205,7 @@ def _convolution(filters, kernel_size, style, stride=1):
         padding="same" if stride == 1 else "valid",
         use_bias=False,
         kernel_initializer=style["kernel_initializer"],
+        dtype=dtype,
         name="standardized_conv2d" if standardized else "conv2d",
     )
 
@@ -218,7 +227,8 @@ class Root(layers.Layer):
     def __init__(self, filters, style, **kwargs):
         super().__init__(**kwargs)
         self.arguments = {"filters": filters, "style": style}
-        self.conv = _convolution(filters, 7, style, stride=2)
+        self.conv = _convolution(filters, 7, style, self.dtype_policy, stride=2)
+        self.trainable = self.trainable  # of its parts too, when it is loaded
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -244,10 +254,13 @@ class Unit(layers.Layer):
         super().__init__(**kwargs)
         self.arguments = {"filters": filters, "stride": stride, "project": project, "style": style}
         self.stride, self.out_filters = stride, 4 * filters
-        self.norm_a, self.conv_a = _normalization(style), _convolution(filters, 1, style)
-        self.norm_b, self.conv_b = _normalization(style), _convolution(filters, 3, style, stride)
-        self.norm_c, self.conv_c = _normalization(style), _convolution(4 * filters, 1, style)
-        self.proj = _convolution(4 * filters, 1, style, stride) if project else None
+        dtype = self.dtype_policy
+        self.norm_a, self.norm_b, self.norm_c = (_normalization(style, dtype) for _ in "abc")
+        self.conv_a = _convolution(filters, 1, style, dtype)
+        self.conv_b = _convolution(filters, 3, style, dtype, stride)
+        self.conv_c = _convolution(4 * filters, 1, style, dtype)
+        self.proj = _convolution(4 * filters, 1, style, dtype, stride) if project else None
+        self.trainable = self.trainable
 
     def build(self, input_shape):
         inner = (*input_shape[:3], self.conv_a.filters)
@@ -284,13 +297,20 @@ class Unit(layers.Layer):
 class Block(layers.Layer):
     """Bottleneck units `unit01`, `unit02`, ... at one resolution; the first has the stride."""
 
-    def __init__(self, units, filters, stride, style, **kwargs):
+    def __init__(self, units, filters, stride, style, frozen=(), **kwargs):
         super().__init__(**kwargs)
         self.arguments = {"units": units, "filters": filters, "stride": stride, "style": style}
         self.units = [
-            Unit(filters, stride if u == 0 else 1, u == 0, style, name=f"unit{u + 1:02d}")
+            Unit(
+                *(filters, stride if u == 0 else 1, u == 0, style),
+                dtype=self.dtype_policy,
+                name=f"unit{u + 1:02d}",
+            )
             for u in range(units)
         ]
+        self.trainable = self.trainable
+        for unit in self.units:
+            unit.trainable = unit.trainable and unit.name not in frozen
 
     def build(self, input_shape):
         for unit in self.units:
@@ -306,7 +326,8 @@ class Block(layers.Layer):
         return self.units[0].compute_output_shape(input_shape)
 
     def get_config(self):
-        return {**super().get_config(), **self.arguments}
+        frozen = [unit.name for unit in self.units if not unit.trainable]
+        return {**super().get_config(), **self.arguments, "frozen": frozen}
 
 
 @keras.saving.register_keras_serializable("bit_keras")
@@ -321,6 +342,7 @@ class Head(layers.Layer):
         self.conv = layers.Conv2D(
             num_classes, 1, kernel_initializer="zeros", dtype=self.dtype_policy, name="conv2d"
         )
+        self.trainable = self.trainable
 
     def build(self, input_shape):
         self.conv.build((input_shape[0], 1, 1, input_shape[1]))

@@ -13,7 +13,7 @@ from .. import checkpoints
 from ..checkpoints import CheckpointError
 from ..training.reading_runs import model_of_run
 from .published import EMBEDDED, PUBLISHED
-from .resnet_v2 import ResNetV2, check_num_classes, with_head
+from .resnet_v2 import UNITS, ResNetV2, check_num_classes, with_head
 from .spec import ModelSpec, SpecifiedModel, spec_of
 from .spec_files import read_spec
 
@@ -21,9 +21,11 @@ WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the embedded model
 
 _HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
 _URL = re.compile(r"https?://")
+_ARCHITECTURE_NAME = re.compile(r"R(\d+)x(\d+(?:\.\d+)?)")
 _ARCHITECTURE = ("units", "width", "groups", "norm", "conv")
 _SOURCES = (
-    "one of list_models(); an .npz, .safetensors or .keras file; a folder with a SavedModel or a "
+    "one of list_models(); with random weights an architecture such as R26x0.5; an .npz, "
+    ".safetensors or .keras file; a run's folder; a folder with a SavedModel or a "
     "model.safetensors; hf://ORG/NAME; or the URL of a TF-Hub module"
 )
 
@@ -48,7 +50,9 @@ def load(
     Weights are read as data in every format: no code and no graph in a file is run.
 
     Args:
-        source: One of `list_models()`; or one of
+        source: One of `list_models()`; or with random weights any architecture, "R26x0.5", of the
+            depths 14, 26, 50, 101 and 152 and any width that makes 64 * width a whole number; or
+            one of
 
             - the path of an `.npz` with canonical names,
             - a `.safetensors` that timm or transformers wrote, or a folder with a
@@ -84,6 +88,13 @@ def load(
     name = os.fspath(source)
     if name in PUBLISHED:
         return _load_published(PUBLISHED[name], num_classes, init, sha256)
+    if match := _ARCHITECTURE_NAME.fullmatch(name):
+        if init != "random":
+            raise ValueError(
+                f'{name} is an architecture without weights; give init="random" (--init=random).'
+            )
+        spec = ModelSpec(name=name, units=UNITS[int(match[1])], width=float(match[2]))
+        return _load_published(spec, num_classes, init, sha256)
     if sha256:
         raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
     path, model_name = _found(name)
@@ -103,6 +114,14 @@ def check_source(source: str | os.PathLike) -> None:
     source = model_of_run(source)
     name, path = os.fspath(source), pathlib.Path(source)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
+        return
+    if (match := _ARCHITECTURE_NAME.fullmatch(name)) and not path.exists():
+        depth, width = int(match[1]), 64 * float(match[2])
+        if depth not in UNITS or width != round(width) or width < 2:
+            raise ValueError(
+                f"{name} is no architecture: expected R, a depth of {', '.join(map(str, UNITS))}, "
+                "x and a width that makes 64 * width a whole number above 1, such as R26x0.5."
+            )
         return
     if name.startswith("hf://"):
         if not _HUGGING_FACE.fullmatch(name):
@@ -170,7 +189,9 @@ def _load_published(published, num_classes, init, sha256):
     model_name = published.name.replace("/", "_")
     if init == "random":
         if num_classes is None:
-            raise ValueError('num_classes must be given with init="random"; 0 is no head.')
+            raise ValueError(
+                f'{published.name} with init="random" needs num_classes; 0 is no head.'
+            )
         model = ResNetV2(published.units, published.width, num_classes, name=model_name)
         return _with_facts(model, published, random=True)
     source = {"base_url": checkpoints.base_url(), "cache_dir": checkpoints.cache_dir()}

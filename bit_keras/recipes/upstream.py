@@ -11,6 +11,8 @@ from typing import Any
 
 from .schedule import PATIENCE, PiecewiseSchedule, check_settings, check_step
 
+_LEAST_STEPS, _LEAST_BATCH = 64, 32  # an epoch, and images a step, of recipes for small sets
+
 
 @dataclasses.dataclass(frozen=True)
 class UpstreamRecipe:
@@ -110,6 +112,19 @@ class UpstreamRecipe:
             batch=batch,
             base_lr=self.base_lr * batch / self.batch,
             warmup_steps=round(self.warmup_steps * self.batch / batch),
+        )
+
+    def fitted_to(self, num_examples: int) -> "UpstreamRecipe":
+        """Returns the recipe for a set of so many images; of ImageNet's size or more, unchanged.
+
+        The batch is the largest power of two with which an epoch has 64 steps or more, the rate
+        follows it, and a warm-up of more than a fifth of all steps becomes a tenth of them.
+        """
+        batch = 2 ** int(math.log2(max(num_examples / _LEAST_STEPS, _LEAST_BATCH)))
+        recipe = self.scaled_to_batch(batch) if batch < self.batch else self
+        steps = recipe.steps(num_examples)
+        return (
+            recipe.replace(warmup_steps=steps // 10) if 5 * recipe.warmup_steps > steps else recipe
         )
 
     def _steps(self, epochs, num_examples):

@@ -171,20 +171,20 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
                 checkpoint=max(1, min(500, task.steps // 10)),
                 evaluate=options.evaluate_every if task.has_test else None,
             ),
-            evaluate=lambda: _log_of_test(task, model, devices.strategy, run),
+            evaluate=lambda: _log_of_test(task, model, devices, run),
         )
         model, tested = _test_final(task, model, devices)
         scores = tested.metrics if tested else {}
-        metrics = {**scores, "steps": task.steps, "seconds": _seconds_since(start)}
         if run.chief:
             if tested and options.evaluate_every:
-                _keep_if_best(task, model, scores, run)
+                _keep_if_best(task, model, scores, run, devices=None)
             if tested and not any(name.startswith("test_") for name in run.history()[-1]):
                 run.log(task.steps, **_as_scalars(scores))
             if options.export:
                 task.export(model, run)
+        metrics = {**scores, "steps": task.steps, "seconds": round(time.perf_counter() - start, 1)}
+        if run.chief:
             task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
-            metrics["seconds"] = _seconds_since(start)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
     return TrainedModel(model, metrics, run.path)
@@ -216,10 +216,10 @@ def _test(task, model, strategy):
     return tested
 
 
-def _log_of_test(task, model, strategy, run):
+def _log_of_test(task, model, devices, run):
     """Tests during training; returns what is logged of it."""
-    scores = _test(task, model, strategy).metrics
-    _keep_if_best(task, model, scores, run)
+    scores = _test(task, model, devices.strategy).metrics
+    _keep_if_best(task, model, scores, run, devices)
     return _as_scalars(scores)
 
 
@@ -227,26 +227,28 @@ def _test_final(task, model, devices):
     """Returns (the model on one device and in float32, what testing it found or None)."""
     float32 = devices.precision == "float32"
     tested = _test(task, model, devices.strategy) if task.has_test and float32 else None
-    if devices.replicas > 1 or not float32:
-        final = task.build()
-        final.set_weights(model.get_weights())
-        model = final
+    model = _as_float32(task, model, devices)
     if task.has_test and tested is None:
         tested = _test(task, model, None)
     return model, tested
 
 
-def _keep_if_best(task, model, scores, run):
-    """Keeps the model of the best test so far, as `checkpoints/best.keras`."""
+def _as_float32(task, model, devices):
+    """Returns a model, or its copy, on one device and in float32."""
+    if devices.replicas == 1 and devices.precision == "float32":
+        return model
+    copy = task.build()
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _keep_if_best(task, model, scores, run, devices):
+    """Keeps the model of the best test so far, as `checkpoints/best.keras`, in float32."""
     name = f"test_{task.best_by}"
     before = [line[name] for line in run.history() if name in line]
     if run.chief and scores[task.best_by] > max(before, default=-math.inf):
-        run.save_best(model)
+        run.save_best(_as_float32(task, model, devices) if devices else model)
 
 
 def _as_scalars(scores):
     return {f"test_{name}": value for name, value in scores.items() if isinstance(value, float)}
-
-
-def _seconds_since(start):
-    return round(time.perf_counter() - start, 1)
