@@ -119,7 +119,7 @@ def test_a_plan_counts_the_teacher(file, noise, teacher):
     assert both.teacher_flops == bit_keras.training.forward_flops(teacher, (32, 32, 3))
     assert alone.teacher_flops == 0
     with pytest.raises(ValueError, match="fewer than the 50,000 of the warm-up"):  # stretched too
-        plan(file, noise, recipe="BiT-S", teacher=teacher)
+        plan(file, noise, recipe=recipe("BiT-S").distillation(), teacher=teacher)
 
 
 def test_the_default_rule_is_patient(noise):

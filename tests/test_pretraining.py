@@ -70,7 +70,7 @@ def test_mistakes_are_answered_before_anything_is_written(shapes, tmp_path):
     train, test = shapes
     arguments = {"workdir": tmp_path / "run"}
     with pytest.raises(ValueError, match="64 images make 2 steps of 4096, fewer than the 5,000"):
-        bit_keras.pretrain("BiT-S-R50x1", train, test, **arguments)
+        bit_keras.pretrain("BiT-S-R50x1", train, test, recipe=RECIPES["BiT-S"], **arguments)
     with pytest.raises(ValueError, match="BiT-S, BiT-M, BiT-L"):
         bit_keras.pretrain("BiT-S-R50x1", train, test, recipe="BiT-XL", **arguments)
     with pytest.raises(ValueError, match="must divide the batch of 32"):

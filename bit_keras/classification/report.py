@@ -13,6 +13,7 @@ from ..reporting.charts import reliability_diagram
 from ..reporting.page import Section, percent, table, title_of
 from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
+from .advice import advice
 from .answers import Evaluation
 
 MATRIX_CLASSES = 40  # with more classes, a table of pairs is easier to read than the matrix
@@ -26,9 +27,10 @@ def write_run_report(run: RunFolder, evaluation: Evaluation | None, **page: Any)
 
     `page` is `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
-    sections = ()
+    said = advice(page["settings"], run.history())
+    sections = [("What to try", f"<p>{escape(said)}</p>")] if said else []
     if evaluation:
-        sections, rows = report_sections(evaluation), evaluation.per_class
+        sections, rows = sections + report_sections(evaluation), evaluation.per_class
         path = run.path / "per_class.csv"
         with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
             writer = csv.DictWriter(file, rows[0])

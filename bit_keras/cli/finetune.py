@@ -5,13 +5,16 @@ Flags that the reference code also has keep its names and meaning.
 """
 
 import functools
+import json
 import pathlib
 
 from absl import flags
 
 from .. import data, training
+from ..classification.advice import advice
 from ..classification.fine_tuning import default_rule, fine_tune
 from ..metrics.classification import sentence
+from ..training.reading_runs import read_lines
 from . import application
 
 MODEL = flags.DEFINE_string(
@@ -103,6 +106,9 @@ def _main():
         f"TF-Hub module:  {workdir / 'model'}, for images of {rule.crop} x {rule.crop}\n"
         f"Its classes:    {workdir / 'labels.txt'}"
     )
+    settings = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    if said := advice(settings, read_lines(workdir / "metrics.jsonl")):
+        print(said)
 
 
 def _changed_rule(rule):
