@@ -1,4 +1,4 @@
-"""Atomic writes and locks: the only ones of the package."""
+"""Atomic writes, locks, and where the cache is: the only ones of the package."""
 
 import contextlib
 import json
@@ -22,6 +22,11 @@ except ImportError:  # Windows
 
     def _lock_now(descriptor: int) -> None:
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+
+def cache_dir() -> pathlib.Path:
+    """Returns the folder of what is kept: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
+    return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Folders of class folders: the same pixels as Pillow has, and clear errors."""
 
 import io
+import os
 
 import numpy as np
 import PIL.ExifTags
@@ -10,6 +11,7 @@ import pytest
 from pictures import picture, read_all
 
 from bit_keras import data
+from bit_keras.data.sources import checking
 
 
 def see_through(image):
@@ -191,3 +193,38 @@ def test_a_folder_with_train_but_no_test_says_so(tmp_path):
         (tmp_path / part / "cat").mkdir(parents=True)
     with pytest.raises(data.DataError, match="holds train and val and no test; rename"):
         data.from_directory(tmp_path)
+
+
+def test_many_files_are_checked_once_and_again_when_they_change(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(checking, "_MANY", 20)
+    monkeypatch.setenv("BIT_KERAS_CACHE", str(tmp_path / "cache"))
+    decoded, decode = [], checking._checked
+    monkeypatch.setattr(checking, "_checked", lambda files: decoded.extend(files) or decode(files))
+    for i in range(30):
+        folder = tmp_path / "photos" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(20 + i, 30, seed=i).save(folder / f"{i}.png")
+    first, _ = data.from_directory(tmp_path / "photos")
+    assert len(decoded) == 30
+    assert "Checking images" in capfd.readouterr().err
+    again, _ = data.from_directory(tmp_path / "photos")
+    assert len(decoded) == 30
+    assert again.image_size == first.image_size
+    assert again.description() == first.description()
+    changed = tmp_path / "photos/a/0.png"
+    changed.write_bytes(changed.read_bytes()[:200])
+    with pytest.raises(data.DataError, match=r"photos/a/0.png cannot be read: "):
+        data.from_directory(tmp_path / "photos")
+    assert decoded[30:] == [str(changed)]
+    (tmp_path / "cache/checked_images").rename(tmp_path / "elsewhere")
+    (tmp_path / "cache/checked_images").write_text("a file where a folder should be")
+    picture(seed=0).save(changed)
+    assert len(data.from_directory(tmp_path / "photos")[0]) == 24
+
+
+def test_all_broken_files_are_named_and_a_pipe_does_not_hang(folder):
+    for name in ("1.png", "2.png"):
+        (folder / "cat" / name).write_bytes(b"no image")
+    os.mkfifo(folder / "dog" / "pipe.png")
+    with pytest.raises(data.DataError, match=r"cat/1.png cannot .*2 others: .*2.png, .*pipe.png\)"):
+        data.from_directory(folder)

@@ -1,7 +1,8 @@
 """Checkpoints as data: canonical names and arrays, to and from files and the network."""
 
+from ..files import cache_dir
 from .checkpoint import Checkpoint, require_interop
-from .download import DownloadError, base_url, cache_dir, fetch
+from .download import DownloadError, base_url, fetch
 from .hubs import fetch_hugging_face, fetch_tf_hub
 from .matching import CheckpointError, architecture, check_names_and_shapes
 from .npz import open_npz, save_npz

@@ -35,11 +35,6 @@ class _TransferError(Exception):
     """A transfer failed that may succeed on a retry."""
 
 
-def cache_dir() -> pathlib.Path:
-    """Returns the folder of fetched files: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
-    return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
-
-
 def base_url() -> str:
     """Returns the URL of the published files: `$BIT_KERAS_BASE_URL`, or the authors' bucket."""
     return os.environ.get("BIT_KERAS_BASE_URL") or "https://storage.googleapis.com/bit_models/"
