@@ -114,3 +114,17 @@ def test_digits():
     train, test = data.digits()
     assert len(train) + len(test) == 1797
     np.testing.assert_allclose(np.bincount(test.labels), 0.2 * np.bincount(original.target), atol=1)
+
+
+def test_one_hot_rows_are_single_labels_unless_they_are_said_to_be_several():
+    pixels = np.zeros((6, 2, 2, 3), np.uint8)
+    rows = np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    train, test = data.from_arrays(pixels, rows, test=(pixels[:3], rows[:3]))
+    assert not train.multi_label
+    assert train.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert test.labels.tolist() == [0, 1, 2]
+    assert data.from_arrays(pixels, rows, multi_label=True)[0].multi_label
+    several = np.vstack([rows[:2], [[1, 1, 0]]])  # one such image is enough, on either side
+    train, test = data.from_arrays(pixels, rows, test=(pixels[:3], several))
+    assert train.multi_label
+    assert test.multi_label

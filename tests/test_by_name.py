@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from pictures import picture, read_all, same, write_table
 
+import bit_keras
 from bit_keras import data
 
 
@@ -210,3 +211,22 @@ def test_what_must_be_fetched_by_hand_is_told(tmp_path):
         match=rf"^imagenet2012 cannot be prepared: .*{manual}/ILSVRC2012_img_val.tar",
     ):
         data.evaluation_images("imagenet2012", data_dir=tmp_path)
+
+
+def test_public_functions_say_what_they_want_in_place_of_what_they_got(folder, tmp_path):
+    pair = data.from_directory(folder)
+    train, _ = pair
+    for given, message in (
+        (pair, r"train is the pair \(train, test\); unpack it"),
+        (
+            data.test_batches(train, batch=4, size=32),
+            r"make them by bit_keras\.data\.from",
+        ),
+        (np.zeros((4, 8, 8, 3)), "and not a ndarray"),
+    ):
+        with pytest.raises(data.DataError, match=message):
+            bit_keras.fine_tune("BiT-XS-R26x0.25", given, workdir=tmp_path / "run")
+    with pytest.raises(data.DataError, match="images is the pair"):
+        bit_keras.evaluate("BiT-XS-R26x0.25", pair)
+    assert len(data.labeled_images(str(folder), "images")) == 20
+    assert not (tmp_path / "run").exists()

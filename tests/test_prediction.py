@@ -102,6 +102,21 @@ def test_images_are_turned_upright_and_resized_as_test_images_are(small, folder,
     )
 
 
+def test_pictures_in_memory_are_taken_too(small, folder, pixels):
+    files = predict_images(small, folder, size=SIDE)
+    opened = [PIL.Image.open(folder / f"{i}.png") for i in range(4)]
+    see_through = opened[0].convert("RGBA")
+    see_through.putalpha(255)
+    for given in (pixels, pixels / np.float32(255), list(pixels), opened, [see_through]):
+        got = predict_images(small, given, size=SIDE)
+        assert [one["image"] for one in got] == [*range(len(given))]
+        expected = probabilities(files[: len(given)], "01234")
+        np.testing.assert_allclose(probabilities(got, "01234"), expected, atol=1e-6)
+    assert len(predict_images(small, pixels[0], size=SIDE)) == 1
+    with pytest.raises(ValueError, match=r"floats in \[0, 1\] of shape .* got float64 of shape"):
+        predict_images(small, pixels.astype(float), size=SIDE)
+
+
 def test_top_k_are_the_likeliest(small, folder, pixels):
     order = np.argsort(-np.asarray(small(pixels / np.float32(255))), axis=1)
     for top_k, number in ((2, 2), (9, 5)):

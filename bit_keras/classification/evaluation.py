@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data import LabeledImages
+from ..data import LabeledImages, labeled_images
 from ..models.resnet_v2 import copied
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
 from ..training.reading_runs import model_of_run, settings_around
@@ -19,7 +19,7 @@ from .report import write_run_report
 
 def evaluate(
     model: keras.Model | str | os.PathLike,
-    images: LabeledImages,
+    images: LabeledImages | str | os.PathLike,
     *,
     size: int | None = None,
     batch: int = 64,
@@ -37,7 +37,7 @@ def evaluate(
 
     Args:
         model: A model with a head, or what `predict_images` takes as one.
-        images: Read one batch at a time.
+        images: Read one batch at a time; or a folder or name, as `data.evaluation_images` takes it.
         size: Side of the square every image is resized to, in pixels. By default images are
             prepared as the model was tested: upstream models of the authors by a center crop, for
             instance. It must be given where nothing tells it.
@@ -54,6 +54,7 @@ def evaluate(
             an answer is not finite, or `workdir` holds another run.
         DownloadError: If the names of ImageNet-21k's classes are needed, and cannot be fetched.
     """
+    images = labeled_images(images, "images")
     check_testable(images)
     opened = open_model(model, labels=labels, size=size)
     accepted = matched_classes(images, opened, class_map)

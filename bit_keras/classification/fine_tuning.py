@@ -9,7 +9,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..data import LabeledImages, feature_batches, test_batches, training_batches
+from ..data import (
+    LabeledImages,
+    feature_batches,
+    from_name,
+    labeled_images,
+    test_batches,
+    training_batches,
+)
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.spec import ModelSpec, spec_of
 from ..models.spec_files import read_spec
@@ -22,8 +29,8 @@ from .task import TEST_BATCH, ClassifierTask, check_classes
 
 def fine_tune(
     model: keras.Model | str | os.PathLike,
-    train: LabeledImages,
-    test: LabeledImages | None = None,
+    train: LabeledImages | str | os.PathLike,
+    test: LabeledImages | str | os.PathLike | None = None,
     *,
     workdir: str | os.PathLike,
     rule: HyperRule | None = None,
@@ -45,7 +52,8 @@ def fine_tune(
 
     Args:
         model: What `bit_keras.load` takes, or a model, whose body is trained in place.
-        train: The images to train on, as `bit_keras.data` returns them.
+        train: The images to train on, as `bit_keras.data` returns them; or a folder or name, as
+            `data.from_name` takes it, whose test images are then tested on as well.
         test: Images to test on, with the classes of `train`.
         workdir: The run's folder: `config.json`, `metrics.jsonl`, TensorBoard events,
             `checkpoints/` (the last two, and `best.keras` of the tests during training),
@@ -71,6 +79,11 @@ def fine_tune(
         TrainingError: If the loss is not finite.
     """
     options = RunOptions(workdir, **options)
+    if isinstance(train, str | os.PathLike):
+        train, own_test = from_name(os.fspath(train))
+        test = own_test if test is None else test
+    train = labeled_images(train, "train")
+    test = test if test is None else labeled_images(test, "test")
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     check_classes(train, test)

@@ -4,9 +4,13 @@ import glob
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import tensorflow as tf
 
 from ..data import LabeledImages
 from ..data.sources.image_files import READABLE, UNREADABLE, from_files
@@ -15,7 +19,7 @@ from .opened_model import all_logits, open_model
 
 def predict_images(
     model: keras.Model | str | os.PathLike,
-    images: str | os.PathLike | Iterable[str | os.PathLike],
+    images: Any,
     *,
     labels: Sequence[str] | None = None,
     size: int | None = None,
@@ -32,7 +36,8 @@ def predict_images(
             of a run, for the model in it; or what else `bit_keras.load` takes. The graph of a
             SavedModel, a LiteRT, ONNX or OpenVINO model is run, so know where it comes from.
         images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
-            folders of any depth. Duplicates are predicted once.
+            folders of any depth, duplicates being predicted once. Or pictures: one or several PIL
+            images or arrays `[height, width, 3]`, uint8 or floats in [0, 1].
         labels: The classes' names. By default those stored with the model, of the run that it lies
             in, or of a `labels.txt` beside it; WordNet's for the published models of ImageNet; or
             else their numbers.
@@ -45,7 +50,7 @@ def predict_images(
 
     Returns:
         For every image `{"image": path, "predictions": [{"class": name, "probability": p}, ...]}`,
-        the likeliest class first.
+        the likeliest class first; pictures have their number as `image`.
 
     Raises:
         ValueError: If an argument is wrong; there are no images, or one cannot be read; or the
@@ -53,10 +58,15 @@ def predict_images(
     """
     if top_k < 1:
         raise ValueError(f"top_k must be 1 or more, got {top_k}.")
-    files = find_images([images] if isinstance(images, str | os.PathLike) else images)
+    if (pictures := _pictures(images)) is not None:
+        files, labeled = list(range(len(pictures))), _of_pictures(pictures)
+    else:
+        files = find_images([images] if isinstance(images, str | os.PathLike) else images)
+        labeled = None
     opened = open_model(model, labels=labels, size=size, multi_label=multi_label)
     names = opened.spec.names()
-    logits = all_logits(opened, as_labeled_images(files), batch=batch)
+    labeled = labeled or as_labeled_images(files)
+    logits = all_logits(opened, labeled, batch=batch)
     probabilities = opened.spec.probabilities(logits).numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     found = []
@@ -64,6 +74,45 @@ def predict_images(
         likeliest = [{"class": names[k], "probability": float(row[k])} for k in best.tolist()]
         found.append({"image": file, "predictions": likeliest})
     return found
+
+
+def _pictures(images):
+    """A list of uint8 arrays [height, width, 3], or None if these are paths."""
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = list(images)
+    elif isinstance(images, np.ndarray | PIL.Image.Image):
+        images = [images]
+    if not isinstance(images, list | tuple) or not images:
+        return None
+    if not all(isinstance(one, np.ndarray | PIL.Image.Image) for one in images):
+        return None
+    return [_pixels(one) for one in images]
+
+
+def _pixels(picture):
+    """As files are decoded: upright, transparency over white."""
+    if isinstance(picture, PIL.Image.Image):
+        picture = PIL.ImageOps.exif_transpose(picture).convert("RGBA")
+        white = PIL.Image.new("RGBA", picture.size, "white")
+        return np.asarray(PIL.Image.alpha_composite(white, picture).convert("RGB"))
+    within = picture.size and picture.min() >= 0 and picture.max() <= 1
+    if picture.ndim == 3 and picture.shape[2] == 3:
+        if picture.dtype == np.uint8:
+            return picture
+        if picture.dtype.kind == "f" and within:
+            return np.rint(picture * 255).astype(np.uint8)
+    raise ValueError(
+        "arrays of pictures must be uint8 or floats in [0, 1] of shape [height, width, 3], got "
+        f"{picture.dtype} of shape {list(picture.shape)}."
+    )
+
+
+def _of_pictures(pictures):
+    def read(index):
+        return tf.numpy_function(lambda i: pictures[i], [index], tf.uint8)
+
+    labels = np.zeros(len(pictures), int)
+    return LabeledImages("what was given", labels, ["any"], pictures[0].shape[:2], read)
 
 
 def find_images(images: Iterable[str | os.PathLike]) -> list[str]:

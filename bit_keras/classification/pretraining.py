@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..data import LabeledImages, center_crop_batches, upstream_batches
+from ..data import LabeledImages, center_crop_batches, labeled_images, upstream_batches
 from ..models.zoo import load, weights_crc32
 from ..recipes.upstream import UpstreamRecipe
 from ..recipes.upstream import recipe as recipe_named
@@ -55,6 +55,8 @@ def pretrain(
         ValueError, TrainingError: As `fine_tune` does.
     """
     options = RunOptions(workdir, **options)
+    train = labeled_images(train, "train")
+    test = test if test is None else labeled_images(test, "test")
     check_classes(train, test)
     task = _pretraining(model, train, test, recipe, init, teacher, temperature)
     return run_task(task, options)

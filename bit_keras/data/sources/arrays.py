@@ -18,6 +18,7 @@ def from_arrays(
     test_fraction: float = 0.2,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
+    multi_label: bool | None = None,
 ) -> tuple[LabeledImages, LabeledImages]:
     """Returns (train, test) from arrays, for instance those of `keras.datasets`.
 
@@ -26,24 +27,26 @@ def from_arrays(
             in 0 .. 255, or floats in [0, 1], which are rounded to uint8.
         labels: Integers [N] or [N, 1], in 0 .. num_classes - 1; or, for images with several classes
             or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse.
-            For one-hot labels, pass `labels.argmax(1)`.
         test: The test set's (images, labels); without it, `LabeledImages.split` splits the images.
         test_fraction, seed: As in `LabeledImages.split`.
         class_names: One name per class; by default "0", "1", ...
+        multi_label: True if rows of zeros and ones are the classes of images that may have several
+            or none; by default only if some row has not exactly one, and not if all are one-hot.
 
     Raises:
         DataError: If arrays have other shapes, dtypes or ranges, or a class has no training images.
     """
-    labels = _single_or_multi_hot(labels)
+    columns = np.shape(labels)[1] if len(np.shape(labels)) == 2 else 1
+    labels, test_labels = _single_or_multi_hot(labels, test and test[1], multi_label)
     if class_names is None:
-        num_classes = labels.shape[1] if labels.ndim == 2 else len(np.unique(labels))
+        num_classes = columns if columns > 1 else len(np.unique(labels))
         class_names = [str(label) for label in range(num_classes)]
     name = "arrays" if test is None else "arrays/train"
     train = _from_array(name, images, labels, class_names)
     check_every_class(train, "give each an image, or leave it out and renumber the others")
     if test is None:
         return train.split(test_fraction, seed)
-    test = _from_array("arrays/test", test[0], _single_or_multi_hot(test[1]), class_names)
+    test = _from_array("arrays/test", test[0], test_labels, class_names)
     if test.multi_label != train.multi_label:
         raise DataError(
             "the training and the test labels must both be [N] or both [N, num_classes], got "
@@ -74,11 +77,25 @@ def digits(
     return everything.split_few_shot(examples_per_class, seed)
 
 
-def _single_or_multi_hot(labels):
-    if hasattr(labels, "tocsr"):  # scipy.sparse
-        return labels
-    labels = np.asarray(labels)
-    return labels[:, 0] if labels.shape[1:] == (1,) else labels  # as in keras.datasets.cifar10
+def _single_or_multi_hot(labels, test_labels, multi_label):
+    """Labels of both sets as `LabeledImages` takes them; rows that are one-hot become integers."""
+    both = [
+        part if part is None or hasattr(part, "tocsr") else np.asarray(part)
+        for part in (labels, test_labels)
+    ]
+    both = [  # [N, 1], as in keras.datasets.cifar10
+        part[:, 0] if getattr(part, "shape", (0,))[1:] == (1,) else part for part in both
+    ]
+    if not multi_label and all(map(_is_one_hot, (part for part in both if part is not None))):
+        both = [None if part is None else np.asarray(part.argmax(axis=1)).ravel() for part in both]
+    return both
+
+
+def _is_one_hot(labels):
+    """Whether labels are rows of zeros and exactly one one; a scipy.sparse array is not asked."""
+    if hasattr(labels, "tocsr") or labels.ndim != 2 or labels.dtype.kind not in "biuf":
+        return False
+    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
 def _from_array(name, images, labels, class_names):

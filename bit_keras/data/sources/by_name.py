@@ -60,6 +60,29 @@ def evaluation_images(name: str, *, data_dir: str | os.PathLike | None = None) -
         return read_test()
 
 
+def labeled_images(images: object, what: str) -> LabeledImages:
+    """Returns images that a public function was given, by whatever a user may mean by them.
+
+    Raises DataError unless they are `LabeledImages`, or the name or path of a data set, whose test
+    images are then read.
+
+    Args:
+        images: What was given.
+        what: What to call it in the message.
+    """
+    if isinstance(images, LabeledImages):
+        return images
+    if isinstance(images, str | os.PathLike):
+        return evaluation_images(os.fspath(images))
+    if isinstance(images, tuple) and images and isinstance(images[0], LabeledImages):
+        raise DataError(f"{what} is the pair (train, test); unpack it and give one of them")
+    kind = type(images).__name__
+    raise DataError(
+        f"{what} must be labeled images, which are read by index, and not a {kind}; make them by "
+        "bit_keras.data.from_arrays, from_directory, from_csv or from_tfds"
+    )
+
+
 def _readers(name, data_dir):
     """Returns, for what a user types, a function of (train, test) and one of the test images."""
     path = pathlib.Path(name).expanduser()
