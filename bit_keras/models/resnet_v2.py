@@ -16,13 +16,7 @@ from ..layers import GroupNormalization, StdConv2D
 from .spec import ModelSpec, SpecifiedModel, spec_of
 
 # By depth, which counts three convolutions a unit, the root and the head. The first two are small.
-UNITS = {
-    14: (1, 1, 1, 1),
-    26: (2, 2, 2, 2),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-}
+UNITS = {14: (1,) * 4, 26: (2,) * 4, 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.applications)
@@ -65,8 +59,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     """
     units = depth if isinstance(depth, (tuple, list)) else UNITS.get(depth)
     if not units or not all(isinstance(n, numbers.Integral) and n >= 1 for n in units):
-        known = ", ".join(map(str, UNITS))
-        raise ValueError(f"depth must be {known} or a tuple of units a block, got {depth!r}.")
+        raise ValueError(f"depth must be of {[*UNITS]}, or units of each block, got {depth!r}.")
     root_channels = round(64 * width)
     if root_channels < 2 or root_channels != 64 * width:
         raise ValueError(f"width must make 64 * width a whole number above 1, got {width!r}.")
