@@ -43,7 +43,7 @@ IMAGES, LABELS = np.zeros((4, 2, 2, 3), np.uint8), np.array([0, 0, 1, 1])
         ((IMAGES + np.nan, LABELS), "got floats in"),
         ((IMAGES, LABELS[:3]), r"one label per image, .* \[4, 2, 2, 3\] and labels of shape \[3\]"),
         ((IMAGES, LABELS + 0.0), r"integers of shape \[N\], .* got float64 of shape \[4\]"),
-        ((IMAGES, np.eye(3)), r"one label per image, .* labels of shape \[3, 3\]"),
+        ((IMAGES, np.eye(3)), r"one label per image, .* labels of shape \[3\]"),
         ((IMAGES, np.eye(4) / 2), "arrays must be 0 or 1, got 0.5"),
         ((IMAGES, scipy.sparse.coo_array(np.eye(4)) * 2), "arrays must be 0 or 1, got 2"),
         ((IMAGES, np.array(list("aabb"))), r"integers of shape \[N\]"),

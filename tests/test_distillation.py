@@ -126,7 +126,7 @@ def test_the_default_rule_is_patient(noise):
     """A small set's 500 steps (warm-up 100, decays 200, 300, 400) ten times, uniformly mixed."""
     decays = (2_000, 3_000, 4_000)
     assert default_rule("BiT-XS-R26x0.25", noise, distilled=True) == HyperRule(
-        5_000, 128, 0.003, 1_000, decays, resize=36, crop=32, mixup_alpha=1.0
+        5_000, 128, 0.1, 1_000, decays, resize=36, crop=32, mixup_alpha=1.0
     )
     assert default_rule("BiT-M-R50x1", noise, distilled=True) == HyperRule(
         5_000, 512, 0.003, 1_000, decays, resize=160, crop=128, mixup_alpha=1.0

@@ -212,7 +212,11 @@ def test_the_rule_of_the_embedded_model_is_at_its_scale(few):
     train, _ = few
     assert default_rule("BiT-M-R50x1", train) == HyperRule.release(50, (8, 8))
     small = default_rule("BiT-XS-R26x0.25", train)
-    assert (small.batch, small.resize, small.crop, small.steps) == (128, 36, 32, 500)
+    assert (small.batch, small.base_lr, small.steps) == (128, 0.1, 500)
+    assert (small.resize, small.crop) == (36, 32)
+    named = default_rule("R26x0.5", train)
+    assert (named.batch, named.base_lr, named.crop) == (128, 0.1, 128)
+    assert default_rule("R50x1", train) == HyperRule.release(50, (8, 8))
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_mistaken_arguments_are_named():
     [
         (1_281_167, 4096, 5_000),  # ImageNet's is the paper's own
         (14_200_000, 4096, 5_000),
-        (50_000, 512, 878),  # of 8,790 steps
+        (50_000, 512, 879),  # of 8,790 steps
         (8_000, 64, 1_125),
         (100, 32, 28),
     ],

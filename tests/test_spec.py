@@ -79,7 +79,7 @@ def test_an_export_without_its_facts_is_refused(models, tmp_path, monkeypatch):
     monkeypatch.setattr(onnx, "_write", _without_metadata(onnx._write))
     model = specified(models[1], "sigmoid", 32)
     with pytest.raises(
-        bit_keras.exporting.ExportError, match="the export says None of class_names"
+        bit_keras.exporting.ExportError, match="the export says None of num_classes"
     ):
         bit_keras.export(model, tmp_path / "m.onnx", "onnx")
     assert not list(tmp_path.iterdir())

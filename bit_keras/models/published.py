@@ -3,11 +3,17 @@
 A new one is an entry here, and its file below the download folder or in `bit_keras/weights`.
 """
 
+import re
+
 from ..data import VTAB
 from ..recipes import recipe
 from .imagenet_classes import ILSVRC2012, IMAGENET21K
 from .resnet_v2 import UNITS
 from .spec import ModelSpec
+
+# HyperRule's batch and rate for models narrower than the published ones, for which its own rate is
+# too low (examples/rule_scale.py, docs/studies.md).
+SMALL_RULE = {"batch": 128, "base_lr": 0.1}
 
 _AUTHORS = {
     "published": True,
@@ -84,9 +90,27 @@ EMBEDDED: dict[str, ModelSpec] = _by_name(
             width=0.25,
             test_size=32,
             native_size=32,
-            rule_changes={"batch": 128},  # a quarter, as of the size
+            rule_changes=SMALL_RULE,
             source="pre-trained by bit_keras on drawn glyphs (examples/pretrain_glyphs.py)",
             license="Apache-2.0",
         )
     ]
 )
+
+
+def architecture_named(name: str) -> ModelSpec | None:
+    """Returns the facts of an architecture by its size, "R26x0.5"; None for other names.
+
+    Raises ValueError if there is none of that depth or width.
+    """
+    match = re.fullmatch(r"R(\d+)x(\d+(?:\.\d+)?)", name)
+    if not match:
+        return None
+    depth, width = int(match[1]), float(match[2])
+    if depth not in UNITS or 64 * width != round(64 * width) or 64 * width < 2:
+        raise ValueError(
+            f"{name} is no architecture: expected R, a depth of {', '.join(map(str, UNITS))}, x "
+            "and a width that makes 64 * width a whole number above 1, such as R26x0.5."
+        )
+    rule_changes = SMALL_RULE if width < 1 else {}
+    return ModelSpec(name=name, units=UNITS[depth], width=width, rule_changes=rule_changes)

@@ -183,13 +183,13 @@ def freeze_before(model: keras.Model, name: str) -> None:
         inner.trainable = False
 
 
-def _normalization(style, dtype=None):
+def _normalization(style, **options):
     if style["norm"] == "batch":
-        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, name="batch_norm")
-    return GroupNormalization(style["groups"], dtype=dtype, name="group_norm")
+        return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="batch_norm", **options)
+    return GroupNormalization(style["groups"], name="group_norm", **options)
 
 
-def _convolution(filters, kernel_size, style, dtype, stride=1):
+def _convolution(filters, kernel_size, style, stride=1, **options):
     standardized = style["conv"] == "standardized"
     return (StdConv2D if standardized else layers.Conv2D)(
         filters,
@@ -198,8 +198,8 @@ def _convolution(filters, kernel_size, style, dtype, stride=1):
         padding="same" if stride == 1 else "valid",
         use_bias=False,
         kernel_initializer=style["kernel_initializer"],
-        dtype=dtype,
         name="standardized_conv2d" if standardized else "conv2d",
+        **options,
     )
 
 
@@ -213,6 +213,11 @@ def _strided_shape(input_shape, stride, filters):
     return (batch, *(None if n is None else -(-n // stride) for n in sides), filters)
 
 
+def _inherited(layer):
+    """What the parts of a layer have from it, also when it is loaded."""
+    return {"dtype": layer.dtype_policy, "trainable": layer.trainable}
+
+
 @keras.saving.register_keras_serializable("bit_keras")
 class Root(layers.Layer):
     """The 7x7 convolution of stride 2, padded by 3."""
@@ -220,8 +225,7 @@ class Root(layers.Layer):
     def __init__(self, filters, style, **kwargs):
         super().__init__(**kwargs)
         self.arguments = {"filters": filters, "style": style}
-        self.conv = _convolution(filters, 7, style, self.dtype_policy, stride=2)
-        self.trainable = self.trainable  # of its parts too, when it is loaded
+        self.conv = _convolution(filters, 7, style, stride=2, **_inherited(self))
 
     def build(self, input_shape):
         self.conv.build(input_shape)
@@ -247,13 +251,12 @@ class Unit(layers.Layer):
         super().__init__(**kwargs)
         self.arguments = {"filters": filters, "stride": stride, "project": project, "style": style}
         self.stride, self.out_filters = stride, 4 * filters
-        dtype = self.dtype_policy
-        self.norm_a, self.norm_b, self.norm_c = (_normalization(style, dtype) for _ in "abc")
-        self.conv_a = _convolution(filters, 1, style, dtype)
-        self.conv_b = _convolution(filters, 3, style, dtype, stride)
-        self.conv_c = _convolution(4 * filters, 1, style, dtype)
-        self.proj = _convolution(4 * filters, 1, style, dtype, stride) if project else None
-        self.trainable = self.trainable
+        own = _inherited(self)
+        self.norm_a, self.norm_b, self.norm_c = (_normalization(style, **own) for _ in "abc")
+        self.conv_a = _convolution(filters, 1, style, **own)
+        self.conv_b = _convolution(filters, 3, style, stride, **own)
+        self.conv_c = _convolution(4 * filters, 1, style, **own)
+        self.proj = _convolution(4 * filters, 1, style, stride, **own) if project else None
 
     def build(self, input_shape):
         inner = (*input_shape[:3], self.conv_a.filters)
@@ -293,17 +296,11 @@ class Block(layers.Layer):
     def __init__(self, units, filters, stride, style, frozen=(), **kwargs):
         super().__init__(**kwargs)
         self.arguments = {"units": units, "filters": filters, "stride": stride, "style": style}
-        self.units = [
-            Unit(
-                *(filters, stride if u == 0 else 1, u == 0, style),
-                dtype=self.dtype_policy,
-                name=f"unit{u + 1:02d}",
-            )
-            for u in range(units)
-        ]
-        self.trainable = self.trainable
-        for unit in self.units:
-            unit.trainable = unit.trainable and unit.name not in frozen
+        self.units = []
+        for name in (f"unit{u:02d}" for u in range(1, units + 1)):
+            own = {**_inherited(self), "trainable": self.trainable and name not in frozen}
+            first = not self.units
+            self.units.append(Unit(filters, stride if first else 1, first, style, name=name, **own))
 
     def build(self, input_shape):
         for unit in self.units:
@@ -333,9 +330,8 @@ class Head(layers.Layer):
     def __init__(self, num_classes, **kwargs):
         super().__init__(**kwargs)
         self.conv = layers.Conv2D(
-            num_classes, 1, kernel_initializer="zeros", dtype=self.dtype_policy, name="conv2d"
+            num_classes, 1, kernel_initializer="zeros", name="conv2d", **_inherited(self)
         )
-        self.trainable = self.trainable
 
     def build(self, input_shape):
         self.conv.build((input_shape[0], 1, 1, input_shape[1]))

@@ -7,7 +7,7 @@ import pathlib
 import zipfile
 
 from ..training.reading_runs import class_names_around, settings_around
-from .published import EMBEDDED, PUBLISHED
+from .published import EMBEDDED, PUBLISHED, architecture_named
 from .spec import ModelSpec
 
 BESIDE = ".spec.json"  # after the name of a file that holds nothing but weights
@@ -25,7 +25,7 @@ def read_spec(source: str | os.PathLike) -> ModelSpec | None:
         return known[os.fspath(source)]
     path = pathlib.Path(source)
     if not path.exists():
-        return None
+        return architecture_named(os.fspath(source))
     readers = (_of_keras_file, _beside, _of_configuration, _of_run)
     found = [spec for read in readers if (spec := read(path))]
     return functools.reduce(ModelSpec.completed_by, found) if found else known.get(path.stem)

@@ -12,8 +12,8 @@ import keras
 from .. import checkpoints
 from ..checkpoints import CheckpointError
 from ..training.reading_runs import model_of_run
-from .published import EMBEDDED, PUBLISHED
-from .resnet_v2 import UNITS, ResNetV2, check_num_classes, with_head
+from .published import EMBEDDED, PUBLISHED, architecture_named
+from .resnet_v2 import ResNetV2, check_num_classes, with_head
 from .spec import ModelSpec, SpecifiedModel, spec_of
 from .spec_files import read_spec
 
@@ -21,7 +21,6 @@ WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the embedded model
 
 _HUGGING_FACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@(.+))?")
 _URL = re.compile(r"https?://")
-_ARCHITECTURE_NAME = re.compile(r"R(\d+)x(\d+(?:\.\d+)?)")
 _ARCHITECTURE = ("units", "width", "groups", "norm", "conv")
 _SOURCES = (
     "one of list_models(); with random weights an architecture such as R26x0.5; an .npz, "
@@ -88,12 +87,11 @@ def load(
     name = os.fspath(source)
     if name in PUBLISHED:
         return _load_published(PUBLISHED[name], num_classes, init, sha256)
-    if match := _ARCHITECTURE_NAME.fullmatch(name):
+    if spec := architecture_named(name):
         if init != "random":
             raise ValueError(
                 f'{name} is an architecture without weights; give init="random" (--init=random).'
             )
-        spec = ModelSpec(name=name, units=UNITS[int(match[1])], width=float(match[2]))
         return _load_published(spec, num_classes, init, sha256)
     if sha256:
         raise ValueError(f"sha256 pins a published file, and {name} is not; leave it out.")
@@ -115,13 +113,7 @@ def check_source(source: str | os.PathLike) -> None:
     name, path = os.fspath(source), pathlib.Path(source)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
         return
-    if (match := _ARCHITECTURE_NAME.fullmatch(name)) and not path.exists():
-        depth, width = int(match[1]), 64 * float(match[2])
-        if depth not in UNITS or width != round(width) or width < 2:
-            raise ValueError(
-                f"{name} is no architecture: expected R, a depth of {', '.join(map(str, UNITS))}, "
-                "x and a width that makes 64 * width a whole number above 1, such as R26x0.5."
-            )
+    if not path.exists() and architecture_named(name):
         return
     if name.startswith("hf://"):
         if not _HUGGING_FACE.fullmatch(name):
