@@ -29,6 +29,14 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
 
 
+def expanded(path: str | os.PathLike) -> str:
+    """Returns a path that a user gave with `~` and environment variables replaced.
+
+    A shell does it for `--flag ~/photos`, and not for `--flag=~/photos`.
+    """
+    return os.path.expanduser(os.path.expandvars(os.fspath(path)))
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, *, suffix: str = ".tmp") -> Iterator[pathlib.Path]:
     """Gives a temporary path to write to, which takes the place of `path` when the block ends.

@@ -34,7 +34,8 @@ def tune(workdir, *, model, init, shots, seed, steps, batch):
     train, test = bit_keras.data.digits()
     if shots != "all":
         train = train.few_shot(int(shots), seed)
-    rule = default_rule(model, train).with_steps(steps).replace(batch=batch)
+    rule = default_rule(model, train).with_steps(steps)
+    rule = rule.replace(batch=batch, base_lr=0.003)  # the paper's, as this is about its finding
     bit_keras.fine_tune(
         model,
         train,

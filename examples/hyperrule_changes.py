@@ -56,7 +56,8 @@ def tune(workdir, *, model, shots, seed, arguments):
 
 def main():
     train, _ = bit_keras.data.digits(SHOTS.value)
-    rule = default_rule(MODEL.value, train).with_steps(STEPS.value).replace(batch=BATCH.value)
+    rule = default_rule(MODEL.value, train).with_steps(STEPS.value)
+    rule = rule.replace(batch=BATCH.value, base_lr=0.003)  # the paper's, as this is about its rule
     known = changes(rule)
     if unknown := set(CHANGES.value) - set(known):
         raise ValueError(f"changes must be of {', '.join(known)}, got {sorted(unknown)}.")

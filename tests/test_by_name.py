@@ -74,7 +74,7 @@ def test_folders_with_nothing_to_evaluate_on_are_refused(folder, tmp_path):
         data.evaluation_images(str(folder))  # a class folder among others
     root = tmp_path / "parts"
     (root / "train" / "cat").mkdir(parents=True)
-    with pytest.raises(data.DataError, match=r"parts holds train and no test; rename"):
+    with pytest.raises(data.DataError, match=r"parts holds train and no test; put the images to"):
         data.evaluation_images(str(root))
     (root / "test").mkdir()
     with pytest.raises(data.DataError, match=r"parts/test holds no class folders; put the"):

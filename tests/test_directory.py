@@ -2,6 +2,7 @@
 
 import io
 import os
+import pathlib
 
 import numpy as np
 import PIL.ExifTags
@@ -191,11 +192,41 @@ def test_a_class_to_test_must_be_a_class_to_train(folder):
         data.from_directory(folder)
 
 
-def test_a_folder_with_train_but_no_test_says_so(tmp_path):
-    for part in ("train", "val"):
-        (tmp_path / part / "cat").mkdir(parents=True)
-    with pytest.raises(data.DataError, match="holds train and val and no test; rename"):
-        data.from_directory(tmp_path)
+@pytest.mark.parametrize(
+    ("parts", "tested"),
+    [
+        (("Training", "Testing"), "Testing"),
+        (("Train", "TEST"), "TEST"),
+        (("train", "val", "test"), "test"),
+        (("train", "Validation"), "Validation"),
+    ],
+)
+@pytest.mark.parametrize("around", ["", "archive/data set"])
+def test_usual_layouts_are_understood(tmp_path, monkeypatch, parts, tested, around):
+    for n, part in enumerate(parts):
+        for label in "ab":
+            place = tmp_path / "set" / around / part / label
+            place.mkdir(parents=True)
+            for i in range(n + 1):
+                picture(seed=i).save(place / f"{i}.png")
+    monkeypatch.setenv("PICTURES", str(tmp_path / "set"))
+    name = pathlib.Path("set", around).name
+    for path in (tmp_path / "set", "$PICTURES"):
+        train, test = data.from_directory(path)
+        assert (train.name, test.name) == (f"{name}/{parts[0]}", f"{name}/{tested}")
+        assert (len(train), len(test)) == (2, 2 * (parts.index(tested) + 1))
+        assert train.class_names == ("a", "b")
+        assert len(data.evaluation_images(str(path) if path != "$PICTURES" else path)) == len(test)
+
+
+def test_classes_that_are_called_like_parts_are_classes(tmp_path):
+    for label in ("train", "car", "val"):
+        (tmp_path / label).mkdir()
+        for i in range(3):
+            picture(seed=i).save(tmp_path / label / f"{i}.png")
+    train, test = data.from_directory(tmp_path)
+    assert train.class_names == ("car", "train", "val")
+    assert len(train) + len(test) == 9
 
 
 def test_many_files_are_checked_once_and_again_when_they_change(tmp_path, monkeypatch, capfd):

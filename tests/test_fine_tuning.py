@@ -225,6 +225,7 @@ def test_the_rule_of_the_embedded_model_is_at_its_scale(few):
         ({"model": "BiT-M-R50x"}, "did you mean"),
         ({"examples_per_class": 6}, "has 5 images, fewer than the 6"),
         ({"batch_split": 3}, "must divide the batch of 16 images, got 3"),
+        ({"trainable": "block4"}, 'got .block4.; did you mean "from:block4"'),
         ({"trainable": "from:block9"}, "has no layer 'block9' to train from; it has block1"),
         ({"trainable": "from:block2/unit09"}, "in block2 unit01 to unit02"),
         ({"precision": "int8"}, "precision must be one of float32"),

@@ -88,7 +88,10 @@ def fine_tune(
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     check_classes(train, test)
     if trainable not in ("all", "head") and not trainable.startswith("from:"):
-        raise ValueError(f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}.')
+        meant = f'; did you mean "from:{trainable}"?' if trainable.startswith("block") else "."
+        raise ValueError(
+            f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}{meant}'
+        )
     if trainable == "head" and teacher is not None:
         raise ValueError(
             "a teacher must see the images, and a head alone is trained on their features; take "

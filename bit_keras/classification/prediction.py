@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..data.sources.image_files import READABLE, UNREADABLE, from_files
+from ..files import expanded
 from .opened_model import all_logits, open_model
 
 
@@ -118,7 +119,7 @@ def _of_pictures(pictures):
 def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
     """Returns the image files in files, folders and globs, each once; ValueError if one has no."""
     files = {}
-    for given in map(os.fspath, images):
+    for given in map(expanded, images):
         if os.path.isfile(given):
             found = [given]
         elif os.path.isdir(given):

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from ..checkpoints import CheckpointError, DownloadError
 from ..data import LabeledImages
-from ..files import move_file
+from ..files import expanded, move_file
 from ..models.spec import spec_of
 from ..models.spec_files import BESIDE
 from ..training import inference_function
@@ -102,7 +102,7 @@ def export(
             or with "int8" fewer than 98 % of the highest logits stay the highest. `path` is then
             as it was.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(expanded(path))
     options = ExportOptions(format, precision, frozen, labels, multi_label, size, images, overwrite)
     check_export(model, path, options)
     spec = _facts(model, options)

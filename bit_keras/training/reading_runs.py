@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 
+from ..files import expanded
+
 
 def flattened_settings(settings: dict) -> dict:
     """Returns nested settings by dotted names: {"rule": {"steps": 5}} as {"rule.steps": 5}."""
@@ -55,10 +57,11 @@ def settings_around(model: str | os.PathLike) -> dict:
 
 
 def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
-    """Returns the model in a run's folder; any other source as it is.
+    """Returns the model in a run's folder; any other source as it is, but with `~` replaced.
 
     Raises ValueError if the run has no model yet.
     """
+    source = expanded(source)
     path = pathlib.Path(source)
     if not _run_settings(path):
         return source

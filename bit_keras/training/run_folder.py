@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..files import replacing, try_lock, write_json, write_text
+from ..files import expanded, replacing, try_lock, write_json, write_text
 from .reading_runs import flattened_settings, read_lines
 
 KEPT = 2  # checkpoints: the last, and the one before it in case the last is damaged
@@ -47,7 +47,7 @@ class RunFolder:
     def __init__(
         self, path: str | os.PathLike, config: dict, *, chief: bool = True, may_grow: bool = False
     ):
-        self.path = pathlib.Path(path)
+        self.path = pathlib.Path(expanded(path))
         self.chief = chief
         self.may_grow = may_grow
         if not chief:

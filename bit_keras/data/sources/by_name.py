@@ -5,6 +5,7 @@ import functools
 import os
 import pathlib
 
+from ...files import expanded
 from ..labeled_images import DataError, LabeledImages
 from .arrays import digits
 from .csv_file import csv_test_images, from_csv
@@ -85,11 +86,11 @@ def labeled_images(images: object, what: str) -> LabeledImages:
 
 def _readers(name, data_dir):
     """Returns, for what a user types, a function of (train, test) and one of the test images."""
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(expanded(name))
     if name.lower().endswith(".csv"):
         return lambda: from_csv(path), lambda: csv_test_images(path)
     looks_like_path = name.startswith((".", "/", "~")) or name.endswith("/")
-    if looks_like_path or pathlib.Path(name).is_dir():
+    if looks_like_path or path.is_dir():
         return lambda: from_directory(path), lambda: directory_test_images(path)
     if name.startswith("vtab/"):
         read = functools.partial(from_vtab, name.removeprefix("vtab/"), data_dir=data_dir)

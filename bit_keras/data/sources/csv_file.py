@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ...files import expanded
 from ..labeled_images import DataError, LabeledImages, check_every_class
 from .image_files import from_files
 
@@ -35,7 +36,7 @@ def from_csv(
         DataError: If a column is missing, a cell has a wrong value, an image is missing, listed
             twice, broken or in an unsupported format, or a class has no training images.
     """
-    path = pathlib.Path(path).absolute()
+    path = pathlib.Path(expanded(path)).absolute()
     files, labels, class_names, splits = _read_table(path)
     images = from_files(files, labels, class_names, name=path.stem, folder=path.parent)
     if splits[0] is None:
