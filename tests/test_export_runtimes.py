@@ -123,7 +123,7 @@ def test_int8_that_loses_classes_is_refused(tmp_path):
     kernel = model.get_layer("head").conv.kernel
     kernel.assign(tf.ones_like(kernel) + 1e-4 * kernel)
     images = np.random.default_rng(0).uniform(size=(24, 40, 40, 3))
-    with pytest.raises(ExportError, match=r"of 12 images keep their class, where 98% must"):
+    with pytest.raises(ExportError, match=r"of 12 images keep their class, and 98% must"):
         bit_keras.export(
             model, tmp_path / "m.tflite", format="litert", precision="int8", images=images, size=40
         )

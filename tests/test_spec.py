@@ -1,5 +1,6 @@
 """The facts of a model: what they say of its use, and that every file carries them."""
 
+import dataclasses
 import json
 
 import keras
@@ -171,3 +172,26 @@ def test_a_model_pretrained_here_is_fine_tuned_at_its_own_size(tmp_path):
     )
     assert (result.model.spec.native_size, result.model.spec.test_resize) == (32, None)
     assert "fine-tuned on digits/train" in result.model.spec.source
+
+
+def test_an_export_that_names_pictures_wrongly_is_refused(models, tmp_path, monkeypatch):
+    """Logits are right, and what the file makes of pictures by itself is not."""
+    from bit_keras.exporting import formats, saved_model
+
+    opened = saved_model.open_saved_model
+
+    def misnaming(path):
+        artifact = opened(path)
+
+        def classify(encoded):
+            names, sure = artifact.classify(encoded)
+            return names[:, ::-1], sure
+
+        return dataclasses.replace(artifact, classify=classify)
+
+    wrong = dataclasses.replace(formats.FORMATS["saved_model"], open=misnaming)
+    monkeypatch.setitem(formats.FORMATS, "saved_model", wrong)
+    model = specified(models[1], "softmax", 32)
+    with pytest.raises(bit_keras.exporting.ExportError, match=r"refused: .* pictures get the same"):
+        bit_keras.export(model, tmp_path / "m")
+    assert not list(tmp_path.iterdir())

@@ -198,21 +198,23 @@ def _compare(model, path, options, spec, images):
     one_size = options.precision == "int8" or (options.size and "fixed_size" in kind.options)
     found = compare(reference, artifact, images, all_sizes=not one_size, spec=spec)
     if artifact.num_classes:
-        found |= compare_pictures(reference, spec, artifact, images)
+        allowed = _allowed_difference(options.precision, found["scale"]) or 0.0
+        found |= compare_pictures(reference, spec, artifact, images, allowed)
     return found
 
 
 def _proof(model, options, compared):
     """The content of `PATH.proof.json`."""
     kind, precision = FORMATS[options.format], options.precision
-    difference, scale = compared["largest_difference"], compared["scale"]
-    alike = compared.get("classes_agreement", 1.0)
-    if precision == "int8":
-        allowed = None
-        passed = math.isfinite(difference) and compared["top1_agreement"] >= _TOP1_AGREEMENT
+    allowed = _allowed_difference(precision, compared["scale"])
+    if allowed is None:
+        passed = math.isfinite(compared["largest_difference"])
+        passed &= compared["top1_agreement"] >= _TOP1_AGREEMENT
     else:
-        allowed = max(1e-4, 1e-5 * scale) if precision == "float32" else 2e-2 * scale
-        passed = difference <= allowed and alike == 1  # not so if it is nan
+        differences = [compared["largest_difference"]]
+        differences.append(compared.get("largest_probability_difference", 0.0))
+        passed = all(difference <= allowed for difference in differences)  # not so if one is nan
+        passed &= compared.get("classes_agreement", 1.0) == 1
     return {
         "format": options.format,
         "precision": precision,
@@ -223,6 +225,11 @@ def _proof(model, options, compared):
         "versions": {name: importlib.metadata.version(name) for name in kind.packages},
         "runtime_options": kind.runtime_options,
     }
+
+
+def _allowed_difference(precision, scale):
+    """Of logits, the largest of which is `scale`; None for int8, which is judged by classes."""
+    return {"float32": max(1e-4, 1e-5 * scale), "float16": 2e-2 * scale}.get(precision)
 
 
 def _verdict(proof):

@@ -107,7 +107,11 @@ def compare(
 
 
 def compare_pictures(
-    reference: Callable[[np.ndarray], Any], spec: ModelSpec, artifact: Artifact, images: np.ndarray
+    reference: Callable[[np.ndarray], Any],
+    spec: ModelSpec,
+    artifact: Artifact,
+    images: np.ndarray,
+    allowed: float,
 ) -> dict[str, Any]:
     """Compares what an artifact, opened as its users open it, says of encoded pictures.
 
@@ -119,6 +123,7 @@ def compare_pictures(
         spec: Its facts, that should be those in the artifact.
         artifact: As `open` of its format returns it.
         images: uint8 `[N, size, size, 3]`; 16 of them become oblong pictures.
+        allowed: What logits may differ by, and so probabilities; twice that is a tie.
 
     Returns:
         The number of `pictures`; `classes_agreement`, the part of them whose likeliest class is the
@@ -153,7 +158,7 @@ def compare_pictures(
         else classify(artifact.compute, artifact.spec)
     )
     difference = np.abs(sure - found_sure)
-    tied = sure[:, 0] - sure[:, min(1, sure.shape[1] - 1)] <= 2 * difference.max(axis=1)
+    tied = sure[:, 0] - sure[:, min(1, sure.shape[1] - 1)] <= 2 * allowed
     return {
         "pictures": len(pictures),
         "classes_agreement": float(np.mean((names[:, 0] == found_names[:, 0]) | tied)),
