@@ -93,7 +93,7 @@ def replace_file(path: str | os.PathLike, content: bytes) -> None:
 
     Raises ValueError, and leaves an existing file as it was, if it cannot be written.
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(expanded(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)

@@ -1,5 +1,6 @@
 """The page in a real browser, against the model in TensorFlow."""
 
+import contextlib
 import functools
 import http.server
 import shutil
@@ -33,12 +34,9 @@ def model():
     return named_weights(bit_keras.ResNetV2((1, 1), 0.25, 5, name="small"))
 
 
-@pytest.fixture(scope="module")
-def page(model, tmp_path_factory):
-    """A browser that has loaded the page and then lost its server."""
-    site = tmp_path_factory.mktemp("site")
-    folder = site / "some" / "where"
-    bit_keras.export(model, folder, format="web", labels=LABELS, size=SIZE)
+@contextlib.contextmanager
+def browsed(site):
+    """A browser that has loaded the page in `site/some/where` and then lost its server."""
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=site)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium is not installed"
@@ -55,6 +53,14 @@ def page(model, tmp_path_factory):
         server.shutdown()
         server.server_close()
         assert status(browser) == "Ready for a picture."
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(model, tmp_path_factory):
+    site = tmp_path_factory.mktemp("site")
+    bit_keras.export(model, site / "some/where", format="web", labels=LABELS, size=SIZE)
+    with browsed(site) as browser:
         yield browser
 
 
@@ -114,6 +120,25 @@ def test_the_page_answers_as_the_model(model, page, name, size, orientation, mod
         assert difference <= allowed, file
     best = rows(page)[0].find_element(By.CLASS_NAME, "percent").text
     assert best == f"{100 * max(answer.values()):.1f} %"
+
+
+def test_a_page_of_independent_classes_shows_the_middle_over_white(tmp_path):
+    model = named_weights(bit_keras.ResNetV2((1,), 0.25, 5))
+    facts = {"class_names": tuple(LABELS), "loss": "sigmoid", "test_size": 48, "test_resize": 61}
+    model.spec = model.spec.replace(**facts)
+    bit_keras.export(model, tmp_path / "some/where", format="web")
+    photo = PIL.Image.fromarray(sklearn.datasets.load_sample_image("flower.jpg")).convert("RGBA")
+    photo = photo.resize((151, 90))
+    photo.putalpha(PIL.Image.linear_gradient("L").resize(photo.size))
+    photo.save(tmp_path / "photo.png")
+    [expected] = bit_keras.predict_images(model, tmp_path / "photo.png")
+    expected = {answer["class"]: answer["probability"] for answer in expected["predictions"]}
+    with browsed(tmp_path) as browser:
+        answer = classified(browser, tmp_path / "photo.png")
+    assert list(answer) == list(expected)
+    # Browsers keep colors multiplied by opacity, which loses some of what is nearly transparent.
+    assert answer == pytest.approx(expected, abs=0.01)
+    assert abs(sum(answer.values()) - 1) > 0.05
 
 
 def drop(browser, name, content):

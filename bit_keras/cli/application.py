@@ -12,6 +12,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from .. import training
+from ..files import expanded
 from ..models import zoo
 from ..training import PRECISIONS
 from ..training.reading_runs import model_of_run
@@ -112,7 +113,7 @@ def run_folder(model: str, data: str) -> pathlib.Path:
     """Returns the folder that --logdir and --name give; the default name is of model and data."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]+", "-", f"{pathlib.Path(model).name}_{data}_{stamp}")
-    return pathlib.Path(flags.FLAGS.logdir) / (flags.FLAGS.name or default)
+    return pathlib.Path(expanded(flags.FLAGS.logdir), flags.FLAGS.name or default)
 
 
 def command_line() -> str:
