@@ -17,7 +17,10 @@ from .models.zoo import list_models, load
 from .recipes.hyperrule import HyperRule
 from .training import TrainedModel, make_strategy
 
-__version__ = importlib.metadata.version("bit_keras")
+try:
+    __version__ = importlib.metadata.version("bit_keras")
+except importlib.metadata.PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "unknown"
 
 __all__ = [
     "Evaluation",

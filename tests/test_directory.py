@@ -250,6 +250,11 @@ def test_many_files_are_checked_once_and_again_when_they_change(tmp_path, monkey
     with pytest.raises(data.DataError, match=r"photos/a/0.png cannot be read: "):
         data.from_directory(tmp_path / "photos")
     assert decoded[30:] == [str(changed)]
+    picture(seed=0).save(changed)
+    [cache] = (tmp_path / "cache/checked_images").iterdir()
+    cache.write_bytes(cache.read_bytes()[:100])  # damaged, so that all are checked again
+    assert len(data.from_directory(tmp_path / "photos")[0]) == 24
+    assert len(decoded) == 31 + 30
     (tmp_path / "cache/checked_images").rename(tmp_path / "elsewhere")
     (tmp_path / "cache/checked_images").write_text("a file where a folder should be")
     picture(seed=0).save(changed)

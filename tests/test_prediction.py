@@ -113,7 +113,7 @@ def test_pictures_in_memory_are_taken_too(small, folder, pixels):
         expected = probabilities(files[: len(given)], "01234")
         np.testing.assert_allclose(probabilities(got, "01234"), expected, atol=1e-6)
     assert len(predict_images(small, pixels[0], size=SIDE)) == 1
-    with pytest.raises(ValueError, match=r"floats in \[0, 1\] of shape .* got float64 of shape"):
+    with pytest.raises(ValueError, match=r"must be floats in \[0, 1\] or uint8 in 0 .. 255"):
         predict_images(small, pixels.astype(float), size=SIDE)
 
 

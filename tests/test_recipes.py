@@ -150,3 +150,9 @@ def test_a_recipe_fits_small_sets(images, batch, warmup):
     assert r.base_lr / r.batch == pytest.approx(0.03 / 256)
     assert r.epochs == 90
     assert 5 * r.warmup_steps <= r.steps(images)
+
+
+def test_the_warm_up_fits_small_sets_at_a_given_batch_too():
+    r = recipe("BiT-S").fitted_to(8_000, batch=256)
+    assert (r.batch, r.steps(8_000), r.warmup_steps) == (256, 2_813, 281)
+    assert r.base_lr == pytest.approx(0.03)

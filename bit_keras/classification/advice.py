@@ -30,8 +30,7 @@ def advice(settings: dict, history: Sequence[dict]) -> str | None:
     guessing = math.log(len(settings["class_names"]))
     trained = fmean(late)
     if trained > _STILL_LEARNING * guessing:
-        higher = 0.03 if rule["base_lr"] < 0.03 else None
-        change = f"--base_lr={higher:g}" if higher else f"--steps={3 * rule['steps']}"
+        change = "--base_lr=0.03" if rule["base_lr"] < 0.03 else f"--steps={3 * rule['steps']}"
         return (
             f"The training loss was still {trained:.2g} at the end, where guessing has "
             f"{guessing:.2g}: the model had not finished learning; try {change}."

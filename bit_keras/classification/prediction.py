@@ -13,6 +13,7 @@ import PIL.ImageOps
 import tensorflow as tf
 
 from ..data import LabeledImages
+from ..data.sources.arrays import uint8_images
 from ..data.sources.image_files import READABLE, UNREADABLE, from_files
 from ..files import expanded
 from .opened_model import all_logits, open_model
@@ -20,7 +21,7 @@ from .opened_model import all_logits, open_model
 
 def predict_images(
     model: keras.Model | str | os.PathLike,
-    images: Any,
+    images: str | os.PathLike | np.ndarray | PIL.Image.Image | Iterable[Any],
     *,
     labels: Sequence[str] | None = None,
     size: int | None = None,
@@ -38,7 +39,7 @@ def predict_images(
             SavedModel, a LiteRT, ONNX or OpenVINO model is run, so know where it comes from.
         images: Image files; folders, for the images directly in them, sorted; and globs, "**" for
             folders of any depth, duplicates being predicted once. Or pictures: one or several PIL
-            images or arrays `[height, width, 3]`, uint8 or floats in [0, 1].
+            images, or arrays `[height, width, 3]` (or gray), uint8 or floats in [0, 1].
         labels: The classes' names. By default those stored with the model, of the run that it lies
             in, or of a `labels.txt` beside it; WordNet's for the published models of ImageNet; or
             else their numbers.
@@ -59,14 +60,14 @@ def predict_images(
     """
     if top_k < 1:
         raise ValueError(f"top_k must be 1 or more, got {top_k}.")
-    if (pictures := _pictures(images)) is not None:
-        files, labeled = list(range(len(pictures))), _of_pictures(pictures)
-    else:
+    pictures = _pictures(images)
+    if pictures is None:
         files = find_images([images] if isinstance(images, str | os.PathLike) else images)
-        labeled = None
+    else:
+        files = range(len(pictures))
     opened = open_model(model, labels=labels, size=size, multi_label=multi_label)
     names = opened.spec.names()
-    labeled = labeled or as_labeled_images(files)
+    labeled = as_labeled_images(files) if pictures is None else _of_pictures(pictures)
     logits = all_logits(opened, labeled, batch=batch)
     probabilities = opened.spec.probabilities(logits).numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
@@ -96,16 +97,8 @@ def _pixels(picture):
         picture = PIL.ImageOps.exif_transpose(picture).convert("RGBA")
         white = PIL.Image.new("RGBA", picture.size, "white")
         return np.asarray(PIL.Image.alpha_composite(white, picture).convert("RGB"))
-    within = picture.size and picture.min() >= 0 and picture.max() <= 1
-    if picture.ndim == 3 and picture.shape[2] == 3:
-        if picture.dtype == np.uint8:
-            return picture
-        if picture.dtype.kind == "f" and within:
-            return np.rint(picture * 255).astype(np.uint8)
-    raise ValueError(
-        "arrays of pictures must be uint8 or floats in [0, 1] of shape [height, width, 3], got "
-        f"{picture.dtype} of shape {list(picture.shape)}."
-    )
+    [pixels] = uint8_images(picture[np.newaxis], "what was given")
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
 
 def _of_pictures(pictures):

@@ -151,7 +151,7 @@ def run(main: Callable, *, positional: bool = False) -> None:
 
 
 def _answer_habits():
-    """Shows the help, and names the flags that are called otherwise elsewhere; or returns."""
+    """Exits after -h and --help, and at a flag of other programs, whose name here it tells."""
     typed = {
         argument.partition("=")[0].lstrip("-") for argument in sys.argv[1:] if argument[:1] == "-"
     }
@@ -161,7 +161,7 @@ def _answer_habits():
     for flag, ours in ELSEWHERE.items():
         if flag in typed and flag not in flags.FLAGS:
             known = [name for name in ours if name in flags.FLAGS]
-            hint = f"it is --{known[0]} here" if known else "this command has none such"
+            hint = f"it is --{known[0]} here" if known else "this command has no such flag"
             sys.exit(_fail(f"there is no --{flag}; {hint}, see --help."))
 
 

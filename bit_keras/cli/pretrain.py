@@ -26,7 +26,9 @@ BATCH = flags.DEFINE_integer(
     lower_bound=1,
 )
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
-WARMUP_STEPS = flags.DEFINE_integer("warmup_steps", None, "By default the recipe's.", lower_bound=0)
+WARMUP_STEPS = flags.DEFINE_integer(
+    "warmup_steps", None, "By default what suits the set.", lower_bound=0
+)
 CROP = flags.DEFINE_integer("crop", None, "Side of the images; by default the recipe's 224.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what it would take, and train nothing.")
 THROUGHPUT = flags.DEFINE_float(
@@ -72,15 +74,12 @@ def _main():
 
 
 def _changed_recipe(protocol, num_examples):
-    """The recipe with the values of the flags that were given, and what fits the images else."""
+    """The recipe that fits the images, with the values of the flags that were given."""
     if flags.FLAGS.teacher:
         protocol = protocol.distillation()
     if EPOCHS.value:
         protocol = protocol.with_epochs(EPOCHS.value)
-    if BATCH.value:
-        protocol = protocol.scaled_to_batch(BATCH.value)
-    elif WARMUP_STEPS.value is None:
-        protocol = protocol.fitted_to(num_examples)
+    protocol = protocol.fitted_to(num_examples, BATCH.value)
     if CROP.value:  # and what test images are resized to, in proportion
         protocol = protocol.replace(crop=CROP.value, test_resize=round(CROP.value * 256 / 224))
     given = {"base_lr": BASE_LR, "warmup_steps": WARMUP_STEPS}

@@ -120,10 +120,10 @@ def export(
                 raise ExportError(f"{_verdict(proof)}; nothing was written to {path}.")
             report.write_text(json.dumps(proof, indent=2) + "\n")
             _put_in_place(written, path)
-            for file in (written.with_name(path.name + BESIDE), report):
-                if file.exists():
-                    suffix = BESIDE if file != report else ".proof.json"
-                    move_file(file, f"{path}{suffix}")
+            facts = written.with_name(path.name + BESIDE)
+            if facts.exists():
+                move_file(facts, f"{path}{BESIDE}")
+            move_file(report, f"{path}.proof.json")
     except OSError as error:
         raise ExportError(
             f"cannot write {path} ({reason(error)}); nothing there was changed, so make room or "
@@ -162,7 +162,7 @@ def _facts(model, options):
             return spec.replace(class_names=spec.names())
         except DownloadError as error:
             logging.getLogger(__name__).warning(
-                "its classes are called by their numbers: %s", error
+                "the export calls its classes by their numbers: %s", error
             )
     return spec
 

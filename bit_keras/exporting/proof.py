@@ -147,16 +147,14 @@ def compare_pictures(
         prepared = tf.stack([spec.prepared(decode_rgb(one)) for one in encoded]).numpy()
         probabilities = spec.probabilities(compute(prepared)).numpy()
         order = np.argsort(-probabilities, kind="stable")
-        return np.array(spec.own_names(), object)[order], np.take_along_axis(
-            probabilities, order, 1
-        )
+        names = np.array(spec.own_names(), object)
+        return names[order], np.take_along_axis(probabilities, order, axis=1)
 
     names, sure = classify(reference, spec)
-    found_names, found_sure = (
-        artifact.classify(encoded)
-        if artifact.classify
-        else classify(artifact.compute, artifact.spec)
-    )
+    if artifact.classify:
+        found_names, found_sure = artifact.classify(encoded)
+    else:
+        found_names, found_sure = classify(artifact.compute, artifact.spec)
     difference = np.abs(sure - found_sure)
     tied = sure[:, 0] - sure[:, min(1, sure.shape[1] - 1)] <= 2 * allowed
     return {

@@ -70,7 +70,7 @@ def _call_function(network, model, frozen):
 
 
 def _signatures(call, output, spec):
-    """The functions for servers; probabilities have only those of classifiers."""
+    """The functions for servers; only those of classifiers return names and probabilities."""
     side = spec.test_size
     names = tf.constant(spec.own_names()) if spec.num_classes else None
 

@@ -114,14 +114,17 @@ class UpstreamRecipe:
             warmup_steps=round(self.warmup_steps * self.batch / batch),
         )
 
-    def fitted_to(self, num_examples: int) -> "UpstreamRecipe":
+    def fitted_to(self, num_examples: int, batch: int | None = None) -> "UpstreamRecipe":
         """Returns the recipe for a set of so many images; of ImageNet's size or more, unchanged.
 
-        The batch is the largest power of two with which an epoch has 64 steps or more, the rate
-        follows it, and a warm-up of more than a fifth of all steps becomes a tenth of them.
+        By default the batch is the largest power of two, up to the recipe's own, with which an
+        epoch has 64 steps or more. The rate is proportional to it. A warm-up of more than a fifth
+        of all steps becomes a tenth of them.
         """
-        batch = 2 ** int(math.log2(max(num_examples / _LEAST_STEPS, _LEAST_BATCH)))
-        recipe = self.scaled_to_batch(batch) if batch < self.batch else self
+        if batch is None:
+            suitable = 2 ** int(math.log2(max(num_examples / _LEAST_STEPS, _LEAST_BATCH)))
+            batch = min(self.batch, suitable)
+        recipe = self.scaled_to_batch(batch)
         steps = recipe.steps(num_examples)
         return (
             recipe.replace(warmup_steps=steps // 10) if 5 * recipe.warmup_steps > steps else recipe

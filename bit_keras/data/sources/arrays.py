@@ -18,7 +18,7 @@ def from_arrays(
     test_fraction: float = 0.2,
     seed: int = 0,
     class_names: Sequence[str] | None = None,
-    multi_label: bool | None = None,
+    multi_label: bool = False,
 ) -> tuple[LabeledImages, LabeledImages]:
     """Returns (train, test) from arrays, for instance those of `keras.datasets`.
 
@@ -30,8 +30,8 @@ def from_arrays(
         test: The test set's (images, labels); without it, `LabeledImages.split` splits the images.
         test_fraction, seed: As in `LabeledImages.split`.
         class_names: One name per class; by default "0", "1", ...
-        multi_label: True if rows of zeros and ones are the classes of images that may have several
-            or none; by default only if some row has not exactly one, and not if all are one-hot.
+        multi_label: Whether images may have several classes although every row of zeros and ones
+            has a single one; by default such rows are one-hot, and each image has one class.
 
     Raises:
         DataError: If arrays have other shapes, dtypes or ranges, or a class has no training images.
@@ -98,7 +98,11 @@ def _is_one_hot(labels):
     return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
-def _from_array(name, images, labels, class_names):
+def uint8_images(images: np.ndarray, name: str) -> np.ndarray:
+    """Returns arrays as uint8 `[N, height, width, 3 or 1]`; DataError if they are no images.
+
+    They are given as in `from_arrays`; `name` is what to call them in the message.
+    """
     images = np.asarray(images)
     if images.ndim == 3:
         images = images[..., np.newaxis]
@@ -119,6 +123,11 @@ def _from_array(name, images, labels, class_names):
             f"the images of {name} must be uint8 in 0 .. 255 or floats in [0, 1], got "
             f"{images.dtype}; convert them with images.astype('uint8')"
         )
+    return images
+
+
+def _from_array(name, images, labels, class_names):
+    images = uint8_images(images, name)
     if images.shape[:1] != labels.shape[:1]:
         raise DataError(
             f"{name} must have one label per image, got images of shape {list(images.shape)} and "

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import stat
+import zipfile
 import zlib
 from collections.abc import Sequence
 
@@ -65,7 +66,9 @@ def _key(file):
 
 
 def _read(cache):
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError), np.load(cache) as kept:
+    """What was remembered; nothing, if there is no such file or it is damaged."""
+    damage = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+    with contextlib.suppress(*damage), np.load(cache) as kept:
         return {"keys": kept["keys"], "sizes": kept["sizes"]}
     return {"keys": np.zeros(1, np.uint64), "sizes": np.zeros((1, 3), np.int32)}
 
