@@ -91,8 +91,8 @@ def test_a_table_with_several_classes_an_image_and_its_own_split(folder):
         ),
         (["image,label", "cat/0.png,a", "cat/1.png,b"], "class 'a' of table has 1 images"),
         (["image,label", '"cat/0.png,a', "cat/1.png,a"], "is not a CSV file in UTF-8"),
-        (["image,label", "table.csv,a"], "table.csv cannot be read: "),
-        (["image,label", "cat/photo.heic,a"], "table holds 1 images in formats that cannot be"),
+        (["image,label", "table.csv,a"], r"table.csv \(cannot identify image file\)"),
+        (["image,label", "cat/photo.heic,a"], r"heic \(the format .heic is not supported\)"),
     ],
 )
 def test_bad_tables_are_refused(folder, lines, message):
@@ -107,3 +107,31 @@ def test_what_is_no_table_is_refused(folder):
         data.from_csv(folder / "gone.csv")
     with pytest.raises(data.DataError, match=r"not a CSV file in UTF-8 \('utf-8' codec"):
         data.from_csv(write_table(folder, "image,label", "cat/0.png,ä", encoding="latin-1"))
+
+
+def test_groups_and_images_to_choose_by_come_from_columns(folder):
+    lines = [f"{c}/{i}.png,{c},video {i // 2}" for c in ("cat", "dog") for i in range(10)]
+    train, test = data.from_csv(write_table(folder, "image,label,group", *lines))
+    assert {*train.groups} == {f"video {n}" for n in range(5)} - {*test.groups}
+    assert len({*test.groups}) == 1
+    several = [line.replace(",cat,", ",cat|dog,") for line in lines]
+    train, test = data.from_csv(write_table(folder, "image,label,group", *several))
+    assert not {*train.groups} & {*test.groups}
+    assert len(train) + len(test) == 20
+
+    parts = [f"{line},{('train', 'validation', 'test')[n % 3]}" for n, line in enumerate(lines)]
+    train, test = data.from_csv(write_table(folder, "image,label,group,split", *parts))
+    assert (len(train), len(train.validation), len(test)) == (7, 7, 6)
+    assert train.validation.name == "table/validation"
+
+
+def test_broken_images_of_a_table_can_be_left_out(folder):
+    (folder / "cat/1.png").write_bytes(b"no image")
+    lines = [f"cat/{i}.png,{'ab'[i % 2]},{'train' if i < 6 else 'test'}" for i in range(8)]
+    table = write_table(folder, "image,label,split", *lines)
+    with pytest.raises(data.DataError, match=r"cat/1.png \(cannot identify image file\)"):
+        data.from_csv(table)
+    train, test = data.from_csv(table, bad_images="skip")
+    assert (len(train), len(test)) == (5, 2)
+    assert train.skipped == (str(folder / "cat/1.png"),)
+    assert train.labels.tolist() == [0, 0, 1, 0, 1]

@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import tensorflow as tf
 
 from ..data import LabeledImages
 from ..data.sources.arrays import uint8_images
-from ..data.sources.image_files import READABLE, UNREADABLE, from_files
+from ..data.sources.image_files import from_files
+from ..data.sources.pillow_images import is_image, rgb_pixels
 from ..files import expanded
 from .opened_model import all_logits, open_model
 
@@ -94,9 +94,7 @@ def _pictures(images):
 def _pixels(picture):
     """As files are decoded: upright, transparency over white."""
     if isinstance(picture, PIL.Image.Image):
-        picture = PIL.ImageOps.exif_transpose(picture).convert("RGBA")
-        white = PIL.Image.new("RGBA", picture.size, "white")
-        return np.asarray(PIL.Image.alpha_composite(white, picture).convert("RGB"))
+        return rgb_pixels(picture)
     [pixels] = uint8_images(picture[np.newaxis], "what was given")
     return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
 
@@ -136,9 +134,7 @@ def _images_among(paths):
     return sorted(
         path
         for path in paths
-        if pathlib.Path(path).suffix.lower() in READABLE | UNREADABLE  # the latter are refused
-        and not os.path.basename(path).startswith(".")
-        and os.path.isfile(path)
+        if not os.path.basename(path).startswith(".") and os.path.isfile(path) and is_image(path)
     )
 
 

@@ -1,6 +1,7 @@
 """Images and their classes, read one by one by index: what every data source returns."""
 
 import dataclasses
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ class LabeledImages:
         fingerprint: A number that differs between sets of different images, to tell runs apart.
         augmentations: The random changes that keep labels correct, of "crop" and "flip".
         num_bytes: How many bytes one pass over the images reads from files or arrays.
+        files: The images' paths, an array of objects [N], where they are files.
+        skipped: Paths of images that were left out because they cannot be read.
+        groups: What must not be torn apart by a split, such as patients: an array [N], or None.
+        validation: Images of the same classes that the source has set aside to choose a model by.
 
     Raises:
         DataError: If there are no images, or labels have another shape, dtype or range.
@@ -46,6 +51,10 @@ class LabeledImages:
     fingerprint: int = 0
     augmentations: frozenset[str] = frozenset({"crop", "flip"})
     num_bytes: int = 0
+    files: np.ndarray | None = None
+    skipped: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    validation: "LabeledImages | None" = None
 
     def __post_init__(self):
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -141,25 +150,62 @@ class LabeledImages:
             read=lambda index: self.read(tf.gather(table, index)),
             fingerprint=zlib.crc32(indices.tobytes(), self.fingerprint),
             num_bytes=self.num_bytes * len(indices) // len(self),  # an estimate
+            files=None if self.files is None else self.files[indices],
+            groups=None if self.groups is None else self.groups[indices],
         )
 
     def split(
-        self, test_fraction: float = 0.2, seed: int = 0
+        self, test_fraction: float = 0.2, seed: int = 0, second: str = "test"
     ) -> tuple["LabeledImages", "LabeledImages"]:
         """Splits every class at random into (train, test), both in the order of this set.
 
         Each class keeps at least one image on each side. Multi-label images are split as a whole,
-        not class by class, but train has at least one image of every class that has images.
+        not class by class, but train has at least one image of every class that has images. Images
+        of one of the `groups` stay on one side; classes and fraction are then met as well as
+        scikit-learn's `StratifiedGroupKFold` can, or with several labels `GroupShuffleSplit`.
+
+        Args:
+            test_fraction: The part of the images to test on, between 0 and 1.
+            seed: Of the choice.
+            second: What to call the second part.
 
         Raises:
-            DataError: If the fraction is not in (0, 1), a class has fewer than 2 images, or, for
-                multi-label images, train needs every image as the first of a class.
+            DataError: If the fraction is not in (0, 1), a class has fewer than 2 images or lies in
+                one group, or, for multi-label images, train needs every image as the first of a
+                class.
         """
         if not 0 < test_fraction < 1:
-            raise DataError(f"test_fraction must lie between 0 and 1, got {test_fraction}")
+            raise DataError(f"{second}_fraction must lie between 0 and 1, got {test_fraction}")
         draw_test = self._draw_multi_label_test if self.multi_label else self._draw_test_by_class
+        if self.groups is not None:
+            draw_test = self._draw_groups_to_test
         test = np.sort(draw_test(test_fraction, np.random.RandomState(seed)))
-        return self._parts(np.setdiff1d(np.arange(len(self)), test), test)
+        parts = self._parts(np.setdiff1d(np.arange(len(self)), test), test, second)
+        if self.groups is not None:
+            check_every_class(
+                parts[0], f"its images lie in groups of the {second} part: make groups smaller"
+            )
+        return parts
+
+    def _draw_groups_to_test(self, test_fraction, random):
+        import sklearn.model_selection
+
+        number = len(set(self.groups.tolist()))
+        if number < 2:
+            raise DataError(
+                f"all {len(self):,} images of {self.name} are in one group, and a split needs 2 or "
+                "more: name smaller groups"
+            )
+        if self.multi_label:
+            splitter = sklearn.model_selection.GroupShuffleSplit(1, test_size=test_fraction)
+        else:
+            folds = min(max(2, round(1 / test_fraction)), number)
+            splitter = sklearn.model_selection.StratifiedGroupKFold(folds, shuffle=True)
+        splitter.random_state = random
+        labels = None if self.multi_label else self.labels
+        with warnings.catch_warnings():  # of classes with fewer images than folds
+            warnings.simplefilter("ignore")
+            return next(splitter.split(np.zeros(len(self)), labels, self.groups.astype(str)))[1]
 
     def _draw_test_by_class(self, test_fraction, random):
         indices = []
@@ -211,8 +257,9 @@ class LabeledImages:
             )
         return self._parts(sample, others)
 
-    def _parts(self, train, test):
-        return self.subset(train, f"{self.name}/train"), self.subset(test, f"{self.name}/test")
+    def _parts(self, train, test, second="test"):
+        name = self.name.removesuffix("/train")
+        return self.subset(train, f"{name}/train"), self.subset(test, f"{name}/{second}")
 
     def few_shot_indices(self, examples_per_class: int, seed: int = 0) -> np.ndarray:
         """The indices of the images that `few_shot` picks, int64; raises as `few_shot` does."""

@@ -15,7 +15,12 @@ from .vtab import from_vtab
 
 
 def from_name(
-    name: str, *, examples_per_class: int | None = None, examples_per_class_seed: int = 0
+    name: str,
+    *,
+    examples_per_class: int | None = None,
+    examples_per_class_seed: int = 0,
+    bad_images: str = "error",
+    group_by: str | None = None,
 ) -> tuple[LabeledImages, LabeledImages]:
     """Returns (train, test) of "digits", a folder, a CSV file, a VTAB task or a TFDS data set.
 
@@ -26,13 +31,17 @@ def from_name(
         examples_per_class: Train on this many images per class only (`LabeledImages.few_shot`). Of
             the digits, all others are then test images.
         examples_per_class_seed: The seed that chooses those images.
+        bad_images, group_by: As in `from_directory`, for a folder or a CSV file; other sets ignore
+            the former and refuse the latter.
 
     Raises:
         DataError: As these functions do.
     """
+    if group_by is not None and not _is_of_files(name):
+        raise DataError(f"group_by finds groups in paths, and {name} is no folder or CSV file")
     if name == "digits":
         return digits(examples_per_class, seed=examples_per_class_seed)
-    read, _ = _readers(name, None)
+    read, _ = _readers(name, bad_images=bad_images, group_by=group_by)
     with _or_folder(name):
         train, test = read()
     if examples_per_class is not None:
@@ -40,7 +49,9 @@ def from_name(
     return train, test
 
 
-def evaluation_images(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
+def evaluation_images(
+    name: str, *, data_dir: str | os.PathLike | None = None, bad_images: str = "error"
+) -> LabeledImages:
     """Loads only the test images of a data set that `from_name` takes.
 
     These are a folder's `test/` (`train/` is not needed), the lines of a CSV file that are marked
@@ -50,13 +61,14 @@ def evaluation_images(name: str, *, data_dir: str | os.PathLike | None = None) -
     Args:
         name: As in `from_name`.
         data_dir: TFDS's data folder, by default `~/tensorflow_datasets`.
+        bad_images: As in `from_name`.
 
     Raises:
         DataError: As `from_name`, or if there are no test images.
     """
     if name == "digits":
         return digits()[1]
-    _, read_test = _readers(name, data_dir)
+    _, read_test = _readers(name, data_dir, bad_images=bad_images)
     with _or_folder(name):
         return read_test()
 
@@ -84,14 +96,22 @@ def labeled_images(images: object, what: str) -> LabeledImages:
     )
 
 
-def _readers(name, data_dir):
+def _is_of_files(name):
+    """Whether a name is that of a folder or a CSV file."""
+    looks_like_path = name.startswith((".", "/", "~")) or name.endswith(("/", ".csv", ".CSV"))
+    return looks_like_path or os.path.isdir(expanded(name))
+
+
+def _readers(name, data_dir=None, **of_files):
     """Returns, for what a user types, a function of (train, test) and one of the test images."""
-    path = pathlib.Path(expanded(name))
+    path, bad_images = pathlib.Path(expanded(name)), {"bad_images": of_files["bad_images"]}
     if name.lower().endswith(".csv"):
-        return lambda: from_csv(path), lambda: csv_test_images(path)
-    looks_like_path = name.startswith((".", "/", "~")) or name.endswith("/")
-    if looks_like_path or path.is_dir():
-        return lambda: from_directory(path), lambda: directory_test_images(path)
+        return lambda: from_csv(path, **of_files), lambda: csv_test_images(path, **bad_images)
+    if _is_of_files(name):
+        return (
+            lambda: from_directory(path, **of_files),
+            lambda: directory_test_images(path, **bad_images),
+        )
     if name.startswith("vtab/"):
         read = functools.partial(from_vtab, name.removeprefix("vtab/"), data_dir=data_dir)
         return read, lambda: read()[1]

@@ -1,10 +1,10 @@
 """Checks image files before training: every file is decoded once, and remembered."""
 
+import concurrent.futures
 import contextlib
 import hashlib
 import os
 import pathlib
-import re
 import stat
 import zipfile
 import zlib
@@ -12,54 +12,101 @@ from collections.abc import Sequence
 
 import numpy as np
 import PIL.ExifTags
-import PIL.Image
 import tensorflow as tf
 import tqdm
 
 from ...files import cache_dir, replacing
 from ..labeled_images import DataError
 from .decoding import decode_rgb
+from .pillow_images import UNREADABLE, open_image, rgb_pixels
+
+BAD_IMAGES = ("error", "skip")
 
 _MANY = 1_000  # files from which on their checks take long enough to be shown and remembered
-_NAMED = 5  # broken files in a message
+_NAMED = 20  # broken files in a message; more are listed in a file
 _TURNED = 5  # EXIF orientations from here on exchange height and width
+_BY_PILLOW = 0  # in place of an orientation: Pillow decodes the file, and turns it
+_REMEMBERED = "image_checks"  # below the cache folder
 
 
-def checked_sizes(files: Sequence[str], folder: pathlib.Path) -> np.ndarray:
+def check_images(files: Sequence[str], folder: pathlib.Path, bad_images: str) -> np.ndarray:
     """Decodes every image, so that none can fail in training, and finds its size.
 
     Of many files it is remembered, in the cache of downloads, by path, size and time of change.
 
     Args:
-        files: The paths of N images.
+        files: The paths of N images, of all sets that are read at once.
         folder: The folder that contains them, which gives the cache its name.
+        bad_images: "error", or "skip" to go on without those that cannot be read.
 
     Returns:
-        int32 [N, 3]: height and width of the upright image, and its EXIF orientation, 1 to 8.
+        int32 [N, 3]: height and width of the upright image, and its EXIF orientation, 1 to 8, or 0
+        if Pillow must decode it and not TensorFlow. Rows of broken images are zeros.
 
     Raises:
-        DataError: If some cannot be read; it names them.
+        DataError: If some cannot be read and `bad_images` is "error". The first are named, and if
+            there are many, all are listed in a file.
     """
+    if bad_images not in BAD_IMAGES:
+        raise DataError(f'bad_images must be "error" or "skip", got {bad_images!r}')
     if len(files) < _MANY:
-        return _checked(files)
-    cache = cache_dir() / "checked_images" / f"{zlib.crc32(os.fsencode(folder.absolute())):08x}.npz"
+        facts, broken = _checked(files)
+    else:
+        facts, broken = _remembered(files, folder)
+    if broken and bad_images == "error":
+        raise DataError(_named(files, broken, folder))
+    return facts
+
+
+def _named(files, broken, folder):
+    """Says which files are broken, a line of text for few, and where the list is of many."""
+    reasons = [(files[i], reason) for i, reason in sorted(broken.items())]
+    shown = "; ".join(f"{file} ({reason})" for file, reason in reasons[:_NAMED])
+    if len(reasons) > _NAMED:
+        path = cache_dir() / "broken_images" / f"{_short_name(folder)}.txt"
+        shown += f"; and {len(reasons) - _NAMED:,} more"
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = (f"{file}\t{reason}\n" for file, reason in reasons)
+            path.write_text("".join(lines), encoding="utf-8", errors="replace")
+            shown += f", all listed in {path}"
+    number = "1 image" if len(reasons) == 1 else f"{len(reasons):,} images"
+    return (
+        f"{number} of {len(files):,} cannot be read: {shown}; repair or remove them, save them as "
+        "PNG, or leave them out by bad_images=skip (--bad_images=skip)"
+    )
+
+
+def _short_name(folder):
+    return f"{zlib.crc32(os.fsencode(folder.absolute())):08x}"
+
+
+def _remembered(files, folder):
+    """As `_checked`, but for files that an earlier call found good."""
+    cache = cache_dir() / _REMEMBERED / f"{_short_name(folder)}.npz"
     keys, kept = np.array([_key(file) for file in files], np.uint64), _read(cache)
     place = np.searchsorted(kept["keys"], keys).clip(max=len(kept["keys"]) - 1)
     known = kept["keys"][place] == keys
-    found = kept["sizes"][place]
+    facts, broken = kept["facts"][place], {}
     if not known.all():
-        found[~known] = _checked([file for file, k in zip(files, known, strict=True) if not k])
+        new = np.flatnonzero(~known)
+        facts[new], broken = _checked([files[i] for i in new])
+        broken = {int(new[i]): reason for i, reason in broken.items()}
         with contextlib.suppress(OSError):  # a cache that cannot be written is no reason to stop
             cache.parent.mkdir(parents=True, exist_ok=True)
-            order = np.argsort(keys)
+            good = np.flatnonzero(facts[:, 0])
+            order = good[np.argsort(keys[good])]
             with replacing(cache, suffix=".npz") as temporary:
-                np.savez(temporary, keys=keys[order], sizes=found[order])
-    return found
+                np.savez(temporary, keys=keys[order], facts=facts[order])
+    return facts, broken
 
 
 def _key(file):
     """64 bits that change with the file."""
-    status = os.stat(file)
+    try:
+        status = os.stat(file)
+    except OSError:  # such as a link to nothing, which `_checked` tells of
+        return 0
     text = f"{os.path.abspath(file)}\0{status.st_size}\0{status.st_mtime_ns}"
     digest = hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
     return int.from_bytes(digest, "little")
@@ -69,47 +116,62 @@ def _read(cache):
     """What was remembered; nothing, if there is no such file or it is damaged."""
     damage = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
     with contextlib.suppress(*damage), np.load(cache) as kept:
-        return {"keys": kept["keys"], "sizes": kept["sizes"]}
-    return {"keys": np.zeros(1, np.uint64), "sizes": np.zeros((1, 3), np.int32)}
+        if len(kept["keys"]) == len(kept["facts"]) > 0:
+            return {"keys": kept["keys"], "facts": kept["facts"]}
+    return {"keys": np.full(1, 2**64 - 1, np.uint64), "facts": np.zeros((1, 3), np.int32)}
 
 
 def _checked(files):
-    """The sizes; first of all headers, which tell what must not be decoded, then of the pixels."""
-    found = np.zeros((len(files), 3), np.int32)
-    broken = {}
-    for i, file in enumerate(files):
+    """(The facts of all files, {number of a broken one: why})."""
+    facts, broken = np.zeros((len(files), 3), np.int32), {}
+    for i, file in enumerate(files):  # headers first: they tell what must not be decoded
         try:
-            found[i, 2] = _orientation(file)
+            facts[i, 2] = _orientation(file)
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and own types
-            broken[i] = str(error) or type(error).__name__
+            broken[i] = _reason(error, file)
     good = np.array([i for i in range(len(files)) if i not in broken], np.int64)
-    found[good, :2] = _decoded_sizes([files[i] for i in good])
-    for i in good[found[good, 0] == 0].tolist():
-        broken[i] = _why_not(files[i])
-    if broken:
-        (first, reason), *_ = sorted(broken.items())
-        names = [files[i] for i in sorted(broken)[1 : 1 + _NAMED]]
-        more = f" (and {len(broken) - 1} others: {', '.join(names)}" if names else ""
-        more += f"{', ...' * (len(broken) > 1 + _NAMED)})" if names else ""
-        raise DataError(
-            f"{files[first]} cannot be read: {reason}{more}; repair it, save it as PNG or remove it"
-        )
-    turned = found[:, 2] >= _TURNED
-    found[turned, :2] = found[turned, 1::-1]
-    return found
+    disabled = len(files) < _MANY
+    with tqdm.tqdm(total=len(files), desc="Checking images", unit="image", disable=disabled) as bar:
+        bar.update(len(broken))
+        by_tensorflow = good[facts[good, 2] != _BY_PILLOW]
+        facts[by_tensorflow, :2] = _decoded_sizes([files[i] for i in by_tensorflow], bar)
+        turned = facts[:, 2] >= _TURNED
+        facts[turned, :2] = facts[turned, 1::-1]
+        rest = good[facts[good, 0] == 0]
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            for i, found in zip(rest, threads.map(_size, [files[i] for i in rest]), strict=True):
+                if isinstance(found, str):
+                    facts[i], broken[int(i)] = 0, found
+                else:
+                    facts[i] = (*found, _BY_PILLOW)
+                bar.update(facts[i, 0] > 0)
+    return facts, broken
+
+
+def _size(file):
+    """(height, width) of an image as Pillow decodes it, or why it cannot."""
+    try:
+        with open_image(file) as image:
+            return rgb_pixels(image).shape[:2]
+    except Exception as error:
+        return _reason(error, file)
+
+
+def _reason(error, file):
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text.replace(f" {file!r}", "")  # it is named anyway
 
 
 def _orientation(file):
-    """The EXIF orientation of an image; raises any exception if it must not be decoded."""
+    """The EXIF orientation of an image, or `_BY_PILLOW`; raises any exception if it is broken."""
     if not stat.S_ISREG(os.stat(file).st_mode):
         raise ValueError("not a regular file")
-    with PIL.Image.open(file) as image:
-        # TensorFlow 2.21 returns such a BMP's palette indices as gray levels, and corrupts its
-        # memory when it decodes an animated WebP.
-        if image.format == "BMP" and image.mode in ("1", "P"):
-            raise ValueError("a BMP with a palette")
-        if image.format == "WEBP" and image.is_animated:
-            raise ValueError("an animated WebP")
+    suffix = pathlib.Path(file).suffix.lower()
+    if suffix in UNREADABLE:
+        raise ValueError(f"the format {suffix} is not supported")
+    with open_image(file) as image:
+        if not _tensorflow_reads(image):
+            return _BY_PILLOW
         # Of a PNG without the field before its pixels, Pillow would decode all of them to look.
         plain = image.format == "PNG" and "exif" not in image.info
         if plain and b"eXIf" not in pathlib.Path(file).read_bytes():
@@ -121,7 +183,22 @@ def _orientation(file):
     return orientation if orientation in range(1, 9) else 1
 
 
-def _decoded_sizes(files):
+def _tensorflow_reads(image):
+    """Whether TensorFlow's decoder gives the same pixels as Pillow's; it is several times faster.
+
+    TensorFlow 2.21 returns a BMP's palette indices as gray levels, ignores the transparent color
+    of a PNG without a palette and of a GIF, and corrupts its memory by an animated WebP.
+    """
+    if image.format == "BMP":
+        return image.mode in ("RGB", "L") and not image.info.get("compression")
+    if image.format == "WEBP":
+        return not image.is_animated
+    if image.format in ("GIF", "PNG"):
+        return "transparency" not in image.info or (image.format, image.mode) == ("PNG", "P")
+    return image.format in ("JPEG", "MPO")
+
+
+def _decoded_sizes(files, bar):
     """int32 [N, 2]: height and width as they are stored, zeros where decoding fails."""
     with tf.device("CPU:0"):
         paths = tf.constant([os.fsencode(file) for file in files], tf.string)
@@ -139,17 +216,7 @@ def _decoded_sizes(files):
         .with_options(options)
     )
     found = np.zeros((len(files), 2), np.int32)
-    disabled = len(files) < _MANY
-    with tqdm.tqdm(total=len(files), desc="Checking images", unit="image", disable=disabled) as bar:
-        for indices, some in sizes:
-            found[indices.numpy()] = some.numpy()
-            bar.update(len(indices))
+    for indices, some in sizes:
+        found[indices.numpy()] = some.numpy()
+        bar.update(len(indices))
     return found
-
-
-def _why_not(file):
-    try:
-        decode_rgb(tf.io.read_file(os.fsencode(file)))
-    except tf.errors.OpError as error:
-        return re.sub(r"{{.*?}} | \[Op:.*", "", error.message)
-    return "it could not be decoded at first, and could be now"

@@ -1,11 +1,16 @@
 """Labeled images from a folder of class folders."""
 
+import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from ...files import expanded
 from ..labeled_images import DataError, LabeledImages
-from .image_files import READABLE, UNREADABLE, from_files
+from .checking import check_images
+from .image_files import from_files, grouped_by, say_left_out
+from .pillow_images import is_image
 
 # Usual names of the folders of a set's parts, in lower case.
 _ROLES = {
@@ -13,95 +18,156 @@ _ROLES = {
     **dict.fromkeys(("test", "testing"), "test"),
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
+_CLUTTER = ("Thumbs.db", "desktop.ini")  # which systems leave in every folder
 
 
 def from_directory(
-    path: str | os.PathLike, *, test_fraction: float = 0.2, seed: int = 0
+    path: str | os.PathLike,
+    *,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    bad_images: str = "error",
+    group_by: str | None = None,
 ) -> tuple[LabeledImages, LabeledImages]:
     """Returns (train, test) from `path/CLASS/*.jpg`, or from such folders in `train` and `test`.
 
-    The classes are the names of the class folders, sorted. If `path` has both a `train` and a
-    `test` folder, those are used as they are (a class may lack test images, not training images);
-    a `validation` folder takes the place of a missing `test`. They may also be called Training,
-    Testing, val or valid, and folders around the whole set may contain nothing else. Otherwise
-    every class is split by `LabeledImages.split`, with `test_fraction` and `seed`. JPEG,
-    PNG, BMP, WebP and the first frame of a GIF are read and turned upright by their EXIF
-    orientation. Links are followed; hidden files and folders and files that are not images are
-    ignored.
+    The classes are the names of the class folders, sorted; images in folders below a class folder
+    are of that class. If `path` has both a `train` and a `test` folder, those are used as they are
+    (a class may lack test images, not training images), and a `validation` folder is
+    `train.validation`; it takes the place of a missing `test`. They may also be called Training,
+    Testing, val or valid, lie in every class folder (`path/CLASS/train`), and folders around the
+    whole set may contain nothing else. Otherwise every class is split by `LabeledImages.split`.
+
+    All that Pillow reads is taken, of animations the first frame: upright by their EXIF
+    orientation, transparency over white, 16 bits as 8. A file without suffix is an image if it
+    begins as one. Links are followed and hidden files and folders ignored; how many other files are
+    left out is printed.
 
     Every image is decoded once before this returns, so that a broken file is found before training
     starts; none is kept in memory.
 
+    Args:
+        path: The folder; `~` and environment variables are replaced.
+        test_fraction, seed: As in `LabeledImages.split`.
+        bad_images: "error" to list all images that cannot be read, of all parts, and stop; "skip"
+            to leave them out (`LabeledImages.skipped`).
+        group_by: A regular expression that finds in an image's path, below `path`, what must stay
+            on one side of a split: a patient, a video. That is its first group in parentheses, or
+            all that it matches.
+
     Raises:
         DataError: If there are no images, a class has none, a test class has no training images,
-            or an image is broken or in an unsupported format (HEIC, TIFF, ...).
+            or an image is broken or in an unsupported format (HEIC, ...).
     """
-    path, folders, parts = _open(path)
-    if "train" not in parts or "test" not in parts:
-        return _read(path, path.name, folders, folders).split(test_fraction, seed)
-    train, test = path / parts["train"], path / parts["test"]
-    train_classes, test_classes = _class_folders(train), _class_folders(test)
-    unknown = sorted(set(test_classes) - set(train_classes))
-    if unknown:
+    root, parts = _open(path)
+    if "test" not in parts:
+        parts = {"all": parts["all"]}
+    elif unknown := sorted({*parts["test"].names} - {*parts["train"].names}):
         raise DataError(
-            f"{test} has classes that {train} lacks ({', '.join(unknown)}); "
-            "a model can only be tested on classes it was trained on"
+            f"{parts['test'].title} has classes that {parts['train'].title} lacks "
+            f"({', '.join(unknown)}); a model can only be tested on classes it was trained on"
         )
-    return (
-        _read(train, f"{path.name}/{train.name}", train_classes, train_classes),
-        _read(test, f"{path.name}/{test.name}", test_classes, train_classes),
-    )
+    first = parts["all" if "all" in parts else "train"]
+    read = _read(root, parts, first.names, bad_images, group_by)
+    if "all" in read:
+        return read["all"].split(test_fraction, seed)
+    return read["train"], read["test"]
 
 
-def directory_test_images(path: str | os.PathLike) -> LabeledImages:
+def directory_test_images(path: str | os.PathLike, *, bad_images: str = "error") -> LabeledImages:
     """Reads `path/test/CLASS/*.jpg`, or all of `path/CLASS/*.jpg` if there is no `test`.
 
     The images are read and checked as in `from_directory`. A folder `train` is not needed; if there
     is one, its class folders are classes too, but its images are not read.
     """
-    path, folders, parts = _open(path)
-    if "test" not in parts:
-        return _read(path, path.name, folders, folders)
-    test = path / parts["test"]
-    test_classes = _class_folders(test)
-    train_classes = _class_folders(path / parts["train"]) if "train" in parts else []
-    class_names = sorted({*train_classes, *test_classes})
-    return _read(test, f"{path.name}/{test.name}", test_classes, class_names)
+    root, parts = _open(path, tests_only=True)
+    part = "test" if "test" in parts else "all"
+    names = sorted({name for one in parts.values() for name in one.names})
+    return _read(root, {part: parts[part]}, names, bad_images, None)[part]
 
 
-def _open(path):
-    """(The absolute path, the folders in it, {"train" or "test": its folder}).
+class _Part(NamedTuple):
+    """One part of a set: what to call it, the folder around it, and the folder of each class."""
 
-    The path is that of the innermost folder which contains nothing but one folder of folders.
+    title: str
+    folder: pathlib.Path
+    folders: Mapping[str, pathlib.Path]
+
+    @property
+    def names(self):
+        return list(self.folders)
+
+
+def _open(path, tests_only=False):
+    """(The innermost folder which contains more than one folder of folders, {part: _Part}).
+
+    The parts are "all", or "train" and "test" and maybe "validation"; for tests alone "test" may
+    stand without "train".
     """
     path = pathlib.Path(expanded(path)).absolute()
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; give a folder of class folders")
-    folders = _class_folders(path)
+    folders = _folders(path)
     while len(folders) == 1 and folders[0].lower() not in _ROLES and _is_wrapper(path):
         path = path / folders[0]
-        folders = _class_folders(path)
-    parts = {_ROLES[name.lower()]: name for name in folders if name.lower() in _ROLES}
-    validation = parts.pop("validation", None)
-    others = len(folders) - len(parts) - bool(validation)
-    if validation and not others:
-        parts.setdefault("test", validation)
-    if others and not {"train", "test"} <= parts.keys():
-        parts = {}  # classes that happen to be called so, among others
-    if parts.keys() == {"train"} and folders == [parts["train"]]:
+        folders = _folders(path)
+    roles = {_ROLES[name.lower()]: name for name in folders if name.lower() in _ROLES}
+    others = len(folders) - len(roles)
+    if others and not {"train", "test"} <= roles.keys():
+        roles = {}  # classes that happen to be called so, among others
+    if roles and (found := _parts_of_roles(path, roles, tests_only)):
+        return path, found
+    return path, _parts_of_classes(path, folders)
+
+
+def _parts_of_roles(path, roles, tests_only):
+    """The parts that are folders of class folders, `path/train/CLASS`."""
+    if "test" not in roles and "validation" in roles:
+        roles = {**roles, "test": roles["validation"]}
+        del roles["validation"]
+    if roles.keys() == {"train"}:
         raise DataError(
-            f"{path} holds {folders[0]} and no test; put the images to test on into a folder test "
-            f"beside it, or give {path / folders[0]}, of which a part is then tested on"
+            f"{path} holds {roles['train']} and no test; put the images to test on into a folder "
+            f"test beside it, or give {path / roles['train']}, of which a part is then tested on"
         )
-    return path, folders, parts
+    if "train" not in roles and not tests_only:
+        return None  # a class that is called test
+    return {
+        role: _Part(
+            f"{path.name}/{name}",
+            path / name,
+            {c: path / name / c for c in _folders(path / name)},
+        )
+        for role, name in roles.items()
+    }
+
+
+def _parts_of_classes(path, classes):
+    """The parts that are folders in every class folder, `path/CLASS/train`, or all in one."""
+    roles_of = {c: {_ROLES.get(f.lower()): f for f in _folders(path / c)} for c in classes}
+    roles = set.union(*map(set, roles_of.values())) if roles_of else set()
+    loose = any(is_image(e.path) for c in classes for e in _visible(path / c) if not e.is_dir())
+    if "train" in roles and roles & {"test", "validation"} and None not in roles and not loose:
+        if "test" not in roles:
+            for known in roles_of.values():
+                known["test"] = known.pop("validation", None)
+            roles = {"train", "test"}
+        return {
+            role: _Part(
+                f"{path.name}/{role}",
+                path,
+                {c: path / c / known[role] for c, known in roles_of.items() if known.get(role)},
+            )
+            for role in sorted(roles)
+        }
+    return {"all": _Part(path.name, path, {c: path / c for c in classes})}
 
 
 def _is_wrapper(path):
     """Whether a folder holds no images, and its one folder holds folders and no images."""
-    (inner,) = _class_folders(path)
+    (inner,) = _folders(path)
     files = [e for folder in (path, path / inner) for e in _visible(folder) if not e.is_dir()]
-    images = any(pathlib.Path(e.path).suffix.lower() in READABLE | UNREADABLE for e in files)
-    return not images and bool(_class_folders(path / inner))
+    return not any(is_image(e.path) for e in files) and bool(_folders(path / inner))
 
 
 def _visible(folder):
@@ -109,27 +175,62 @@ def _visible(folder):
     return sorted(visible, key=lambda e: e.name)
 
 
-def _class_folders(path):
+def _folders(path):
     return [e.name for e in _visible(path) if e.is_dir()]
 
 
-def _read(path, name, folders, class_names):
-    """The images in `path/FOLDER`, labeled by the folder's index in `class_names`."""
-    if not folders:
-        loose = sum(pathlib.Path(e.path).suffix.lower() in READABLE for e in _visible(path))
+def _files_below(folder, above=()):
+    """The visible files in a folder, then those in the folders in it; links to above it end."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return []
+    entries = _visible(folder)
+    found = [e.path for e in entries if not e.is_dir()]
+    for entry in entries:
+        if entry.is_dir():
+            found += _files_below(entry.path, (*above, real))
+    return found
+
+
+def _read(root, parts, class_names, bad_images, group_by):
+    """{part: its images}; all files are checked before the first is refused."""
+    others = [e.path for e in _visible(root) if not e.is_dir()]  # images too, as no class is said
+    found = {name: _labeled_files(part, class_names, others) for name, part in parts.items()}
+    say_left_out(root.name, sorted({f for f in others if os.path.basename(f) not in _CLUTTER}))
+    facts = check_images([f for files, _ in found.values() for f in files], root, bad_images)
+    read, start = {}, 0
+    for name, (files, labels) in found.items():
+        part, stop = parts[name], start + len(files)
+        options = {"name": part.title, "folder": part.folder, "facts": facts[start:stop]}
+        read[name] = from_files(files, labels, class_names, **options)
+        if group_by is not None:
+            read[name] = grouped_by(read[name], group_by, root)
+        start = stop
+    if "validation" in read:
+        read["train"] = dataclasses.replace(read["train"], validation=read.pop("validation"))
+    return read
+
+
+def _labeled_files(part, class_names, others):
+    """(The images of a part, their labels); other files are added to `others`."""
+    if not part.folders:
+        loose = sum(is_image(e.path) for e in _visible(part.folder))
         raise DataError(
-            f"{path} holds no class folders{f' but {loose} images' if loose else ''}; put the "
-            f"images of each class into a folder of its own, {path}/CLASS/*.jpg"
+            f"{part.folder} holds no class folders{f' but {loose} images' if loose else ''}; put "
+            f"the images of each class into a folder of its own, {part.folder}/CLASS/*.jpg"
         )
+    others += [e.path for e in _visible(part.folder) if not e.is_dir()]
     files, labels = [], []
-    for folder in folders:
-        entries = [e.path for e in _visible(path / folder) if not e.is_dir()]
-        images = [e for e in entries if pathlib.Path(e).suffix.lower() in READABLE | UNREADABLE]
+    for name, folder in part.folders.items():
+        below = _files_below(folder)
+        images = [file for file in below if is_image(file)]
         if not images:
+            what = f", but {len(below)} other files, the first being {below[0]}" if below else ""
             raise DataError(
-                f"the class folder {path / folder} holds no images; put images "
-                f"({', '.join(sorted(READABLE))}) directly into it or remove it"
+                f"the class folder {folder} holds no images{what}; put images into it (JPEG, PNG, "
+                f"TIFF, ...){'' if below else ' or remove it'}"
             )
+        others += sorted({*below} - {*images})
         files += images
-        labels += [class_names.index(folder)] * len(images)
-    return from_files(files, labels, class_names, name=name, folder=path)
+        labels += [class_names.index(name)] * len(images)
+    return files, labels

@@ -1,7 +1,10 @@
 """Labeled images from image files, each of which is decoded once to find broken ones."""
 
+import dataclasses
 import os
 import pathlib
+import re
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,17 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..labeled_images import DataError, LabeledImages
-from .checking import checked_sizes
+from .checking import check_images
 from .decoding import decode_rgb, turn_upright
+from .pillow_images import decoded
 
 if TYPE_CHECKING:
     import scipy.sparse
 
-READABLE = {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp"}
-UNREADABLE = {
-    *(".avif", ".heic", ".heics", ".heif", ".hif", ".jp2", ".jxl", ".jxr", ".psd"),
-    *(".svg", ".tga", ".tif", ".tiff", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raw"),
-}
+_KINDS = 5  # of files left out, in a message
 
 
 def from_files(
@@ -30,37 +30,115 @@ def from_files(
     *,
     name: str,
     folder: pathlib.Path,
+    bad_images: str = "error",
+    facts: np.ndarray | None = None,
 ) -> LabeledImages:
     """The images in `files`, read from disk whenever they are used.
-
-    Raises DataError if one is broken or in an unsupported format (HEIC, TIFF, ...).
 
     Args:
         files: The paths of N images.
         labels, class_names, name: As in `LabeledImages`.
         folder: The folder that contains the files: a copy of it has the same fingerprint.
+        bad_images: As in `check_images`. Those left out are `skipped`.
+        facts: What `check_images` returned of the files, if they were checked before.
+
+    Raises:
+        DataError: If an image is broken or in an unsupported format (HEIC, ...) and `bad_images` is
+            "error", or if none is left.
     """
-    unreadable = [file for file in files if pathlib.Path(file).suffix.lower() in UNREADABLE]
-    if unreadable:
-        kinds = {pathlib.Path(file).suffix.lower() for file in unreadable}
-        raise DataError(
-            f"{name} holds {len(unreadable)} images in formats that cannot be read "
-            f"({', '.join(sorted(kinds))}), the first being {unreadable[0]}; convert them to "
-            "JPEG or PNG"
-        )
-    heights, widths, orientations = checked_sizes(files, folder).T
+    if facts is None:
+        facts = check_images(files, folder, bad_images)
+    good = facts[:, 0] > 0
+    files = np.array(files, object)
+    skipped = tuple(files[~good].tolist())
+    if not good.any():
+        raise DataError(f"none of the {len(files):,} images of {name} can be read; give others")
+    if skipped:
+        files, facts, labels = files[good], facts[good], _rows(labels, good)
+    heights, widths, orientations = facts.T
     with tf.device("CPU:0"):
         paths = tf.constant([os.fsencode(file) for file in files])
         orientations = tf.constant(orientations, tf.int32)
 
-    def read(index):
-        image = decode_rgb(tf.io.read_file(tf.gather(paths, index)))
-        return turn_upright(image, tf.gather(orientations, index))
+    def by_tensorflow(encoded, orientation):
+        return turn_upright(decode_rgb(encoded), orientation)
 
-    image_size = int(np.median(heights)), int(np.median(widths))
+    def by_pillow(encoded):
+        return tf.ensure_shape(tf.numpy_function(decoded, [encoded], tf.uint8), [None, None, 3])
+
+    some_by_pillow = bool(np.any(facts[:, 2] == 0))
+
+    def read(index):
+        encoded = tf.io.read_file(tf.gather(paths, index))
+        orientation = tf.gather(orientations, index)
+        if not some_by_pillow:
+            return by_tensorflow(encoded, orientation)
+        return tf.cond(
+            orientation > 0,
+            lambda: by_tensorflow(encoded, orientation),
+            lambda: by_pillow(encoded),
+        )
+
     sizes = [(os.path.relpath(file, folder), os.path.getsize(file)) for file in files]
-    fingerprint = zlib.crc32(repr(sizes).encode(errors="surrogateescape"))
     return LabeledImages(
-        *(name, labels, class_names, image_size, read, fingerprint),
+        name,
+        labels,
+        class_names,
+        (int(np.median(heights)), int(np.median(widths))),
+        read,
+        fingerprint=zlib.crc32(repr(sizes).encode(errors="surrogateescape")),
         num_bytes=sum(size for _, size in sizes),
+        files=files,
+        skipped=skipped,
+    )
+
+
+def _rows(labels, good):
+    return labels[good] if hasattr(labels, "tocsr") else np.asarray(labels)[good]
+
+
+def grouped_by(images: LabeledImages, pattern: str, folder: pathlib.Path) -> LabeledImages:
+    """Returns images whose `groups` are what a regular expression finds in their paths.
+
+    Args:
+        images: Of files.
+        pattern: Searched in the path below `folder`, with "/" between its parts; the group is what
+            its first parentheses hold, or all that it matches.
+        folder: Where paths begin.
+
+    Raises:
+        DataError: If it is no regular expression, or does not match a path.
+    """
+    groups = []
+    try:
+        search = re.compile(pattern).search
+    except re.error as error:
+        raise DataError(
+            f"group_by must be a regular expression, got {pattern!r} ({error})"
+        ) from error
+    for file in images.files:
+        path = pathlib.Path(os.path.relpath(file, folder)).as_posix()
+        if not (match := search(path)):
+            raise DataError(
+                f"group_by {pattern!r} finds nothing in {path}; give an expression that finds the "
+                "group of every image"
+            )
+        groups.append(match[1] if match.re.groups else match[0])
+    return dataclasses.replace(images, groups=np.array(groups, object))
+
+
+def say_left_out(name: str, others: Sequence[str]) -> None:
+    """Prints how many files of a folder are left out, by their kinds, and where the first are."""
+    kinds = {}
+    for file in others:
+        kinds.setdefault(pathlib.Path(file).suffix.lower() or "without suffix", []).append(file)
+    if not kinds:
+        return
+    frequent = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    shown = ", ".join(f"{len(files):,} {kind} ({files[0]})" for kind, files in frequent[:_KINDS])
+    print(
+        f"{name}: {sum(map(len, kinds.values())):,} files are left out, as they are no images or "
+        f"in no class folder: {shown}{', ...' if len(kinds) > _KINDS else ''}.",
+        file=sys.stderr,
+        flush=True,
     )
