@@ -11,7 +11,7 @@ _BY_HEART = 0.5  # the same of the test loss, where they were
 def advice(settings: dict, history: Sequence[dict]) -> str | None:
     """Says of a fine-tuning whether it ended too early, or learned its images by heart.
 
-    Only a softmax without mixup and teacher is judged: other losses have no known floor.
+    Only a softmax without mixed images and teacher is judged: other losses have no known floor.
 
     Args:
         settings: The run's `config.json`.
@@ -21,7 +21,9 @@ def advice(settings: dict, history: Sequence[dict]) -> str | None:
         A sentence with the one change to try, or None if there is nothing to say.
     """
     rule = settings.get("rule")
-    if not rule or settings["loss"] != "softmax" or rule["mixup_alpha"] or "teacher" in settings:
+    if not rule or settings["loss"] != "softmax" or "teacher" in settings:
+        return None
+    if rule["mixup_alpha"] or rule.get("cutmix_alpha"):  # no cutmix_alpha is none
         return None
     late = [x["loss"] for x in history if "loss" in x and x["step"] > 0.9 * rule["steps"]]
     tested = [line["test_loss"] for line in history if "test_loss" in line]

@@ -1,6 +1,5 @@
 """Few-shot curves: accuracy by the number of examples per class (figure 1 of the BiT paper)."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -85,7 +84,7 @@ def few_shot_curve(
         "model": os.fspath(model),
         "weights": weights_crc32(model),
         "init": init,
-        "rule": rule and dataclasses.asdict(rule),
+        "rule": rule and rule.settings(),
         "precision": precision,
         "crop": (rule or default_rule(model, train)).crop,
         "train": train.description(),

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ..data import (
@@ -17,12 +19,13 @@ from ..data import (
     test_batches,
     training_batches,
 )
+from ..data.class_balance import check_sampling, class_weights, unevenness
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.spec import ModelSpec, spec_of
 from ..models.spec_files import read_spec
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
-from ..training import Objective, RunOptions, TrainedModel, predict, run_task
+from ..training import Objective, RunOptions, TrainedModel, predict, run_task, weighted_by_class
 from ..training.reading_runs import model_of_run
 from .task import TEST_BATCH, ClassifierTask, check_classes
 
@@ -39,6 +42,8 @@ def fine_tune(
     augmentations: Collection[str] | None = None,
     init: str = "pretrained",
     trainable: str = "all",
+    class_weights: str | Mapping[str, float] | None = None,
+    sampling: str | None = None,
     teacher: keras.Model | str | os.PathLike | None = None,
     temperature: float = 1.0,
     **options: Any,
@@ -66,6 +71,12 @@ def fine_tune(
         trainable: "all"; "from:block4" or "from:block3/unit05", which freezes what comes before; or
             "head", which computes the features of the training images once and then trains on
             them: no augmentation, no mixup, and very fast.
+        class_weights: What multiplies the loss of each class's training images: "balanced", so that
+            all classes count equally, "none", or a weight for each class by name; scaled so that
+            the mean over the images is 1. The loss of test images is as ever.
+        sampling: "uniform", or "balanced", which draws all classes equally often. Where neither
+            this nor `class_weights` is given, a warning is logged if the largest class has more
+            than five times the images of the smallest.
         teacher: A classifier to learn from, with the classes of `train`: what `bit_keras.load`
             takes, the folder of a finished run, or a model that returns logits.
         temperature: Divides the logits of teacher and student in the loss; above 1 the teacher's
@@ -92,11 +103,8 @@ def fine_tune(
         raise ValueError(
             f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}{meant}'
         )
-    if trainable == "head" and teacher is not None:
-        raise ValueError(
-            "a teacher must see the images, and a head alone is trained on their features; take "
-            'trainable="all" or "from:LAYER".'
-        )
+    _check_head_alone(trainable, teacher, rule)
+    weights = _class_weights(train, class_weights, sampling, teacher)
     augmentations = set(train.augmentations if augmentations is None else augmentations)
     if unknown := augmentations - {"crop", "flip"}:
         raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
@@ -120,6 +128,8 @@ def fine_tune(
         augmentations=augmentations,
         init=init,
         trainable=trainable,
+        class_weights=weights,
+        sampling=sampling or "uniform",
         examples_per_class=(examples_per_class, examples_per_class_seed),
     )
     return run_task(task, options)
@@ -132,6 +142,8 @@ class _FineTuning(ClassifierTask):
     augmentations: set[str]
     init: str
     trainable: str
+    class_weights: np.ndarray | None
+    sampling: str
     examples_per_class: tuple[int | None, int]  # and their seed
 
     def network(self) -> tuple[keras.Model, dict[str, Any]]:
@@ -162,6 +174,8 @@ class _FineTuning(ClassifierTask):
                 seed=seed,
                 start_step=step,
                 mixup_alpha=self.rule.mixup_alpha,
+                cutmix_alpha=self.rule.cutmix_alpha,
+                sampling=self.sampling,
                 random_crop="crop" in self.augmentations,
                 random_flip="flip" in self.augmentations,
                 part=part,
@@ -181,11 +195,24 @@ class _FineTuning(ClassifierTask):
 
         def batches(step, part):
             return feature_batches(
-                features(), self.train, batch=self.batch, seed=seed, start_step=step, part=part
+                features(),
+                self.train,
+                batch=self.batch,
+                seed=seed,
+                start_step=step,
+                sampling=self.sampling,
+                part=part,
             )
 
         spec = (tf.TensorSpec(inputs.shape), tf.TensorSpec((None, self.train.num_classes)))
         return self.objective_of(keras.Model(inputs, head(inputs)), batches, spec=spec)
+
+    def objective_of(self, *arguments: Any, **settings: Any) -> Objective:
+        objective = super().objective_of(*arguments, **settings)
+        if self.class_weights is None:
+            return objective
+        loss = weighted_by_class(objective.loss, self.class_weights)
+        return dataclasses.replace(objective, loss=loss)
 
     def settings(self) -> dict:
         number, number_seed = self.examples_per_class
@@ -196,9 +223,19 @@ class _FineTuning(ClassifierTask):
             "trainable": self.trainable,
             "examples_per_class": number,
             "examples_per_class_seed": number_seed,
-            "rule": dataclasses.asdict(self.rule),
+            "rule": self.rule.settings(),
             "augmentations": sorted(self.augmentations),
+            **self._balance(),
         }
+
+    def _balance(self):
+        """What was done about unequal classes; nothing if nothing was, as in older versions."""
+        balance = {}
+        if self.class_weights is not None:
+            balance["class_weights"] = self.class_weights.tolist()
+        if self.sampling != "uniform":
+            balance["sampling"] = self.sampling
+        return balance
 
 
 def default_rule(
@@ -209,3 +246,44 @@ def default_rule(
     spec = spec_of(model) if known else read_spec(model_of_run(model)) or ModelSpec()
     rule = spec.rule_for(train)
     return rule.distillation() if distilled else rule
+
+
+def _check_head_alone(trainable, teacher, rule):
+    """Raises ValueError if a head alone is to learn from more than the features of images."""
+    if trainable != "head":
+        return
+    if teacher is not None:
+        raise ValueError(
+            "a teacher must see the images, and a head alone is trained on their features; take "
+            'trainable="all" or "from:LAYER".'
+        )
+    if rule and rule.cutmix_alpha:
+        raise ValueError(
+            "CutMix cuts images, and a head alone is trained on their features; take "
+            'trainable="all" or "from:LAYER", or a rule with cutmix_alpha=0.'
+        )
+
+
+def _class_weights(train, given, sampling, teacher):
+    """Checks what is to be done about unequal classes; returns their weights, None for none."""
+    check_sampling(train, sampling or "uniform")
+    if given is None and sampling is None and (uneven := unevenness(train)):
+        words = ["sampling"] if teacher else ["class_weights", "sampling"]
+        logging.getLogger(__name__).warning(
+            "%s: to train all classes alike take %s; sampling=uniform leaves it as it is",
+            uneven,
+            " or ".join(f"--{word}=balanced" for word in words),
+        )
+    if given is None or given == "none":
+        return None
+    if teacher is not None:
+        raise ValueError(
+            "class_weights weigh the loss by labels, and a teacher's answers take their place; "
+            'leave them out, or take sampling="balanced".'
+        )
+    if sampling == "balanced":
+        raise ValueError(
+            'sampling="balanced" shows all classes equally often, so that class_weights would '
+            "count them twice; leave one of the two out."
+        )
+    return class_weights(train, given)

@@ -5,7 +5,6 @@ on 1,000 images and tested on all the task's test images. Images are cropped and
 that leaves the task's labels true (`VtabTask.augmentations`).
 """
 
-import dataclasses
 import functools
 import os
 import sys
@@ -85,7 +84,7 @@ def run_vtab(
         "model": os.fspath(model),
         "weights": weights_crc32(model),
         "suite": "VTAB-1k",
-        "rule": rule and dataclasses.asdict(rule),
+        "rule": rule and rule.settings(),
         "precision": precision,
         "seed": seed,
     }
@@ -99,6 +98,7 @@ def run_vtab(
                 model,
                 workdir=suite.start(part),
                 rule=rule,
+                sampling="uniform",  # said, so that no other is recommended
                 precision=precision,
                 strategy=strategy,
                 seed=seed,

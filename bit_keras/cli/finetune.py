@@ -13,7 +13,9 @@ from absl import flags
 from .. import data, training
 from ..classification.advice import advice
 from ..classification.fine_tuning import default_rule, fine_tune
+from ..data.class_balance import SAMPLINGS
 from ..metrics.classification import sentence
+from ..recipes.hyperrule import MIXES
 from ..training.reading_runs import read_lines
 from . import application
 
@@ -55,6 +57,18 @@ INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weight
 TRAIN = flags.DEFINE_string(
     "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
 )
+MIX = flags.DEFINE_enum(
+    "mix", None, MIXES, "How each batch's images are mixed; both: by one of the two at random."
+)
+CLASS_WEIGHTS = flags.DEFINE_string(
+    "class_weights",
+    None,
+    'What multiplies the loss by class: "balanced", so that all classes count equally, "none", or '
+    "a CSV file with the columns class and weight.",
+)
+SAMPLING = flags.DEFINE_enum(
+    "sampling", None, SAMPLINGS, "Draw all images equally often, or all classes (balanced)."
+)
 BIT_PRETRAINED_DIR = flags.DEFINE_string(
     "bit_pretrained_dir", None, "Take --model's weights from MODEL.npz in this folder."
 )
@@ -67,6 +81,9 @@ def _main():
     if BIT_PRETRAINED_DIR.value:
         model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
     application.check_models(model)  # before a data set is read
+    weights = CLASS_WEIGHTS.value
+    if weights not in (None, "balanced", "none"):
+        weights = data.read_class_weights(weights)
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
@@ -83,9 +100,7 @@ def _main():
         f"classes, tested on {len(test):,}.\n"
         f"HyperRule: {rule.steps:,} steps of {rule.batch} images, learning rate {rule.base_lr:g}, "
         f"resized to {rule.resize}, cropped to {rule.crop}, "
-        f"{f'mixup {rule.mixup_alpha:g}' if rule.mixup_alpha else 'no mixup'}.\n"
-        + (f"Teacher: {teacher}.\n" if teacher else "")
-        + f"Run: {workdir}",
+        f"{_mixture(rule)}.\n" + (f"Teacher: {teacher}.\n" if teacher else "") + f"Run: {workdir}",
         flush=True,
     )
     metrics = fine_tune(
@@ -97,6 +112,8 @@ def _main():
         augmentations=AUGMENTATIONS.value and set(AUGMENTATIONS.value) - {"none"},
         init=INIT.value,
         trainable=TRAIN.value,
+        class_weights=weights,
+        sampling=SAMPLING.value,
         strategy=strategy,
         **application.training_options(),
     ).metrics
@@ -113,10 +130,23 @@ def _main():
 
 def _changed_rule(rule):
     """The rule with the values of the flags that were given."""
+    if MIX.value:
+        if TRAIN.value == "head" and MIX.value != "none":
+            raise ValueError(
+                f"--mix={MIX.value} mixes images, and --train=head trains on their features, which "
+                "are computed once; leave out one of the two."
+            )
+        rule = rule.with_mix(MIX.value)
     if STEPS.value:
         rule = rule.with_steps(STEPS.value)
     given = {"batch": BATCH, "base_lr": BASE_LR, "resize": RESIZE, "crop": CROP}
     return rule.replace(**{k: flag.value for k, flag in given.items() if flag.value is not None})
+
+
+def _mixture(rule):
+    """Says how the rule mixes images."""
+    alphas = {"mixup": rule.mixup_alpha, "cutmix": rule.cutmix_alpha}
+    return " or ".join(f"{k} {v:g}" for k, v in alphas.items() if v) or "no mixup"
 
 
 run = functools.partial(application.run, _main)  # the entry point

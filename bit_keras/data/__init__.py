@@ -1,5 +1,6 @@
 """Labeled images from many sources, and batches of them for training and testing."""
 
+from .class_balance import read_class_weights
 from .class_map import accepted_classes, read_class_map
 from .labeled_images import DataError, LabeledImages
 from .pipelines.fine_tuning import feature_batches, test_batches, training_batches

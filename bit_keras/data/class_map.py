@@ -4,7 +4,7 @@ import difflib
 import os
 import pathlib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -80,9 +80,9 @@ def accepted_classes(
         DataError: If the model lacks a class, or a name fits several; if a map is needed and
             missing, or has no class of the data; if two names of the map or the data are the same.
     """
-    classes = [*map(_normalized, class_names)]
+    classes = [*map(normalized, class_names)]
     aliases = [(names,) if isinstance(names, str) else names for names in model_names]
-    aliases = [[*map(_normalized, names)] for names in aliases]
+    aliases = [[*map(normalized, names)] for names in aliases]
     firsts = [names[0] for names in aliases]
     numbers = [str(label) for label in range(len(aliases))]
     labels_of = {}
@@ -103,8 +103,8 @@ def accepted_classes(
             )
         wanted = [(name,) for name in classes]
     else:
-        _check_distinct(class_map, "the class map")
-        class_map = {_normalized(k): [*map(_normalized, v)] for k, v in class_map.items()}
+        check_distinct(class_map, "the class map")
+        class_map = {normalized(k): [*map(normalized, v)] for k, v in class_map.items()}
         # A name that is also a number means the class of that name.
         labels_of = {number: [label] for label, number in enumerate(numbers)} | labels_of
         wanted = [class_map.get(name, ()) for name in classes]
@@ -115,7 +115,7 @@ def accepted_classes(
             )
         _check_known(wanted, labels_of, firsts)
 
-    _check_distinct(class_names, "the data")
+    check_distinct(class_names, "the data")
     accepted = np.zeros([len(classes), len(aliases)], bool)
     for row, names in zip(accepted, wanted, strict=True):
         for name in names:
@@ -133,14 +133,16 @@ def accepted_classes(
     return accepted
 
 
-def _normalized(name):
+def normalized(name: str) -> str:
+    """Returns a class name as names are compared: in one Unicode form, without outer spaces."""
     return unicodedata.normalize("NFC", name).strip()
 
 
-def _check_distinct(names, whose):
+def check_distinct(names: Iterable[str], whose: str) -> None:
+    """Raises DataError if two names are compared as the same; `whose` they are, for the message."""
     spelled = {}
     for name in names:
-        if (other := spelled.setdefault(_normalized(name), name)) != name:
+        if (other := spelled.setdefault(normalized(name), name)) != name:
             raise DataError(
                 f"the classes {other!a} and {name!a} of {whose} differ only in spaces around them "
                 "or in how Unicode writes them; rename one, or make them one"

@@ -15,6 +15,9 @@ _RELEASE = (  # for fewer examples than the first: steps, warm-up, decays and mi
     (500_000, 10_000, 500, (3_000, 6_000, 9_000), 0.1),
     (math.inf, 20_000, 500, (6_000, 12_000, 18_000), 0.1),
 )
+MIXES = ("mixup", "cutmix", "both", "none")
+_MIXUP_ALPHA = 0.1  # the rule's own, for large sets
+_CUTMIX_ALPHA = 1.0  # Yun et al., 2019: the share of the box is uniform in [0, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,8 @@ class HyperRule:
         resize: Side of the square a training image is resized to, in pixels.
         crop: Side of the random square cut from it, and of test images, in pixels.
         mixup_alpha: Both parameters of the Beta distribution mixup draws from; 0 for no mixup.
+        cutmix_alpha: The same of the box that CutMix pastes, for its share of the image; 0 for no
+            CutMix. If both are above 0, each batch has one of the two at random.
     """
 
     steps: int
@@ -40,10 +45,12 @@ class HyperRule:
     resize: int
     crop: int
     mixup_alpha: float
+    cutmix_alpha: float = 0.0
 
     def __post_init__(self):
         object.__setattr__(self, "decay_steps", tuple(self.decay_steps))
-        check_settings(self, steps=1, batch=1, warmup_steps=0, crop=32, mixup_alpha=0)
+        least = {"steps": 1, "batch": 1, "warmup_steps": 0, "crop": 32}
+        check_settings(self, **least, mixup_alpha=0, cutmix_alpha=0)
         if self.resize < self.crop:
             raise ValueError(
                 f"resize must be at least the crop, {self.crop} pixels, got {self.resize!r}."
@@ -90,6 +97,22 @@ class HyperRule:
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
 
+    def with_mix(self, mix: str) -> "HyperRule":
+        """Returns the rule with other mixtures of images.
+
+        Args:
+            mix: "mixup", "cutmix", "both" (one of the two at random for each batch) or "none". An
+                alpha above 0 stays if it is still used; otherwise mixup's is 0.1, as for large
+                sets, and CutMix's is 1, as in its paper.
+        """
+        if mix not in MIXES:
+            raise ValueError(f"mix must be one of {', '.join(MIXES)}, got {mix!r}.")
+        mixup, cutmix = mix in ("mixup", "both"), mix in ("cutmix", "both")
+        return self.replace(
+            mixup_alpha=(self.mixup_alpha or _MIXUP_ALPHA) * mixup,
+            cutmix_alpha=(self.cutmix_alpha or _CUTMIX_ALPHA) * cutmix,
+        )
+
     def with_steps(self, steps: int) -> "HyperRule":
         """Returns the same schedule stretched or shortened to another number of steps."""
         scale = steps / self.steps
@@ -109,6 +132,13 @@ class HyperRule:
         better still. Optimizer and decays remain the rule's; theirs are Adam and a cosine.
         """
         return self.with_steps(PATIENCE * self.steps).replace(mixup_alpha=1.0)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings, for a run's `config.json`."""
+        settings = dataclasses.asdict(self)
+        if not self.cutmix_alpha:  # unknown to older versions, whose runs can still be gone on with
+            del settings["cutmix_alpha"]
+        return settings
 
     def scaled_to_batch(self, batch: int, convention: str) -> "HyperRule":
         """Returns the rule for another batch size, with as many steps and another learning rate.

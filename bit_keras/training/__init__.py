@@ -4,7 +4,7 @@ from .devices import PRECISIONS, Devices
 from .flops import forward_flops
 from .inference import NotFiniteError, collect, inference_function, predict
 from .loop import Interrupted, Intervals, TrainingError, train
-from .losses import LOSSES
+from .losses import LOSSES, weighted_by_class
 from .memory import fitting_split
 from .objective import Objective
 from .run import RunOptions, Task, TrainedModel, run_task

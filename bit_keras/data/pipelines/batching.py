@@ -1,4 +1,4 @@
-"""What the pipelines share: checked sizes, resizing, and examples in batches, with mixup or not."""
+"""What the pipelines share: checked sizes, resizing, and examples in batches, mixed or not."""
 
 import math
 import os
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..labeled_images import DataError, LabeledImages
+from .mixing import Mixing
 from .order import worker_rows
 
 _MIN_SIZE = 32  # pixels
@@ -44,27 +45,23 @@ def endless_batches(
     batch: int,
     start_step: int,
     part: tuple[int, int],
-    mixup_alpha: float = 0.0,
-    mixup_key: tf.Tensor | None = None,
+    mixing: Mixing | None = None,
 ) -> tf.data.Dataset:
-    """Batches without end of the examples at consecutive positions, with mixup if alpha is not 0.
+    """Batches without end of the examples at consecutive positions.
 
     Args:
         example: From a position, a scalar int64, to (image, label).
-        batch, start_step, part, mixup_alpha: As in `training_batches`.
-        mixup_key: The key, a scalar int64, that the weights of mixup are drawn with.
+        batch, start_step, part: As in `training_batches`.
+        mixing: How each batch is mixed with itself reversed, if it is.
     """
-    if start_step < 0 or mixup_alpha < 0:
-        raise DataError(
-            "start_step and mixup_alpha must be 0 or more, got "
-            f"start_step={start_step} and mixup_alpha={mixup_alpha}"
-        )
+    if start_step < 0:
+        raise DataError(f"start_step must be 0 or more, got start_step={start_step}")
     rows = worker_rows(batch, part)
     # Row i is mixed with row batch - 1 - i. The middle one of an odd number of workers has these
     # rows in its own slice, reversed; the others read their partners' rows too.
     partners = batch - 1 - rows
     own_partners = np.array_equal(partners, rows[::-1])
-    read = rows if own_partners or not mixup_alpha else np.concatenate([rows, partners])
+    read = rows if own_partners or not mixing else np.concatenate([rows, partners])
     with tf.device("CPU:0"):
         rows_read = tf.constant(read)
 
@@ -72,22 +69,16 @@ def endless_batches(
         return example(count // len(read) * batch + rows_read[count % len(read)])
 
     def mixed(step, examples):
-        # In float32 both can underflow for a small alpha, and the weight would be 0 / 0.
-        gammas = tf.random.stateless_gamma(
-            [2], [mixup_key, step], alpha=tf.constant(mixup_alpha, tf.float64), dtype=tf.float64
-        )
-        weight = tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
-        return tuple(
-            weight * x[: len(rows)] + (1 - weight) * (x[::-1] if own_partners else x[len(rows) :])
-            for x in examples
-        )
+        own = tuple(x[: len(rows)] for x in examples)
+        partners = tuple(x[::-1] if own_partners else x[len(rows) :] for x in examples)
+        return mixing(step, own, partners)
 
     dataset = (
         tf.data.Dataset.counter(start_step * len(read), dtype=tf.int64)
         .map(example_number, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(len(read), drop_remainder=True)
     )
-    if mixup_alpha:
+    if mixing:
         steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
         dataset = tf.data.Dataset.zip(steps, dataset).map(mixed)
     return _prefetched(dataset)

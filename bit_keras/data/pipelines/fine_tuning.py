@@ -1,11 +1,15 @@
 """The input pipeline of fine-tuning: a batch is a function of (seed, step), see `order`."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
+from ..class_balance import check_sampling
 from ..labeled_images import LabeledImages
 from .batching import check_sizes, endless_batches, flipped_at_random, one_pass_batches, resized
-from .order import random_keys, shuffled_index
+from .mixing import Mixing
+from .order import balanced_order, random_keys, shuffled_index
 
 
 def training_batches(
@@ -17,6 +21,8 @@ def training_batches(
     seed: int,
     start_step: int = 0,
     mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
+    sampling: str = "uniform",
     random_crop: bool = True,
     random_flip: bool = True,
     part: tuple[int, int] = (0, 1),
@@ -32,6 +38,11 @@ def training_batches(
         start_step: The step of the first batch.
         mixup_alpha: Each batch is mixed with itself reversed by one weight from
             Beta(alpha, alpha) (Zhang et al. 2017); 0 for no mixup.
+        cutmix_alpha: Into each image of a batch a box of the batch reversed is pasted, one box for
+            all, whose area is from Beta(alpha, alpha) and is clipped at the border (Yun et al.
+            2019); 0 for no CutMix. If both are above 0, each batch has one of the two.
+        sampling: "uniform": every image is drawn equally often, in shuffled epochs; or "balanced":
+            every class is, and each class's images are, in shuffled epochs of their own.
         random_crop: False resizes straight to `crop`, for labels that depend on position or size.
         random_flip: False never mirrors, for labels that a mirror image would change.
         part: (k, n) for the k-th of n workers: only its n-th of every batch, the same rows as in
@@ -43,15 +54,17 @@ def training_batches(
 
     Raises:
         DataError: If a size is below 32, `crop` above `resize`, `batch` below 1 or not divided by
-            n, or `start_step` or `mixup_alpha` negative.
+            n, or `start_step` or an alpha negative; if `sampling` is neither of the two, or
+            "balanced" for images with several labels or a class without images.
     """
     check_sizes(batch, resize=resize, crop=crop)
     target = images.targets()
-    order_key, augment_key, mixup_key = random_keys(seed)
+    _, augment_key, mix_key = random_keys(seed)
+    index_at = _order(images, sampling, seed)
     side = resize if random_crop else crop
 
     def example(position):
-        index = shuffled_index(position, len(images), order_key)
+        index = index_at(position)
         image = resized(images.read(index), side, side)
         top, left, flip = tf.unstack(tf.random.stateless_uniform([3], [augment_key, position]))
         if random_crop:
@@ -61,7 +74,9 @@ def training_batches(
             image = flipped_at_random(image, flip)
         return image / 255, target(index)
 
-    return endless_batches(example, batch, start_step, part, mixup_alpha, mixup_key)
+    return endless_batches(
+        example, batch, start_step, part, Mixing(mix_key, mixup_alpha, cutmix_alpha)
+    )
 
 
 def feature_batches(
@@ -71,6 +86,7 @@ def feature_batches(
     batch: int,
     seed: int,
     start_step: int = 0,
+    sampling: str = "uniform",
     part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """As `training_batches`, of the images' features: float32 [N, C] in the images' order.
@@ -79,18 +95,28 @@ def feature_batches(
         Elements (float32 [batch / n, C], float32 [batch / n, num_classes]).
 
     Raises:
-        DataError: If `batch` is not divided by n, or `start_step` is negative.
+        DataError: If `batch` is not divided by n, or `start_step` is negative; or for `sampling`,
+            as `training_batches`.
     """
     target = images.targets()
-    order_key, _, _ = random_keys(seed)
+    index_at = _order(images, sampling, seed)
     with tf.device("CPU:0"):
         features = tf.constant(features)
 
     def example(position):
-        index = shuffled_index(position, len(images), order_key)
+        index = index_at(position)
         return tf.gather(features, index), target(index)
 
     return endless_batches(example, batch, start_step, part)
+
+
+def _order(images: LabeledImages, sampling: str, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """From a position to an image's index."""
+    check_sampling(images, sampling)
+    if sampling == "balanced":
+        return balanced_order(images.labels, images.num_classes, seed)
+    order_key, _, _ = random_keys(seed)
+    return lambda position: shuffled_index(position, len(images), order_key)
 
 
 def test_batches(images: LabeledImages, *, batch: int, size: int) -> tf.data.Dataset:

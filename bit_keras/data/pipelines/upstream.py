@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from ..labeled_images import LabeledImages
 from .batching import check_sizes, endless_batches, flipped_at_random, one_pass_batches, resized
+from .mixing import Mixing
 from .order import random_keys, shuffled_index
 
 AREA = (0.08, 1.0)  # of a random-resized crop, as a fraction of the image's area
@@ -54,7 +55,7 @@ def upstream_batches(
             image = flipped_at_random(image, tf.random.stateless_uniform([], [flip_key, position]))
         return image / 255, target(index)
 
-    return endless_batches(example, batch, start_step, part, mixup_alpha, mixup_key)
+    return endless_batches(example, batch, start_step, part, Mixing(mixup_key, mixup_alpha))
 
 
 def center_crop_batches(
