@@ -76,7 +76,7 @@ def main():
             run,
             steps=STEPS.value,
             every=training.Intervals(checkpoint=1_000, evaluate=1_000),
-            evaluate=evaluate,
+            tests=training.Tests(lambda step: evaluate()),
         )
         # The backbone only, as users do not need classes of glyphs, and at half precision: that is
         # 2 MB in the wheel.

@@ -9,7 +9,7 @@ from students import expert, noise_images, small_student
 
 from bit_keras import data
 from bit_keras.classification.distillation import Teacher
-from bit_keras.training import Intervals, Objective, RunFolder, train
+from bit_keras.training import Intervals, Objective, RunFolder, Tests, train
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +108,14 @@ def test_an_interrupted_student_goes_on(noise, teacher, tmp_path):
     undisturbed, cut, resumed = small_student(), small_student(), small_student()
     taught(tmp_path / "whole", undisturbed, teacher, noise, steps=6)
 
-    def interrupt():
+    def interrupt(step):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         taught(
             *(tmp_path / "run", cut, teacher, noise),
             steps=6,
-            evaluate=interrupt,
+            tests=Tests(interrupt),
             evaluate_every=4,
         )
     taught(tmp_path / "run", resumed, teacher, noise, steps=6)

@@ -222,7 +222,11 @@ def test_a_sigmoid_on_images_of_one_label_is_scored_alike_after_training_and_lat
     recipe = UpstreamRecipe(1, (), "sigmoid", batch=50, warmup_steps=0, crop=32, test_resize=32)
     few, run = digits.subset(range(50)), tmp_path / "run"
     trained = bit_keras.pretrain(
-        tmp_path / "m.npz", few, few, workdir=run, recipe=recipe, evaluate_every=1, export=False
+        *(tmp_path / "m.npz", few, few),
+        validation=few,
+        workdir=run,
+        recipe=recipe,
+        export=False,
     )
     best = run / "checkpoints/best.keras"
     found = bit_keras.evaluate(best, few, workdir=tmp_path / "test")

@@ -23,21 +23,28 @@ def few():
 
 def test_a_run_learns_and_leaves_its_whole_folder(tmp_path):
     train, test = data.digits(5, seed=1)
+    chosen_by, test = test.subset(range(200)), test.subset(range(200, len(test)))
     result = bit_keras.fine_tune(
-        "BiT-XS-R26x0.25", train, test, workdir=tmp_path / "run", rule=QUICK, evaluate_every=10
+        *("BiT-XS-R26x0.25", train, test),
+        validation=chosen_by,
+        workdir=tmp_path / "run",
+        rule=QUICK,
+        evaluate_every=10,
     )
     assert result.metrics["accuracy"] > 0.5  # chance is 0.1
-    assert result.metrics["num_test"] == len(test) == 1747
+    assert result.metrics["num_test"] == len(test) == 1547
     folder = result.workdir
     assert json.loads((folder / "metrics.json").read_text()) == result.metrics
     scores = {"accuracy", "top5_accuracy", "mean_per_class_accuracy", "loss", "calibration_error"}
-    assert set(result.metrics) == {*scores, "num_test", "steps", "seconds"}
+    about = {"num_test", "steps", "seconds", "validation_accuracy", "kept_step"}
+    assert set(result.metrics) == {*scores, *about}
     config = json.loads((folder / "config.json").read_text())
     assert config["rule"]["steps"] == 20
     assert config["train"]["num_images"] == 50
     assert config["augmentations"] == ["crop"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "test_accuracy" in line] == [10, 20]
+    chosen = {x["step"]: x["validation_accuracy"] for x in lines if "validation_accuracy" in x}
+    assert [*chosen] == [10, 20]
     assert lines[-1]["test_accuracy"] == result.metrics["accuracy"]
     assert set(lines[-1]) == {"step", *(f"test_{name}" for name in scores)}
     assert (folder / "per_class.csv").read_text().splitlines()[1].startswith("0,")
@@ -47,11 +54,13 @@ def test_a_run_learns_and_leaves_its_whole_folder(tmp_path):
     assert not may_have_been_trained_on(folder, test)
     assert may_have_been_trained_on(folder, data.evaluation_images("digits"))
     assert not may_have_been_trained_on("BiT-XS-R26x0.25", test)
-    # The best of the tests is kept as a model of its own.
-    best = max(line["test_accuracy"] for line in lines if "test_accuracy" in line)
+    # The best on the validation images is kept, also as a file of its own.
     kept = bit_keras.load(folder / "checkpoints/best.keras")
-    found = bit_keras.evaluate(kept, test, size=32).metrics["accuracy"]
-    assert found == pytest.approx(best, abs=1e-3)
+    found = bit_keras.evaluate(kept, chosen_by, size=32).metrics["accuracy"]
+    assert found == pytest.approx(max(chosen.values()), abs=1e-3)
+    assert chosen[result.metrics["kept_step"]] == result.metrics["validation_accuracy"]
+    for a, b in zip(kept.get_weights(), result.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
     assert picture(folder).shape == (4 * 32, 4 * 32, 3)  # 16 of the images it was trained on
     # The module answers as the metrics say.
     module = tf.saved_model.load(str(folder / "model"))
@@ -199,6 +208,7 @@ def test_mixed_precision_learns_and_leaves_a_float32_model(few, tmp_path, precis
         precision=precision,
         trainable="from:block4",
         export=False,
+        validation=test,
         evaluate_every=3,
     )
     assert result.metrics["accuracy"] > 0.5

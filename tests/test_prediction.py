@@ -137,7 +137,7 @@ def run(tmp_path_factory):
     model = named_weights(bit_keras.ResNetV2((1,), 0.25, 3))
     rule = bit_keras.HyperRule.release(12, (40, 40)).with_steps(2)
     rule = rule.replace(batch=4, resize=44, crop=40)
-    bit_keras.fine_tune(model, train, test, workdir=workdir, rule=rule, evaluate_every=2)
+    bit_keras.fine_tune(model, train, test, workdir=workdir, rule=rule, validation=test)
     return workdir
 
 

@@ -49,9 +49,10 @@ class Errors:
 class PointsTask(Task):
     steps, batch, best_by, has_test = 40, 8, "closeness", True
 
-    def __init__(self, rate=0.05):
+    def __init__(self, rate=0.05, validated=False):
         values = np.random.default_rng(0).uniform(size=(80, 6)).astype("float32")
-        self.train, self.held_out, self.rate = Points(values[:64]), Points(values[64:]), rate
+        self.train, self.held_out, self.rate = Points(values[:64]), Points(values[64:72]), rate
+        self.chosen_by, self.has_validation = Points(values[72:]), validated
         self.reported = None
 
     def build(self):
@@ -85,11 +86,17 @@ class PointsTask(Task):
         return {"rate": self.rate}
 
     def test(self, model, strategy):
+        return self.errors(self.held_out, model, strategy)
+
+    def validate(self, model, strategy):
+        return self.errors(self.chosen_by, model, strategy)
+
+    def errors(self, points, model, strategy):
         def prepare(points, batch):
             return points.batches(batch)
 
-        answers = predict(model, self.held_out, prepare, batch=5, strategy=strategy)
-        ((_, labels),) = self.held_out.batches(16)
+        answers = predict(model, points, prepare, batch=5, strategy=strategy)
+        ((_, labels),) = points.batches(16)
         errors = [np.abs(answers[name] - labels[name].numpy()).mean() for name in NAMES]
         return Errors({"closeness": float(-np.mean(errors))})
 
@@ -121,12 +128,70 @@ def test_a_task_with_nested_labels_is_trained_tested_exported_and_reported(tmp_p
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").open()]
     assert {"mean", "largest", "loss"} <= lines[0].keys()
     assert [line["step"] for line in lines if "test_closeness" in line] == [20, 40]
-    best = keras.saving.load_model(tmp_path / "run/checkpoints/best.keras")
-    exported = keras.saving.load_model(tmp_path / "run/model.keras")
-    for a, b in zip(best.get_weights(), exported.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert not (tmp_path / "run/checkpoints/best.keras").exists()  # test images never choose
     with pytest.raises(RunFolderError, match="finished run already"):
         run_task(PointsTask(), RunOptions(tmp_path / "run", evaluate_every=20))
+
+
+class Overfitting(PointsTask):
+    """Becomes worse from step 12 on, as the rate is negative."""
+
+    def schedule(self):
+        return keras.optimizers.schedules.PiecewiseConstantDecay([12], [0.05, -0.01])
+
+
+def test_validation_images_choose_the_model_and_end_the_training(tmp_path):
+    def trained(folder, **options):
+        options = RunOptions(tmp_path / folder, evaluate_every=4, **options)
+        return run_task(Overfitting(validated=True), options)
+
+    def scores(folder):
+        lines = [json.loads(line) for line in (tmp_path / folder / "metrics.jsonl").open()]
+        return {x["step"]: x["validation_closeness"] for x in lines if "validation_closeness" in x}
+
+    best = trained("best")
+    of_best = scores("best")
+    step = max(of_best, key=of_best.get)
+    assert list(of_best) == [4, 8, 12, 16, 20, 24, 28, 32, 36, 40]
+    assert step == best.metrics["kept_step"] == 12
+    assert best.metrics["steps"] == 40
+    assert best.metrics["validation_closeness"] == of_best[step]
+    kept = keras.saving.load_model(tmp_path / "best/checkpoints/best.keras")
+    exported = keras.saving.load_model(tmp_path / "best/model.keras")
+    for a, b, c in zip(*(m.get_weights() for m in (best.model, kept, exported)), strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, c)
+    settings = json.loads((tmp_path / "best/config.json").read_text())
+    assert (settings["keep"], settings["patience"]) == ("best", None)
+
+    last = trained("last", keep="last")
+    assert scores("last") == of_best
+    assert last.metrics["kept_step"] == 40
+    assert last.metrics["closeness"] < best.metrics["closeness"]
+
+    patient = trained("patient", patience=3)
+    assert list(scores("patient")) == [4, 8, 12, 16, 20, 24]
+    assert (patient.metrics["steps"], patient.metrics["kept_step"]) == (24, 12)
+    assert list((tmp_path / "patient/checkpoints").glob("ckpt-24*"))
+    # Killed after its last step, the run ends where it had ended.
+    (tmp_path / "patient/metrics.json").unlink()
+    again = trained("patient", patience=3)
+    assert (again.metrics["steps"], again.metrics["kept_step"]) == (24, 12)
+    for a, b in zip(again.model.get_weights(), best.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_choice_needs_images_to_choose_by(tmp_path):
+    for options in ({"keep": "best"}, {"patience": 2}):
+        with pytest.raises(ValueError, match="needs images to choose by, and test images never"):
+            run_task(PointsTask(), RunOptions(tmp_path / "run", **options))
+    for options, message in (
+        ({"keep": "worst"}, 'keep must be "best" or "last", got \'worst\''),
+        ({"patience": 0}, "patience must be 1 or more, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RunOptions(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_options_of_a_run_change_nothing_but_rounding(tmp_path):

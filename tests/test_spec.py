@@ -159,7 +159,7 @@ def test_a_model_pretrained_here_is_fine_tuned_at_its_own_size(tmp_path):
     recipe = bit_keras.recipes.upstream.UpstreamRecipe(1, (), "softmax", 10, warmup_steps=0)
     recipe = recipe.replace(crop=32, test_resize=36)
     run = tmp_path / "upstream"
-    bit_keras.pretrain(file, train, few, workdir=run, recipe=recipe, evaluate_every=2)
+    bit_keras.pretrain(file, train, few, workdir=run, recipe=recipe, validation=few)
     for source in (run, run / "model", run / "checkpoints/best.keras"):
         rule = default_rule(source, train)
         assert (rule.resize, rule.crop) == (36, 32)

@@ -20,6 +20,7 @@ from bit_keras.training import (
     NotFiniteError,
     Objective,
     RunFolder,
+    Tests,
     TrainingError,
     collect,
     train,
@@ -68,7 +69,7 @@ def run(path, steps=12, *, optimizer=None, pieces=1, evaluate=None, every=None, 
             steps=steps,
             pieces=pieces,
             every=Intervals(**{"log": 5, "checkpoint": 4, **(every or {})}),
-            evaluate=evaluate,
+            tests=evaluate and Tests(lambda step: evaluate()),
         )
     return model
 

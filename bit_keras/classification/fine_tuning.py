@@ -18,6 +18,7 @@ from ..data import (
     labeled_images,
     test_batches,
     training_batches,
+    with_validation,
 )
 from ..data.class_balance import check_sampling, class_weights, unevenness
 from ..models.resnet_v2 import copied, freeze_before, with_head
@@ -36,6 +37,7 @@ def fine_tune(
     test: LabeledImages | str | os.PathLike | None = None,
     *,
     workdir: str | os.PathLike,
+    validation: LabeledImages | str | float | None = None,
     rule: HyperRule | None = None,
     examples_per_class: int | None = None,
     examples_per_class_seed: int = 0,
@@ -61,8 +63,11 @@ def fine_tune(
             `data.from_name` takes it, whose test images are then tested on as well.
         test: Images to test on, with the classes of `train`.
         workdir: The run's folder: `config.json`, `metrics.jsonl`, TensorBoard events,
-            `checkpoints/` (the last two, and `best.keras` of the tests during training),
-            `labels.txt`, the exported `model/`, `report.html`, and last `metrics.json`.
+            `checkpoints/` (the last two, and `best.keras` of the validation images), `labels.txt`,
+            the exported `model/`, `report.html`, and last `metrics.json`.
+        validation: Images to choose a model by (`keep`, `patience`), or a folder or name of some;
+            or the part of `train` to set aside, 0.1 for instance, before `rule` is made. By default
+            those in the folder `validation` beside `train` and `test`, if there is one.
         rule: By default `default_rule(model, train)`, and with a teacher its `distillation()`.
         examples_per_class: Train on this many images of every class only, chosen as the reference
             code does by `examples_per_class_seed`.
@@ -82,7 +87,7 @@ def fine_tune(
         temperature: Divides the logits of teacher and student in the loss; above 1 the teacher's
             small probabilities count for more.
         **options: Fields of `training.RunOptions`: `precision`, `strategy`, `seed`, `batch_split`,
-            `evaluate_every`, `export`, `command`.
+            `evaluate_every`, `keep`, `patience`, `export`, `command`.
 
     Raises:
         ValueError: If an argument is wrong, or `workdir` holds another run; before any training,
@@ -97,6 +102,7 @@ def fine_tune(
     test = test if test is None else labeled_images(test, "test")
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
+    train = with_validation(train, validation)
     check_classes(train, test)
     if trainable not in ("all", "head") and not trainable.startswith("from:"):
         meant = f'; did you mean "from:{trainable}"?' if trainable.startswith("block") else "."

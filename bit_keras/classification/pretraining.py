@@ -9,7 +9,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ..data import LabeledImages, center_crop_batches, labeled_images, upstream_batches
+from ..data import (
+    LabeledImages,
+    center_crop_batches,
+    labeled_images,
+    upstream_batches,
+    with_validation,
+)
 from ..models.zoo import load, weights_crc32
 from ..recipes.upstream import UpstreamRecipe
 from ..recipes.upstream import recipe as recipe_named
@@ -31,6 +37,7 @@ def pretrain(
     test: LabeledImages | None = None,
     *,
     workdir: str | os.PathLike,
+    validation: LabeledImages | str | float | None = None,
     recipe: str | UpstreamRecipe = "BiT-S",
     init: str | os.PathLike = "random",
     teacher: keras.Model | str | os.PathLike | None = None,
@@ -44,7 +51,7 @@ def pretrain(
     Args:
         model: A name of `list_models()`, an architecture such as "R26x0.5", or an `.npz`; only the
             architecture is taken.
-        train, workdir, teacher, temperature: As in `fine_tune`.
+        train, workdir, validation, teacher, temperature: As in `fine_tune`.
         test: Images to test on, by their center crop, with the classes of `train`.
         recipe: "BiT-S", "BiT-M", "BiT-L": the paper's protocols, `fitted_to` the number of images,
             and with a teacher their `distillation()`; or a recipe, which is taken as it is.
@@ -57,6 +64,7 @@ def pretrain(
     options = RunOptions(workdir, **options)
     train = labeled_images(train, "train")
     test = test if test is None else labeled_images(test, "test")
+    train = with_validation(train, validation)
     check_classes(train, test)
     task = _pretraining(model, train, test, recipe, init, teacher, temperature)
     return run_task(task, options)

@@ -57,6 +57,10 @@ class ClassifierTask(Task):
     def has_test(self) -> bool:
         return self.test_images is not None
 
+    @property
+    def has_validation(self) -> bool:
+        return self.train.validation is not None
+
     @abc.abstractmethod
     def network(self) -> tuple[keras.Model, dict[str, Any]]:
         """Makes the model to train; returns it with facts of its own for its `spec`."""
@@ -98,6 +102,7 @@ class ClassifierTask(Task):
             **({"teacher": self.opened_teacher.settings()} if self.opened_teacher else {}),
             "train": self.train.description(),
             "test": self.test_images and self.test_images.description(),
+            **({"validation": self.train.validation.description()} if self.has_validation else {}),
             "class_names": self.train.class_names,
         }
 
@@ -111,8 +116,14 @@ class ClassifierTask(Task):
         return np.concatenate(np.concatenate(rows, axis=1), axis=1)
 
     def test(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Evaluation:
-        logits = predict(model, self.test_images, self.prepare, batch=TEST_BATCH, strategy=strategy)
-        return Evaluation(self.test_images, logits, sigmoid=self.loss == "sigmoid")
+        return self._evaluation(self.test_images, model, strategy)
+
+    def validate(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Evaluation:
+        return self._evaluation(self.train.validation, model, strategy)
+
+    def _evaluation(self, images, model, strategy):
+        logits = predict(model, images, self.prepare, batch=TEST_BATCH, strategy=strategy)
+        return Evaluation(images, logits, sigmoid=self.loss == "sigmoid")
 
     def export(self, model: keras.Model, run: RunFolder) -> None:
         labels = "".join(f"{name}\n" for name in self.train.class_names)
@@ -125,18 +136,21 @@ class ClassifierTask(Task):
 
 
 def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:
-    """Raises ValueError unless there are classes to tell apart, the same in both sets."""
+    """Raises ValueError unless there are classes to tell apart, the same in all sets."""
     if train.num_classes < 2:
         raise ValueError(
             f"{train.name} has one class only, and 2 or more are needed; add images of another."
         )
-    if test is None:
-        return
-    if test.class_names != train.class_names:
-        raise ValueError(
-            f"test must have the {train.num_classes} classes of train in the same order, "
-            f"got {test.num_classes} classes that differ."
-        )
-    if test.multi_label != train.multi_label:
-        raise ValueError("train and test must both have one label an image, or both several.")
-    check_testable(test)
+    for name, images in (("test", test), ("validation", train.validation)):
+        if images is None:
+            continue
+        if images.class_names != train.class_names:
+            raise ValueError(
+                f"{name} must have the {train.num_classes} classes of train in the same order, "
+                f"got {images.num_classes} classes that differ."
+            )
+        if images.multi_label != train.multi_label:
+            raise ValueError(
+                f"train and {name} must both have one label an image, or both several."
+            )
+        check_testable(images)

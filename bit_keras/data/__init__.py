@@ -6,7 +6,7 @@ from .labeled_images import DataError, LabeledImages
 from .pipelines.fine_tuning import feature_batches, test_batches, training_batches
 from .pipelines.upstream import center_crop_batches, upstream_batches
 from .sources.arrays import digits, from_arrays
-from .sources.by_name import evaluation_images, from_name, labeled_images
+from .sources.by_name import evaluation_images, from_name, labeled_images, with_validation
 from .sources.csv_file import from_csv
 from .sources.directory import from_directory
 from .sources.tfds import from_tfds

@@ -75,7 +75,7 @@ def plain_table(header: Sequence, rows: Iterable[Sequence], kind: str = "") -> s
 
 def is_share(name: str) -> bool:
     """Whether the metric of this name is a share in [0, 1], which is shown in %."""
-    known = FIGURES.get(name.removeprefix("test_"))
+    known = FIGURES.get(name.removeprefix("test_").removeprefix("validation_"))
     return bool(known and known[1] is percent) or name.endswith(("accuracy", "precision", "recall"))
 
 
@@ -112,6 +112,9 @@ FIGURES = {
     "vtab_mean": ("VTAB, mean of all tasks", percent),
     "calibration_error": ("Calibration error (ECE)", percent),
     "loss": ("Loss", number),
+    "validation_accuracy": ("Accuracy, validation images", percent),
+    "validation_mean_average_precision": ("Mean average precision, validation images", percent),
+    "kept_step": ("Step kept", "{:,}".format),
     "num_test": ("Test images", "{:,}".format),
     "steps": ("Steps", "{:,}".format),
     "seconds": ("Time", _duration),

@@ -16,6 +16,8 @@ from ..training.reading_runs import flattened_settings
 from .charts import curves, scalars
 from .page import FIGURES, Section, percent, plain_table, write_page
 
+_KINDS = {"test": 1, "validation": 2}  # what the names of scalars begin with, and its color
+
 
 def write_report(
     path: str | os.PathLike,
@@ -65,8 +67,10 @@ def _figures(metrics):
 def _training(history):
     charts = {"loss": [], "learning_rate": [], "accuracy": []}  # these first, then any other
     for name, values in scalars(history).items():
-        kind = ("test", 1) if name.startswith("test_") else ("training", 0)
-        charts.setdefault(name.removeprefix("test_"), []).append((*kind, values))
+        kind, _, bare = name.partition("_")
+        if kind not in _KINDS:
+            kind, bare = "training", name
+        charts.setdefault(bare, []).append((kind, _KINDS.get(kind, 0), values))
     return curves(charts)
 
 

@@ -3,7 +3,7 @@
 from .devices import PRECISIONS, Devices
 from .flops import forward_flops
 from .inference import NotFiniteError, collect, inference_function, predict
-from .loop import Interrupted, Intervals, TrainingError, train
+from .loop import Interrupted, Intervals, Tests, TrainingError, train
 from .losses import LOSSES, weighted_by_class
 from .memory import fitting_split
 from .objective import Objective

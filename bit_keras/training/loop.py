@@ -54,6 +54,19 @@ class Intervals:
         return min((step // n + 1) * n for n in every)
 
 
+@dataclasses.dataclass(frozen=True)
+class Tests:
+    """Tests of a model under training; every worker calls them alike.
+
+    Attributes:
+        after: Tests the model after a step; returns scalars to log.
+        enough: Whether to end after a step: one with a test, or the one that a run goes on from.
+    """
+
+    after: Callable[[int], dict[str, float]]
+    enough: Callable[[int], bool] = lambda step: False
+
+
 class TrainStep:
     """One optimizer step on all replicas: gradients by pieces, weight decay, update.
 
@@ -151,8 +164,8 @@ def train(
     strategy: tf.distribute.Strategy | None = None,
     pieces: int = 1,
     every: Intervals | None = None,
-    evaluate: Callable[[], dict[str, float]] | None = None,
-) -> None:
+    tests: Tests | None = None,
+) -> int:
     """Trains a model in place, going on from the run's last checkpoint where it has one.
 
     SIGTERM and SIGINT end it after a step, on all workers after the same one, with a checkpoint.
@@ -166,7 +179,10 @@ def train(
         pieces: Micro-batches that a replica's share of a batch is cut into, to save memory; the
             gradient is that of the whole.
         every: When to log, save and test.
-        evaluate: Tests the model and returns scalars to log.
+        tests: What to do every `every.evaluate` steps.
+
+    Returns:
+        The step it ended at.
 
     Raises:
         ValueError: If replicas times `pieces` do not divide the batch.
@@ -177,8 +193,8 @@ def train(
     step = TrainStep(objective, optimizer, strategy, pieces)
     optimizing = no_shared_sums() if pieces > 1 else contextlib.nullcontext()
     with SignalFlag() as asked, optimizing:
-        _Training(step, objective, optimizer, run, strategy, every or Intervals()).go_on(
-            steps, asked, evaluate
+        return _Training(step, objective, optimizer, run, strategy, every or Intervals()).go_on(
+            steps, asked, tests
         )
 
 
@@ -192,15 +208,16 @@ class _Training:
         self.per_call = WORKERS_STEPS_PER_CALL if self.several_workers else 1
         self.logged, self.seconds = [], 0.0  # losses and time since the last line of the log
 
-    def go_on(self, steps, asked, evaluate):
-        """Trains from the last checkpoint to `steps`."""
+    def go_on(self, steps, asked, tests):
+        """Trains from the last checkpoint to `steps`, or until it is enough."""
+        enough = tests.enough if tests else lambda done: False
         done = self.run.restore(self.objective.model, self.optimizer)
         self._check_workers_agree(done)
         iterator = iter(self.strategy.distribute_datasets_from_function(self._own_batches(done)))
         every = 0.2 if sys.stderr.isatty() else 15  # seconds; in a log file a line now and then
         bar = tqdm(total=steps, initial=done, unit="step", desc="train", mininterval=every)
         with bar:
-            while done < steps:
+            while done < steps and not enough(done):
                 until = min(steps, done + self.per_call, self.every.next_after(done))
                 new, stopping = self._call(iterator, done, until, asked)
                 done = until
@@ -214,16 +231,18 @@ class _Training:
                 if done % self.every.log == 0 or done == steps:
                     self._log(done)
                 if self.every.evaluate and done % self.every.evaluate == 0 and done < steps:
-                    scalars = evaluate()
+                    scalars = tests.after(done)
                     self.run.log(done, **scalars)
                     values = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
                     bar.write(f"step {done}: {values}", file=sys.stderr)
+                    saving |= enough(done)
                 if saving:
                     self.run.save(self.objective.model, self.optimizer, done)
                 if stopping:
                     raise Interrupted(
                         f"stopped by a signal at step {done} of {steps}, which is saved"
                     )
+        return done
 
     def _check_workers_agree(self, done):
         if not self.several_workers:

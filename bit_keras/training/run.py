@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from .devices import Devices
 from .inference import NotFiniteError
-from .loop import Intervals, TrainingError, train
+from .loop import Intervals, Tests, TrainingError, train
 from .memory import fitting_split
 from .objective import Objective
 from .run_folder import RunFolder
+from .selection import KEEP, Selection
 from .strategies import wait_for_all_workers
 
 DIVERGED = (
@@ -40,12 +41,19 @@ class RunOptions:
         seed: Of random weights, and of every batch; Keras's, NumPy's and Python's are set to it.
         batch_split: Pieces a replica's share of the batch is cut into, to save memory, with the
             gradient of the whole; "auto" finds and prints the fewest that fit.
-        evaluate_every: Steps between two tests during training; none by default.
+        evaluate_every: Steps between two tests during training: of the validation images, or else
+            of the test images. By default a tenth of all steps if a model is chosen by them, and
+            otherwise none.
+        keep: "last", or "best" for the model that was best on the validation images; by default
+            "best" if there are some. Test images never choose.
+        patience: End after so many tests of the validation images in a row without a new best; by
+            default never.
         export: Whether to write `model/`, which takes some seconds.
         command: The command line to show in the report.
 
     Raises:
-        ValueError: If `evaluate_every` is below 1; `run_task` checks the others.
+        ValueError: If `evaluate_every` or `patience` is below 1, or `keep` unknown; `run_task`
+            checks the others.
     """
 
     workdir: str | os.PathLike
@@ -54,12 +62,33 @@ class RunOptions:
     seed: int = 0
     batch_split: int | str = "auto"
     evaluate_every: int | None = None
+    keep: str | None = None
+    patience: int | None = None
     export: bool = True
     command: str | None = None
 
     def __post_init__(self):
-        if self.evaluate_every is not None and self.evaluate_every < 1:
-            raise ValueError(f"evaluate_every must be 1 or more, got {self.evaluate_every!r}.")
+        for name in ("evaluate_every", "patience"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value!r}.")
+        if self.keep not in (None, *KEEP):
+            raise ValueError(f'keep must be "best" or "last", got {self.keep!r}.')
+
+    def choosing(self, task: "Task") -> "RunOptions":
+        """Returns the options with those filled in that depend on the task's validation images.
+
+        Raises ValueError if some were to choose, and there are none.
+        """
+        if task.has_validation:
+            every = self.evaluate_every or max(1, task.steps // 10)
+            return dataclasses.replace(self, keep=self.keep or "best", evaluate_every=every)
+        if self.keep == "best" or self.patience:
+            option = "patience" if self.patience else "keep='best'"
+            raise ValueError(
+                f"{option} needs images to choose by, and test images never choose: give "
+                "validation=0.1 (--validation=0.1), or a folder with train, validation and test."
+            )
+        return dataclasses.replace(self, keep="last")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +98,8 @@ class TrainedModel:
     Attributes:
         model: The trained model, `[0, 1]` images to the task's answers; float32, on one device.
         metrics: What `metrics.json` holds: the scores of the test images (if there were any),
-            `steps`, and `seconds` since the last start.
+            `steps`, `seconds` since the last start; and with validation images the score by which
+            models were compared, and the `kept_step`.
         workdir: The run's folder.
     """
 
@@ -84,14 +114,16 @@ class Task(abc.ABC):
     Attributes:
         steps: The optimizer steps of a run.
         batch: Examples per step, over all replicas.
-        best_by: The metric, the higher the better, by which `checkpoints/best.keras` is chosen.
+        best_by: The metric, the higher the better, by which models are compared.
         has_test: Whether there is anything to test on.
+        has_validation: Whether there is anything to compare models by; then `validate` is there.
     """
 
     steps: int
     batch: int
     best_by: str
     has_test: bool
+    has_validation: bool = False
 
     @abc.abstractmethod
     def build(self) -> keras.Model:
@@ -117,6 +149,10 @@ class Task(abc.ABC):
     def test(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Any:
         """Tests a model made in the scope of `strategy`; returns an object with `metrics`."""
 
+    def validate(self, model: keras.Model, strategy: tf.distribute.Strategy | None) -> Any:
+        """As `test`, on the validation images."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def export(self, model: keras.Model, run: RunFolder) -> None:
         """Writes what others need to use the model, unless an earlier try did."""
@@ -138,6 +174,7 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
         TrainingError: If a loss, a weight or an answer is not finite, or a worker is lost.
     """
     start = time.perf_counter()
+    options = options.choosing(task)
     devices = Devices(options.strategy, options.precision)
     devices.check_batch(task.batch, options.batch_split)
     keras.utils.set_random_seed(options.seed)
@@ -155,11 +192,14 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
         "evaluate_every": options.evaluate_every,
         "seed": options.seed,
     }
+    if task.has_validation:
+        settings |= {"keep": options.keep, "patience": options.patience}
     with RunFolder(options.workdir, settings, chief=devices.is_chief) as run:
         picture = task.picture(objective)
         if picture is not None and not run.last_checkpoint():
             run.log_picture("training images", picture)
-        train(
+        choice = _Choice(task, model, devices, run, options)
+        done = train(
             objective,
             optimizer,
             run,
@@ -169,20 +209,20 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
             every=Intervals(
                 log=max(1, min(50, task.steps // 50)),
                 checkpoint=max(1, min(500, task.steps // 10)),
-                evaluate=options.evaluate_every if task.has_test else None,
+                evaluate=options.evaluate_every if task.has_test or task.has_validation else None,
             ),
-            evaluate=lambda: _log_of_test(task, model, devices, run),
+            tests=Tests(choice.after, choice.enough),
         )
+        chosen = choice.choose(done)
         model, tested = _test_final(task, model, devices)
         scores = tested.metrics if tested else {}
         if run.chief:
-            if tested and options.evaluate_every:
-                _keep_if_best(task, model, scores, run, devices=None)
             if tested and not any(name.startswith("test_") for name in run.history()[-1]):
-                run.log(task.steps, **_as_scalars(scores))
+                run.log(done, **_as_scalars("test", scores))
             if options.export:
                 task.export(model, run)
-        metrics = {**scores, "steps": task.steps, "seconds": round(time.perf_counter() - start, 1)}
+        seconds = round(time.perf_counter() - start, 1)
+        metrics = {**scores, **chosen, "steps": done, "seconds": seconds}
         if run.chief:
             task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
             run.finish(metrics)
@@ -205,10 +245,45 @@ def _find_split(objective, devices, batch_split):
     return pieces
 
 
-def _test(task, model, strategy):
+class _Choice:
+    """The tests during a run, and the choice among its models."""
+
+    def __init__(self, task, model, devices, run, options):
+        self.task, self.model, self.devices, self.run = task, model, devices, run
+        self.keep, self.selection = options.keep, None
+        if task.has_validation:
+            self.selection = Selection(run, f"validation_{task.best_by}", options.patience)
+
+    def after(self, step):
+        """Tests the model after a step; returns what is logged of it."""
+        if not self.selection:
+            scores = _scores(self.task.test, self.model, self.devices.strategy).metrics
+            return _as_scalars("test", scores)
+        scores = _scores(self.task.validate, self.model, self.devices.strategy).metrics
+        if self.selection.add(step, scores[self.task.best_by]) and self.run.chief:
+            self.run.save_best(_as_float32(self.task, self.model, self.devices))
+        return _as_scalars("validation", scores)
+
+    def enough(self, step):
+        return bool(self.selection) and self.selection.exhausted(step)
+
+    def choose(self, done):
+        """Gives the model the weights to keep; returns what `metrics.json` says of the choice."""
+        if not self.selection:
+            return {}
+        if done not in self.selection.scores(done):
+            self.run.log(done, **self.after(done))
+        step = self.selection.best_step(done) if self.keep == "best" else done
+        if step < done:
+            wait_for_all_workers(self.devices.strategy)
+            self.model.set_weights(self.run.best().get_weights())
+        return {self.selection.metric: self.selection.scores(done)[step], "kept_step": step}
+
+
+def _scores(test, model, strategy):
     # The answers may be infinite where the loss of the training images is finite.
     try:
-        tested = task.test(model, strategy)
+        tested = test(model, strategy)
     except NotFiniteError as error:
         raise TrainingError(DIVERGED) from error
     if not all(map(math.isfinite, tested.metrics.values())):
@@ -216,20 +291,13 @@ def _test(task, model, strategy):
     return tested
 
 
-def _log_of_test(task, model, devices, run):
-    """Tests during training; returns what is logged of it."""
-    scores = _test(task, model, devices.strategy).metrics
-    _keep_if_best(task, model, scores, run, devices)
-    return _as_scalars(scores)
-
-
 def _test_final(task, model, devices):
     """Returns (the model on one device and in float32, what testing it found or None)."""
     float32 = devices.precision == "float32"
-    tested = _test(task, model, devices.strategy) if task.has_test and float32 else None
+    tested = _scores(task.test, model, devices.strategy) if task.has_test and float32 else None
     model = _as_float32(task, model, devices)
     if task.has_test and tested is None:
-        tested = _test(task, model, None)
+        tested = _scores(task.test, model, None)
     return model, tested
 
 
@@ -242,13 +310,5 @@ def _as_float32(task, model, devices):
     return copy
 
 
-def _keep_if_best(task, model, scores, run, devices):
-    """Keeps the model of the best test so far, as `checkpoints/best.keras`, in float32."""
-    name = f"test_{task.best_by}"
-    before = [line[name] for line in run.history() if name in line]
-    if run.chief and scores[task.best_by] > max(before, default=-math.inf):
-        run.save_best(_as_float32(task, model, devices) if devices else model)
-
-
-def _as_scalars(scores):
-    return {f"test_{name}": value for name, value in scores.items() if isinstance(value, float)}
+def _as_scalars(kind, scores):
+    return {f"{kind}_{name}": value for name, value in scores.items() if isinstance(value, float)}

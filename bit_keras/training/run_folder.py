@@ -185,6 +185,10 @@ class RunFolder:
         with replacing(self._checkpoints / "best.keras", suffix=".keras") as temporary:
             model.save(temporary)
 
+    def best(self) -> keras.Model:
+        """Returns what `save_best` wrote last."""
+        return keras.saving.load_model(self._checkpoints / "best.keras", compile=False)
+
     def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
 

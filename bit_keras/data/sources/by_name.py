@@ -1,6 +1,7 @@
 """A data set from the name or path that a user types."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import pathlib
@@ -94,6 +95,31 @@ def labeled_images(images: object, what: str) -> LabeledImages:
         f"{what} must be labeled images, which are read by index, and not a {kind}; make them by "
         "bit_keras.data.from_arrays, from_directory, from_csv or from_tfds"
     )
+
+
+def with_validation(
+    train: LabeledImages, validation: LabeledImages | str | float | None
+) -> LabeledImages:
+    """Returns images to train on with images to choose a model by.
+
+    Args:
+        train: The images to train on.
+        validation: Such images, or a folder or name as `evaluation_images` takes it; or the part
+            of `train` to set aside, in (0, 1), class by class as `LabeledImages.split` does, or
+            such a number as text. None leaves `train` as its source made it.
+
+    Raises:
+        DataError: If there is no such set, or it cannot be set aside.
+    """
+    if validation is None:
+        return train
+    if isinstance(validation, str):
+        with contextlib.suppress(ValueError):
+            validation = float(validation)
+    if isinstance(validation, int | float):
+        train, validation = train.split(validation, second="validation")
+        return dataclasses.replace(train, validation=validation)
+    return dataclasses.replace(train, validation=labeled_images(validation, "validation"))
 
 
 def _is_of_files(name):

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -54,12 +55,17 @@ def check_images(files: Sequence[str], folder: pathlib.Path, bad_images: str) ->
     else:
         facts, broken = _remembered(files, folder)
     if broken and bad_images == "error":
-        raise DataError(_named(files, broken, folder))
+        raise DataError(
+            f"{_named(files, broken, folder)}; repair or remove them, save them as PNG, or leave "
+            "them out by bad_images=skip (--bad_images=skip)"
+        )
+    if broken:
+        print(f"Left out: {_named(files, broken, folder)}.", file=sys.stderr, flush=True)
     return facts
 
 
 def _named(files, broken, folder):
-    """Says which files are broken, a line of text for few, and where the list is of many."""
+    """Says which files are broken, in one line, and where the list is of many."""
     reasons = [(files[i], reason) for i, reason in sorted(broken.items())]
     shown = "; ".join(f"{file} ({reason})" for file, reason in reasons[:_NAMED])
     if len(reasons) > _NAMED:
@@ -71,10 +77,7 @@ def _named(files, broken, folder):
             path.write_text("".join(lines), encoding="utf-8", errors="replace")
             shown += f", all listed in {path}"
     number = "1 image" if len(reasons) == 1 else f"{len(reasons):,} images"
-    return (
-        f"{number} of {len(files):,} cannot be read: {shown}; repair or remove them, save them as "
-        "PNG, or leave them out by bad_images=skip (--bad_images=skip)"
-    )
+    return f"{number} of {len(files):,} cannot be read: {shown}"
 
 
 def _short_name(folder):
