@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..choices import AUGMENTATIONS
 from ..data import (
     LabeledImages,
     feature_batches,
@@ -17,6 +18,7 @@ from ..data import (
     test_batches,
     training_batches,
 )
+from ..models.published import full_name
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.spec import ModelSpec, spec_of
 from ..models.spec_files import read_spec
@@ -79,6 +81,7 @@ def fine_tune(
         TrainingError: If the loss is not finite.
     """
     options = RunOptions(workdir, **options)
+    check_choices(trainable, augmentations, teacher)
     if isinstance(train, str | os.PathLike):
         train, own_test = from_name(os.fspath(train))
         test = own_test if test is None else test
@@ -87,22 +90,9 @@ def fine_tune(
     if examples_per_class is not None:
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     check_classes(train, test)
-    if trainable not in ("all", "head") and not trainable.startswith("from:"):
-        meant = f'; did you mean "from:{trainable}"?' if trainable.startswith("block") else "."
-        raise ValueError(
-            f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}{meant}'
-        )
-    if trainable == "head" and teacher is not None:
-        raise ValueError(
-            "a teacher must see the images, and a head alone is trained on their features; take "
-            'trainable="all" or "from:LAYER".'
-        )
-    augmentations = set(train.augmentations if augmentations is None else augmentations)
-    if unknown := augmentations - {"crop", "flip"}:
-        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
     if isinstance(model, keras.Model) and (init, options.precision) != ("pretrained", "float32"):
         raise ValueError("a model that is given has its own weights and its own precision.")
-    name = model.name if isinstance(model, keras.Model) else os.fspath(model)
+    name = model.name if isinstance(model, keras.Model) else full_name(model)
     rule = rule or default_rule(model, train, distilled=teacher is not None)
     task = _FineTuning(
         name=name,
@@ -117,12 +107,30 @@ def fine_tune(
         temperature=temperature,
         model=model,
         rule=rule,
-        augmentations=augmentations,
+        augmentations=set(train.augmentations if augmentations is None else augmentations),
         init=init,
         trainable=trainable,
         examples_per_class=(examples_per_class, examples_per_class_seed),
     )
     return run_task(task, options)
+
+
+def check_choices(
+    trainable: str, augmentations: Collection[str] | None, teacher: object = None
+) -> None:
+    """Raises ValueError if one of these arguments of `fine_tune` is wrong, whatever the images."""
+    if trainable not in ("all", "head") and not trainable.startswith("from:"):
+        meant = f'; did you mean "from:{trainable}"?' if trainable.startswith("block") else "."
+        raise ValueError(
+            f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}{meant}'
+        )
+    if trainable == "head" and teacher is not None:
+        raise ValueError(
+            "a teacher must see the images, and a head alone is trained on their features; take "
+            'trainable="all" or "from:LAYER".'
+        )
+    if unknown := set(augmentations or ()) - set(AUGMENTATIONS):
+        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
 
 
 @dataclasses.dataclass(kw_only=True)

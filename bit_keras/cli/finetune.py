@@ -7,19 +7,17 @@ Flags that the reference code also has keep its names and meaning.
 import functools
 import json
 import pathlib
+import sys
 
 from absl import flags
 
-from .. import data, training
-from ..classification.advice import advice
-from ..classification.fine_tuning import default_rule, fine_tune
-from ..metrics.classification import sentence
-from ..training.reading_runs import read_lines
+from ..choices import AUGMENTATIONS, EMBEDDED_MODEL, INITS
+from ..recipes import HyperRule
 from . import application
 
 MODEL = flags.DEFINE_string(
     "model",
-    application.EMBEDDED,
+    EMBEDDED_MODEL,
     "A name of bit_keras.list_models(), a run's folder, or what else bit_keras.load takes; with "
     '--init=random also an architecture, "R26x0.5".',
 )
@@ -45,13 +43,13 @@ RESIZE = flags.DEFINE_integer(
 CROP = flags.DEFINE_integer(
     "crop", None, "Side of the random crop, and of test images; by default the rule's."
 )
-AUGMENTATIONS = flags.DEFINE_multi_enum(
+AUGMENTATION = flags.DEFINE_multi_enum(
     "augmentation",
     None,
-    ["crop", "flip", "none"],
+    [*AUGMENTATIONS, "none"],
     "Random changes that leave the labels true, each with a flag; by default the data set's own.",
 )
-INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weights to start from.")
+INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights to start from.")
 TRAIN = flags.DEFINE_string(
     "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
 )
@@ -61,12 +59,25 @@ BIT_PRETRAINED_DIR = flags.DEFINE_string(
 application.define_training_flags("the rule's steps")
 
 
+# The rule for a model and images of which nothing is known: any size and any crop are right.
+_ANY_RULE = HyperRule.release(1, (1, 1)).replace(resize=sys.maxsize, crop=32)
+
+
+def _check():
+    _changed_rule(_ANY_RULE)
+
+
 def _main():
+    from .. import data, training
+    from ..classification.fine_tuning import check_choices, default_rule, fine_tune
+    from ..metrics.classification import sentence
+
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
-    model = MODEL.value
-    if BIT_PRETRAINED_DIR.value:
-        model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
-    application.check_models(model)  # before a data set is read
+    model = _known_model()
+    augmentations = AUGMENTATION.value and set(AUGMENTATION.value) - {"none"}
+    check_choices(TRAIN.value, augmentations, flags.FLAGS.teacher)
+    application.check_teacher()
+    application.check_run(strategy, batch=BATCH.value or _batch_of(model))
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
@@ -94,7 +105,7 @@ def _main():
         test,
         workdir=workdir,
         rule=rule,
-        augmentations=AUGMENTATIONS.value and set(AUGMENTATIONS.value) - {"none"},
+        augmentations=augmentations,
         init=INIT.value,
         trainable=TRAIN.value,
         strategy=strategy,
@@ -106,9 +117,32 @@ def _main():
         f"TF-Hub module:  {workdir / 'model'}, for images of {rule.crop} x {rule.crop}\n"
         f"Its classes:    {workdir / 'labels.txt'}"
     )
-    settings = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-    if said := advice(settings, read_lines(workdir / "metrics.jsonl")):
+    if said := _advice(workdir):
         print(said)
+
+
+def _known_model():
+    """What to fine-tune, which can be loaded."""
+    if not BIT_PRETRAINED_DIR.value:
+        return application.known_model(MODEL.value)
+    return application.known_model(pathlib.Path(BIT_PRETRAINED_DIR.value, f"{MODEL.value}.npz"))
+
+
+def _batch_of(model):
+    """The batch of the model's rule, whatever the images."""
+    from ..models.spec_files import read_spec
+    from ..training.reading_runs import model_of_run
+
+    spec = read_spec(model_of_run(model))
+    return spec.rule_changes.get("batch", _ANY_RULE.batch) if spec else _ANY_RULE.batch
+
+
+def _advice(workdir):
+    from ..classification.advice import advice
+    from ..training.reading_runs import read_lines
+
+    settings = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    return advice(settings, read_lines(workdir / "metrics.jsonl"))
 
 
 def _changed_rule(rule):
@@ -119,7 +153,7 @@ def _changed_rule(rule):
     return rule.replace(**{k: flag.value for k, flag in given.items() if flag.value is not None})
 
 
-run = functools.partial(application.run, _main)  # the entry point
+run = functools.partial(application.run, _main, check=_check)  # the entry point
 
 
 if __name__ == "__main__":
