@@ -121,7 +121,15 @@ MISTAKES = {
     "--batch_size 8": "there is no --batch_size; it is --batch here",
     "--epochs=3": "there is no --epochs; it is --steps here",
     "--model=R26x0.5": "an architecture without weights",
+    "--batch_split=many": 'must be "auto", or a number of 1 or more',
+    # What is wrong whatever the images is told before they are looked for.
+    "--dataset=./nowhere --logdir=out --name=first": "holds a finished run already",
+    "--dataset=./nowhere --logdir=. --name=photos": "files that belong to no run",
+    "--dataset=./nowhere --train=block4": 'did you mean "from:block4"?',
+    "--dataset=./nowhere --resize=40 --crop=64": "resize must be at least the crop",
+    "--dataset=./nowhere --batch_split=3": "must divide the batch of 128 images",
 }
+SHORT_NAME = "--model=BiT-XS --dataset=./nowhere"
 MISSPELT = "--batch_splt=2"
 
 
@@ -129,7 +137,7 @@ MISSPELT = "--batch_splt=2"
 def answers(trained):
     """{line of arguments: (exit code, stderr)}, of what is typed after the run."""
     folder, _ = trained
-    lines = [*MISTAKES, MISSPELT]
+    lines = [*MISTAKES, MISSPELT, SHORT_NAME]
     found = typed_in_one_process("bit_keras.cli.finetune", lines, folder)
     return dict(zip(lines, found, strict=True))
 
@@ -147,4 +155,11 @@ def test_mistakes_get_one_sentence(answers, folder, arguments, message):
 
 
 def test_the_nearest_flag_is_suggested(answers):
-    assert "Did you mean: batch_split" in answers[MISSPELT][1]
+    assert "did you mean --batch_split" in answers[MISSPELT][1]
+
+
+def test_the_beginning_of_a_name_is_enough(answers):
+    code, errors = answers[SHORT_NAME]
+    assert code == 2
+    assert "The model BiT-XS is BiT-XS-R26x0.25." in errors
+    assert "nowhere is not a folder" in errors

@@ -29,7 +29,7 @@ OPTIONAL = {
 }
 # A room may import from lower floors only; rooms of one floor do not know each other.
 FLOORS = (
-    ("files", "layers", "metrics", "recipes"),
+    ("choices", "files", "layers", "metrics", "recipes"),
     ("checkpoints", "data", "training"),
     ("models",),
     ("exporting", "reporting"),
@@ -66,6 +66,7 @@ def test_importing_bit_keras_loads_nothing_optional():
 import sys, tensorflow
 before = set(sys.modules)
 import bit_keras
+bit_keras.load
 print(sorted({OPTIONAL | {"sklearn"}} & (set(sys.modules) - before)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,5 +1,7 @@
 """TensorFlow Datasets, read as TFDS itself reads them."""
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -189,3 +191,33 @@ def test_tfds_names_and_features_are_checked():
 
 def test_what_tfds_needs_for_a_real_download_is_installed():
     assert tfds.builder("cifar10").url_infos  # reads its checksums, as preparing does first
+
+
+def test_a_host_that_is_not_there_is_told_at_once(tmp_path, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)  # or the proxy would be asked
+    url = "http://pictures.invalid/tiny.zip"  # RFC 2606: no host has such a name
+
+    class TinyElsewhere(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        url_infos = {url: None}  # noqa: RUF012 (as TFDS reads it from a file of checksums)
+
+        def _info(self):
+            features = {
+                "image": tfds.features.Image(shape=(None, None, 3)),
+                "label": tfds.features.ClassLabel(num_classes=2),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            dl_manager.download(url)
+
+        def _generate_examples(self):
+            yield from ()
+
+    start = time.monotonic()
+    with pytest.raises(data.DataError, match=r"is not in .*, and pictures\.invalid cannot be"):
+        data.from_tfds("tiny_elsewhere", data_dir=tmp_path)
+    assert time.monotonic() - start < 60  # TFDS itself takes 204 seconds

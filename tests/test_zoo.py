@@ -10,6 +10,7 @@ from conftest import named_weights
 import bit_keras
 from bit_keras.checkpoints import CheckpointError, DownloadError, architecture, open_npz, save_npz
 from bit_keras.models.published import EMBEDDED, PUBLISHED
+from bit_keras.models.spec_files import read_spec
 from bit_keras.models.zoo import WEIGHTS
 
 
@@ -165,6 +166,11 @@ def test_the_embedded_model_is_small_and_sees(images):
     ("source", "message"),
     [
         ("BiT-M-R50x", "no model named 'BiT-M-R50x'.*BiT-M-R50x1"),
+        (
+            "BiT-M-R1",
+            r"go on as one of BiT-M-R101x1, BiT-M-R101x1-ILSVRC2012, BiT-M-R101x3, "
+            r"BiT-M-R101x3-ILSVRC2012, BiT-M-R152x2, \.\.\.: give",
+        ),
         ("bit-m-r101x3", r"did you mean"),
         ("BiT-L-R152x4", "JFT-300M.*never released"),
         ("weights/none.npz", "no file weights/none.npz"),
@@ -174,6 +180,17 @@ def test_the_embedded_model_is_small_and_sees(images):
 def test_unknown_sources_are_answered_with_help(source, message):
     with pytest.raises(ValueError, match=message):
         bit_keras.load(source)
+
+
+def test_the_beginning_of_one_name_stands_for_it(tmp_path, monkeypatch):
+    assert bit_keras.load("BiT-XS").spec.name == "BiT-XS-R26x0.25"
+    assert read_spec("BiT-XS").name == "BiT-XS-R26x0.25"
+    assert read_spec("BiT-M-R50x1").name == "BiT-M-R50x1"  # though others begin so
+    assert read_spec("BiT-M-R50") is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "BiT-XS").write_text("a file of the user")
+    with pytest.raises(ValueError, match="cannot load BiT-XS; expected"):
+        bit_keras.load("BiT-XS")
 
 
 def test_wrong_files_are_answered_with_help(tiny, tmp_path):

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..models.imagenet_classes import synsets
+from ..models.published import full_name
 from ..models.resnet_v2 import copied
 from ..models.spec import spec_of
 from ..models.zoo import load
@@ -88,7 +89,7 @@ def open_teacher(
     if isinstance(teacher, keras.Model):
         name, model = teacher.name, copied(teacher)
     else:
-        name, model = os.fspath(teacher), load(teacher)
+        name, model = full_name(teacher), load(teacher)
     spec = spec_of(model)
     if model.layers[-1].name == "pooled":
         raise ValueError(

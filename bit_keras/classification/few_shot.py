@@ -13,8 +13,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..choices import METHODS
 from ..data import LabeledImages, test_batches
 from ..files import replacing
+from ..models.published import full_name
 from ..models.zoo import check_source, load, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import few_shot_picture, few_shot_section, write_report
@@ -23,8 +25,6 @@ from ..training.suite import Suite
 from .fine_tuning import default_rule, fine_tune
 from .linear_probe import LinearProbe
 from .task import TEST_BATCH, check_classes
-
-METHODS = ("probe", "fine-tuning")
 
 
 def few_shot_curve(
@@ -81,7 +81,7 @@ def few_shot_curve(
     check_source(model)
     strategy = single_machine_strategy(strategy)
     config = {
-        "model": os.fspath(model),
+        "model": full_name(model),
         "weights": weights_crc32(model),
         "init": init,
         "rule": rule and rule.settings(),

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..choices import AUGMENTATIONS
 from ..data import (
     LabeledImages,
     feature_batches,
@@ -21,6 +22,7 @@ from ..data import (
     with_validation,
 )
 from ..data.class_balance import check_sampling, class_weights, unevenness
+from ..models.published import full_name
 from ..models.resnet_v2 import copied, freeze_before, with_head
 from ..models.spec import ModelSpec, spec_of
 from ..models.spec_files import read_spec
@@ -95,6 +97,7 @@ def fine_tune(
         TrainingError: If the loss is not finite.
     """
     options = RunOptions(workdir, **options)
+    check_choices(trainable, augmentations, teacher, rule)
     if isinstance(train, str | os.PathLike):
         train, own_test = from_name(os.fspath(train))
         test = own_test if test is None else test
@@ -104,19 +107,10 @@ def fine_tune(
         train = train.few_shot(examples_per_class, examples_per_class_seed)
     train = with_validation(train, validation)
     check_classes(train, test)
-    if trainable not in ("all", "head") and not trainable.startswith("from:"):
-        meant = f'; did you mean "from:{trainable}"?' if trainable.startswith("block") else "."
-        raise ValueError(
-            f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}{meant}'
-        )
-    _check_head_alone(trainable, teacher, rule)
     weights = _class_weights(train, class_weights, sampling, teacher)
-    augmentations = set(train.augmentations if augmentations is None else augmentations)
-    if unknown := augmentations - {"crop", "flip"}:
-        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
     if isinstance(model, keras.Model) and (init, options.precision) != ("pretrained", "float32"):
         raise ValueError("a model that is given has its own weights and its own precision.")
-    name = model.name if isinstance(model, keras.Model) else os.fspath(model)
+    name = model.name if isinstance(model, keras.Model) else full_name(model)
     rule = rule or default_rule(model, train, distilled=teacher is not None)
     task = _FineTuning(
         name=name,
@@ -131,7 +125,7 @@ def fine_tune(
         temperature=temperature,
         model=model,
         rule=rule,
-        augmentations=augmentations,
+        augmentations=set(train.augmentations if augmentations is None else augmentations),
         init=init,
         trainable=trainable,
         class_weights=weights,
@@ -139,6 +133,32 @@ def fine_tune(
         examples_per_class=(examples_per_class, examples_per_class_seed),
     )
     return run_task(task, options)
+
+
+def check_choices(
+    trainable: str,
+    augmentations: Collection[str] | None,
+    teacher: object = None,
+    rule: HyperRule | None = None,
+) -> None:
+    """Raises ValueError if one of these arguments of `fine_tune` is wrong, whatever the images."""
+    if trainable not in ("all", "head") and not trainable.startswith("from:"):
+        meant = f'; did you mean "from:{trainable}"?' if trainable.startswith("block") else "."
+        raise ValueError(
+            f'trainable must be "all", "head" or "from:LAYER", got {trainable!r}{meant}'
+        )
+    if trainable == "head" and teacher is not None:
+        raise ValueError(
+            "a teacher must see the images, and a head alone is trained on their features; take "
+            'trainable="all" or "from:LAYER".'
+        )
+    if trainable == "head" and rule and rule.cutmix_alpha:
+        raise ValueError(
+            "CutMix cuts images, and a head alone is trained on their features; take "
+            'trainable="all" or "from:LAYER", or a rule with cutmix_alpha=0.'
+        )
+    if unknown := set(augmentations or ()) - set(AUGMENTATIONS):
+        raise ValueError(f'augmentations must be of "crop" and "flip", got {sorted(unknown)}.')
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -252,22 +272,6 @@ def default_rule(
     spec = spec_of(model) if known else read_spec(model_of_run(model)) or ModelSpec()
     rule = spec.rule_for(train)
     return rule.distillation() if distilled else rule
-
-
-def _check_head_alone(trainable, teacher, rule):
-    """Raises ValueError if a head alone is to learn from more than the features of images."""
-    if trainable != "head":
-        return
-    if teacher is not None:
-        raise ValueError(
-            "a teacher must see the images, and a head alone is trained on their features; take "
-            'trainable="all" or "from:LAYER".'
-        )
-    if rule and rule.cutmix_alpha:
-        raise ValueError(
-            "CutMix cuts images, and a head alone is trained on their features; take "
-            'trainable="all" or "from:LAYER", or a rule with cutmix_alpha=0.'
-        )
 
 
 def _class_weights(train, given, sampling, teacher):

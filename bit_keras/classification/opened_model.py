@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data import LabeledImages
 from ..exporting import Artifact, open_classifier, reason
+from ..models.published import full_name
 from ..models.spec import ModelSpec
 from ..models.spec_files import read_spec
 from ..training import collect
@@ -42,7 +43,7 @@ def open_model(
     if isinstance(model, keras.Model):
         title, around = model.name, ModelSpec()
     else:
-        title, model = os.fspath(model), model_of_run(model)
+        title, model = full_name(model), model_of_run(model)
         around = read_spec(model) or ModelSpec()  # of files without facts of their own
     classifier = open_classifier(model)
     number = classifier.num_classes

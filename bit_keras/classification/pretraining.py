@@ -16,6 +16,7 @@ from ..data import (
     upstream_batches,
     with_validation,
 )
+from ..models.published import full_name
 from ..models.zoo import load, weights_crc32
 from ..recipes.upstream import UpstreamRecipe
 from ..recipes.upstream import recipe as recipe_named
@@ -130,7 +131,7 @@ def _pretraining(model, train, test, recipe, init, teacher, temperature):
             "recipe with a sigmoid, such as BiT-M."
         )
     return _Pretraining(
-        name=os.fspath(model),
+        name=full_name(model),
         train=train,
         test_images=test,
         prepare=functools.partial(center_crop_batches, resize=recipe.test_resize, crop=recipe.crop),
@@ -142,7 +143,7 @@ def _pretraining(model, train, test, recipe, init, teacher, temperature):
         teacher=teacher,
         temperature=temperature,
         recipe=recipe,
-        init=init,
+        init=full_name(init),
     )
 
 

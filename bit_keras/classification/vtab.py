@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from ..data import VTAB, VTAB_PUBLISHED, DataError, LabeledImages, from_vtab
 from ..data.sources.vtab import vtab_task
+from ..models.published import full_name
 from ..models.zoo import check_source, weights_crc32
 from ..recipes.hyperrule import HyperRule
 from ..reporting import write_report
@@ -81,7 +82,7 @@ def run_vtab(
     check_source(model)
     strategy = single_machine_strategy(strategy)
     config = {
-        "model": os.fspath(model),
+        "model": full_name(model),
         "weights": weights_crc32(model),
         "suite": "VTAB-1k",
         "rule": rule and rule.settings(),

@@ -1,23 +1,28 @@
-"""What the commands share: their start, the flags of several of them, and short error messages."""
+"""What the commands share: their start, the flags of several of them, and short error messages.
+
+The modules of commands import TensorFlow, and what imports it, inside functions: `--help` and a
+mistyped flag are answered at once.
+"""
 
 import datetime
+import difflib
 import io
+import os
 import pathlib
 import re
 import shlex
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 from absl import app, flags, logging
 
-from .. import training
+from ..choices import BAD_IMAGES, KEEP, PRECISIONS, STRATEGIES
 from ..files import expanded
-from ..models import zoo
-from ..training import PRECISIONS
-from ..training.reading_runs import model_of_run
 
-EMBEDDED = "BiT-XS-R26x0.25"  # the model that comes with the package
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 STOPPED = 75  # exit code after a signal, with everything saved: EX_TEMPFAIL of sysexits.h
 
 ELSEWHERE = {  # what people type who come from other programs, and what it is here
@@ -48,7 +53,7 @@ def define_run_flags() -> None:
     flags.DEFINE_enum(
         "strategy",
         "auto",
-        training.STRATEGIES,
+        STRATEGIES,
         "Devices: one, all GPUs, TF_CONFIG's workers, a TPU.",
     )
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Precision of training.")
@@ -64,6 +69,11 @@ def define_training_flags(protocol: str) -> None:
     flags.DEFINE_string(
         "batch_split", "auto", 'Pieces a batch is computed in, or "auto": the fewest that fit.'
     )
+    flags.register_validator(
+        "batch_split",
+        lambda text: text == "auto" or (text.isdecimal() and int(text) >= 1),
+        message='it must be "auto", or a number of 1 or more.',
+    )
     flags.DEFINE_string(
         "teacher",
         None,
@@ -75,17 +85,113 @@ def define_training_flags(protocol: str) -> None:
         "temperature", 1.0, "What the logits of teacher and student are divided by, for the loss."
     )
     flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
+    _define_data_flags()
     flags.DEFINE_integer(
-        "eval_every", None, "Steps between two tests; by default only the last.", lower_bound=1
+        "eval_every",
+        None,
+        "Steps between two tests; by default only the last, or ten of the validation images.",
+        lower_bound=1,
+    )
+    flags.DEFINE_enum(
+        "keep",
+        None,
+        KEEP,
+        "The model to keep: that of the last step, or the best on the validation images, which is "
+        "the default where there are some.",
+    )
+    flags.DEFINE_integer(
+        "patience",
+        None,
+        "Stop after so many tests of the validation images without a new best.",
+        lower_bound=1,
     )
 
 
-def check_models(*models: str) -> None:
-    """Raises ValueError for a model, or a --teacher, that cannot be loaded; reads no data set."""
-    for model in models:
-        zoo.check_source(model)
+def _define_data_flags():
+    flags.DEFINE_string(
+        "validation",
+        None,
+        "Images to choose a model by: a part of the training images (0.1), or a data set; by "
+        "default the folder validation (or val) beside train and test, if there is one.",
+    )
+    flags.DEFINE_string(
+        "group_by",
+        None,
+        "A regular expression that finds in a path what must stay on one side of a split, such as "
+        "a patient or a video; of a CSV file the column group does it too.",
+    )
+    define_bad_images()
+
+
+def define_bad_images() -> None:
+    """Defines the flag of the commands that read image files."""
+    flags.DEFINE_enum(
+        "bad_images", "error", BAD_IMAGES, "Stop at images that cannot be read, or leave them out."
+    )
+
+
+def read_images(name: str, **few: Any) -> tuple[Any, Any, Any]:
+    """Returns (train, test, their `data.overlap`) of a data set, as the flags say.
+
+    Args:
+        name: As `data.from_name` takes it.
+        **few: Its `examples_per_class` and `examples_per_class_seed`.
+    """
+    from .. import data
+
+    values = flags.FLAGS
+    train, test = data.from_name(
+        name, bad_images=values.bad_images, group_by=values.group_by, **few
+    )
+    train = data.with_validation(train, values.validation)
+    return train, test, data.overlap(train, test)
+
+
+def tested_on(train: Any, test: Any) -> str:
+    """Returns how many images a training is tested on and chosen by, as text."""
+    validation = train.validation
+    chosen = f", chosen by {len(validation):,}" if validation else ""
+    return f"tested on {len(test):,}{chosen}"
+
+
+def known_model(model: str | os.PathLike) -> str:
+    """Returns a model as `bit_keras.load` takes it, by its whole name; prints that if it is longer.
+
+    Raises ValueError for one that cannot be loaded. Reads no weights.
+    """
+    from ..models import check_source
+    from ..models.published import full_name
+
+    check_source(model)
+    name = full_name(model)
+    if name != os.fspath(model):
+        print(f"The model {model} is {name}.", file=sys.stderr)
+    return name
+
+
+def check_teacher() -> None:
+    """Raises ValueError if --teacher cannot be loaded. Reads no weights."""
     if flags.FLAGS.teacher:
-        zoo.check_source(model_of_run(flags.FLAGS.teacher))
+        known_model(flags.FLAGS.teacher)
+
+
+def check_run(
+    strategy: "tf.distribute.Strategy", *, batch: int | None = None, may_grow: bool = False
+) -> None:
+    """Raises ValueError for a run that cannot be started, whatever its data set.
+
+    Args:
+        strategy: Of the run.
+        batch: The batch that --batch_split must divide, if it is known.
+        may_grow: As in `RunFolder`.
+    """
+    from .. import training
+
+    devices = training.Devices(strategy, flags.FLAGS.precision)
+    if batch:
+        devices.check_batch(batch, number_or_word(flags.FLAGS.batch_split))
+    if flags.FLAGS.name and devices.is_chief:
+        training.check_workdir(_run_folder(flags.FLAGS.name), may_grow=may_grow)
 
 
 def device_options() -> dict:
@@ -105,6 +211,8 @@ def training_options() -> dict:
         **device_options(),
         "seed": flags.FLAGS.seed,
         "evaluate_every": flags.FLAGS.eval_every,
+        "keep": flags.FLAGS.keep,
+        "patience": flags.FLAGS.patience,
         "command": command_line(),
     }
 
@@ -113,7 +221,11 @@ def run_folder(model: str, data: str) -> pathlib.Path:
     """Returns the folder that --logdir and --name give; the default name is of model and data."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]+", "-", f"{pathlib.Path(model).name}_{data}_{stamp}")
-    return pathlib.Path(expanded(flags.FLAGS.logdir), flags.FLAGS.name or default)
+    return _run_folder(flags.FLAGS.name or default)
+
+
+def _run_folder(name):
+    return pathlib.Path(expanded(flags.FLAGS.logdir), name)
 
 
 def command_line() -> str:
@@ -126,12 +238,14 @@ def number_or_word(text: str) -> int | str:
     return int(text) if text.isdecimal() else text
 
 
-def run(main: Callable, *, positional: bool = False) -> None:
+def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool = False) -> None:
     """Runs `main()` on parsed flags; exits with 2 after an error, with 75 after a signal.
 
     Args:
         main: A command's function.
-        positional: Whether to give `main` the list of arguments that are not flags; otherwise they
+        check: Called before `main`, and before TensorFlow is imported: raises ValueError for what
+            can be told of the flags alone.
+        positional: Whether to give both the list of arguments that are not flags; otherwise these
             are an error.
     """
     # absl's --help shows the module that was started, which is pip's script and not main's.
@@ -144,19 +258,33 @@ def run(main: Callable, *, positional: bool = False) -> None:
     def guarded(arguments):
         if len(arguments) > 1 and not positional:
             sys.exit(_fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
+        given = [arguments[1:]] if positional else []
+        _exit_on_errors(check, *given)
         _configure_process()
-        _exit_on_errors(main, *([arguments[1:]] if positional else []))
+        _exit_on_errors(main, *given)
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parsed)
+
+
+def _parsed(arguments):
+    """The arguments that are not flags; exits at a wrong flag."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, [*flags.FLAGS], n=3)
+        hint = f"did you mean {' or '.join(f'--{name}' for name in near)}? " if near else ""
+        sys.exit(_fail(f"there is no --{error.flagname}; {hint}see --help."))
+    except flags.Error as error:
+        sys.exit(_fail(error))
 
 
 def _answer_habits():
-    """Exits after -h and --help, and at a flag of other programs, whose name here it tells."""
+    """Exits after the flags of help, and at one of other programs, whose name here it tells."""
     typed = {
         argument.partition("=")[0].lstrip("-") for argument in sys.argv[1:] if argument[:1] == "-"
     }
-    if typed & {"h", "help"}:
-        app.usage(shorthelp=True, writeto_stdout=True)
+    if typed & {"h", "help", "helpshort", "helpfull"}:
+        app.usage(shorthelp="helpfull" not in typed, writeto_stdout=True)
         sys.exit(0)  # absl's own exits as if something were wrong
     for flag, ours in ELSEWHERE.items():
         if flag in typed and flag not in flags.FLAGS:
@@ -166,6 +294,8 @@ def _answer_habits():
 
 
 def _configure_process():
+    import tensorflow as tf
+
     if flags.FLAGS.verbosity <= 0:  # absl's default logs every file written
         logging.set_verbosity(logging.WARNING)
         tf.get_logger().setLevel("WARNING")
@@ -182,18 +312,32 @@ def _exit_on_errors(main, *arguments):
     """Calls `main`; an expected error becomes one line and an exit code."""
     try:
         main(*arguments)
-    except training.Interrupted as stop:
-        print(f"{stop}; the same flags and --name go on from there", file=sys.stderr)
-        sys.exit(STOPPED)
     except KeyboardInterrupt:
         print("interrupted; what came after the last checkpoint is lost", file=sys.stderr)
         sys.exit(130)
-    except tf.errors.ResourceExhaustedError:
-        sys.exit(_fail("a batch does not fit into memory; split it (--batch_split) or shrink it"))
-    except (ValueError, OSError, training.TrainingError) as error:
-        if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows the traceback
+    except (ValueError, OSError) as error:
+        _exit_with(error)
+    except Exception as error:
+        import tensorflow as tf  # which it is from, or what needs it: it is imported already
+
+        from .. import training
+
+        if isinstance(error, training.Interrupted):
+            print(f"{error}; the same flags and --name go on from there", file=sys.stderr)
+            sys.exit(STOPPED)
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            sys.exit(
+                _fail("a batch does not fit into memory; split it (--batch_split) or shrink it")
+            )
+        if not isinstance(error, training.TrainingError):
             raise
-        sys.exit(_fail(error))
+        _exit_with(error)
+
+
+def _exit_with(error):
+    if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows the traceback
+        raise error
+    sys.exit(_fail(error))
 
 
 def _fail(error):

@@ -11,23 +11,14 @@ import pathlib
 
 from absl import flags
 
-from .. import data, training
-from ..classification import few_shot, read_labels
-from ..classification import vtab as vtab_suite
-from ..classification.answers import worst_classes
-from ..classification.evaluation import evaluate, may_have_been_trained_on
-from ..classification.prediction import printable
-from ..classification.vtab import MissingTasksError, run_vtab
-from ..metrics.classification import sentence
-from ..models import zoo
-from ..reporting import write_comparison
+from ..choices import EMBEDDED_MODEL, INITS, METHODS
 from . import application
 
 MODEL = flags.DEFINE_string(
     "model",
     None,
     "A run's folder; what bit-export wrote, in any format; or what else bit_keras.load takes. With "
-    f"--shots and --suite, the model to fine-tune; by default {application.EMBEDDED}.",
+    f"--shots and --suite, the model to fine-tune; by default {EMBEDDED_MODEL}.",
 )
 DATASET = flags.DEFINE_string(
     "dataset",
@@ -55,15 +46,13 @@ SHOTS = flags.DEFINE_list(
     "shots", None, 'Fine-tune on so many images a class, and "full" for all: "1,5,10,25,full".'
 )
 SEEDS = flags.DEFINE_integer("seeds", 5, "Runs for each of --shots.", lower_bound=1)
-METHODS = flags.DEFINE_multi_enum(
+METHOD = flags.DEFINE_multi_enum(
     "method",
-    few_shot.METHODS,
-    few_shot.METHODS,
+    METHODS,
+    METHODS,
     "With --shots: fine-tuning by HyperRule, a linear probe of the frozen features, or both.",
 )
-INIT = flags.DEFINE_enum(
-    "init", "pretrained", ["pretrained", "random"], "With --shots: weights to start from."
-)
+INIT = flags.DEFINE_enum("init", "pretrained", INITS, "With --shots: weights to start from.")
 SUITE = flags.DEFINE_enum("suite", None, ["vtab-1k"], "Fine-tune and test on a suite of tasks.")
 TASKS = flags.DEFINE_list("tasks", None, "With --suite: its tasks to run; by default all.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; not with --shots.")
@@ -72,13 +61,22 @@ OUTPUT = flags.DEFINE_string("output", "comparison.html", "With --compare: the p
 application.define_run_flags()
 
 
-def _main(runs):
+def _check(runs):
     modes = {"--compare": COMPARE.value, "--shots": SHOTS.value, "--suite": SUITE.value}
     if len(chosen := [flag for flag, value in modes.items() if value]) > 1:
         raise ValueError(f"{' and '.join(chosen)} are answered one at a time; give one of them.")
     if runs and not COMPARE.value:
         raise ValueError(f"unexpected argument {runs[0]!r}; flags are written --name=value.")
+    if not (chosen or MODEL.value):
+        raise ValueError(
+            "name a model with a head: --model=runs/NAME, an export, or ...-ILSVRC2012."
+        )
+
+
+def _main(runs):
     if COMPARE.value:
+        from ..reporting import write_comparison
+
         write_comparison(OUTPUT.value, runs)
         print(f"Comparison: {OUTPUT.value}")
     elif SHOTS.value:
@@ -90,21 +88,20 @@ def _main(runs):
 
 
 def _test_model():
-    if not MODEL.value:
-        raise ValueError(
-            "name a model with a head: --model=runs/NAME, an export, or ...-ILSVRC2012."
-        )
+    from .. import data, training
+    from ..classification import read_labels
+    from ..classification.evaluation import evaluate
+
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
-    if not pathlib.Path(MODEL.value).exists():
-        zoo.check_source(MODEL.value)  # before a data set is read
+    exists = pathlib.Path(MODEL.value).exists()  # maybe an export that `load` does not take
+    model = MODEL.value if exists else application.known_model(MODEL.value)
+    application.check_run(strategy)
     class_map = data.read_class_map(CLASS_MAP.value) if CLASS_MAP.value else None
     images = data.evaluation_images(DATASET.value, data_dir=DATA_DIR.value)
-    workdir = application.run_folder(MODEL.value, images.name)
-    print(
-        f"{MODEL.value} on {images.name}: {len(images):,} images of {images.num_classes:,} classes."
-    )
+    workdir = application.run_folder(model, images.name)
+    print(f"{model} on {images.name}: {len(images):,} images of {images.num_classes:,} classes.")
     found = evaluate(
-        MODEL.value,
+        model,
         images,
         size=SIZE.value,
         batch=BATCH.value,
@@ -114,16 +111,24 @@ def _test_model():
         workdir=workdir,
         command=application.command_line(),
     )
-    if not training.is_chief(strategy):
-        return
+    if training.is_chief(strategy):
+        _print_found(model, images, found, workdir)
+
+
+def _print_found(model, images, found, workdir):
+    from ..classification.answers import worst_classes
+    from ..classification.evaluation import may_have_been_trained_on
+    from ..classification.prediction import printable
+    from ..metrics.classification import sentence
+
     if found.left_out:
         print(
             f"{len(images) - len(found.images):,} images of {len(found.left_out):,} classes that "
             f"the model does not know are left out: {', '.join(map(printable, found.left_out[:5]))}"
             f"{', ...' if len(found.left_out) > 5 else ''}."
         )
-    if may_have_been_trained_on(MODEL.value, images):
-        print(f"Caution: {MODEL.value} was trained on images of this set, maybe on some of these.")
+    if may_have_been_trained_on(model, images):
+        print(f"Caution: {model} was trained on images of this set, maybe on some of these.")
     print(
         f"{sentence(found.metrics)}.\n"
         f"Least found: {worst_classes(found)}\n"
@@ -133,9 +138,12 @@ def _test_model():
 
 
 def _few_shot_curve():
-    model = MODEL.value or application.EMBEDDED
-    zoo.check_source(model)  # before a data set is read
+    from .. import data, training
+    from ..classification import few_shot
+
+    model = application.known_model(MODEL.value or EMBEDDED_MODEL)  # before a data set is read
     strategy = training.make_strategy(flags.FLAGS.strategy)
+    application.check_run(strategy, may_grow=True)
     train, test = data.from_name(DATASET.value)
     workdir = application.run_folder(f"{model}-{INIT.value}", f"{train.name}_few-shot")
     print(f"Run: {workdir}", flush=True)
@@ -146,7 +154,7 @@ def _few_shot_curve():
         workdir=workdir,
         shots=[application.number_or_word(text) for text in SHOTS.value],
         seeds=SEEDS.value,
-        methods=METHODS.value,
+        methods=METHOD.value,
         init=INIT.value,
         precision=flags.FLAGS.precision,
         strategy=strategy,
@@ -157,14 +165,17 @@ def _few_shot_curve():
 
 
 def _run_suite():
-    model = MODEL.value or application.EMBEDDED
-    zoo.check_source(model)
+    from .. import data, training
+    from ..classification import vtab as vtab_suite
+
+    model = application.known_model(MODEL.value or EMBEDDED_MODEL)
     strategy = training.make_strategy(flags.FLAGS.strategy)
+    application.check_run(strategy, may_grow=True)
     workdir = application.run_folder(model, SUITE.value)
     print(f"Run: {workdir}", flush=True)
     missing = None
     try:
-        rows = run_vtab(
+        rows = vtab_suite.run_vtab(
             model,
             workdir=workdir,
             tasks=TASKS.value,
@@ -173,7 +184,7 @@ def _run_suite():
             strategy=strategy,
             command=application.command_line(),
         )
-    except MissingTasksError as error:
+    except vtab_suite.MissingTasksError as error:
         rows, missing = error.results, error
     print(vtab_suite.as_table(rows))
     print(f"Report: {workdir / 'report.html'}")
@@ -181,7 +192,7 @@ def _run_suite():
         raise missing
 
 
-run = functools.partial(application.run, _main, positional=True)  # the entry point
+run = functools.partial(application.run, _main, check=_check, positional=True)  # the entry point
 
 
 if __name__ == "__main__":

@@ -9,18 +9,15 @@ import functools
 
 from absl import flags
 
-from .. import data
-from ..classification import read_labels
-from ..exporting import FORMATS, PRECISIONS, export
-from ..models import zoo
+from ..choices import EXPORT_FORMATS, EXPORT_PRECISIONS
 from . import application
 
 MODEL = flags.DEFINE_string(
     "model", None, "A run's folder, or what else bit_keras.load takes: a name, a file, a folder."
 )
-FORMAT = flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
+FORMAT = flags.DEFINE_enum("format", "saved_model", EXPORT_FORMATS, "What to write.")
 OUTPUT = flags.DEFINE_string("output", None, "The file or folder to write.")
-PRECISION = flags.DEFINE_enum("precision", "float32", PRECISIONS, "Of a litert file.")
+PRECISION = flags.DEFINE_enum("precision", "float32", EXPORT_PRECISIONS, "Of a litert file.")
 FROZEN = flags.DEFINE_bool(
     "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardized."
 )
@@ -52,10 +49,15 @@ flags.mark_flags_as_required(["model", "output"])
 
 
 def _main():
-    zoo.check_source(MODEL.value)  # before images are read
+    from .. import data
+    from ..classification import read_labels
+    from ..exporting import export
+    from ..models import load
+
+    model = application.known_model(MODEL.value)  # before images are read
     labels = read_labels(LABELS.value) if LABELS.value else None
     export(
-        zoo.load(MODEL.value),
+        load(model),
         OUTPUT.value,
         FORMAT.value,
         precision=PRECISION.value,

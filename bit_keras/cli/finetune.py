@@ -7,21 +7,17 @@ Flags that the reference code also has keep its names and meaning.
 import functools
 import json
 import pathlib
+import sys
 
 from absl import flags
 
-from .. import data, training
-from ..classification.advice import advice
-from ..classification.fine_tuning import default_rule, fine_tune
-from ..data.class_balance import SAMPLINGS
-from ..metrics.classification import sentence
-from ..recipes.hyperrule import MIXES
-from ..training.reading_runs import read_lines
+from ..choices import AUGMENTATIONS, EMBEDDED_MODEL, INITS, SAMPLINGS
+from ..recipes import MIXES, HyperRule
 from . import application
 
 MODEL = flags.DEFINE_string(
     "model",
-    application.EMBEDDED,
+    EMBEDDED_MODEL,
     "A name of bit_keras.list_models(), a run's folder, or what else bit_keras.load takes; with "
     '--init=random also an architecture, "R26x0.5".',
 )
@@ -47,18 +43,21 @@ RESIZE = flags.DEFINE_integer(
 CROP = flags.DEFINE_integer(
     "crop", None, "Side of the random crop, and of test images; by default the rule's."
 )
-AUGMENTATIONS = flags.DEFINE_multi_enum(
+AUGMENTATION = flags.DEFINE_multi_enum(
     "augmentation",
     None,
-    ["crop", "flip", "none"],
+    [*AUGMENTATIONS, "none"],
     "Random changes that leave the labels true, each with a flag; by default the data set's own.",
 )
-INIT = flags.DEFINE_enum("init", "pretrained", ["pretrained", "random"], "Weights to start from.")
+INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights to start from.")
 TRAIN = flags.DEFINE_string(
     "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
 )
 MIX = flags.DEFINE_enum(
-    "mix", None, MIXES, "How each batch's images are mixed; both: by one of the two at random."
+    "mix",
+    None,
+    MIXES,
+    "How each batch's images are mixed (both: by one of the two at random); by default the rule's.",
 )
 CLASS_WEIGHTS = flags.DEFINE_string(
     "class_weights",
@@ -67,7 +66,10 @@ CLASS_WEIGHTS = flags.DEFINE_string(
     "a CSV file with the columns class and weight.",
 )
 SAMPLING = flags.DEFINE_enum(
-    "sampling", None, SAMPLINGS, "Draw all images equally often, or all classes (balanced)."
+    "sampling",
+    None,
+    SAMPLINGS,
+    "What is drawn equally often: all images (uniform, the default) or all classes (balanced).",
 )
 BIT_PRETRAINED_DIR = flags.DEFINE_string(
     "bit_pretrained_dir", None, "Take --model's weights from MODEL.npz in this folder."
@@ -75,19 +77,32 @@ BIT_PRETRAINED_DIR = flags.DEFINE_string(
 application.define_training_flags("the rule's steps")
 
 
+# The rule for a model and images of which nothing is known: any size and any crop are right.
+_ANY_RULE = HyperRule.release(1, (1, 1)).replace(resize=sys.maxsize, crop=32)
+
+
+def _check():
+    _changed_rule(_ANY_RULE)
+
+
 def _main():
+    from .. import data, training
+    from ..classification.fine_tuning import check_choices, default_rule, fine_tune
+    from ..metrics.classification import sentence
+
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
-    model = MODEL.value
-    if BIT_PRETRAINED_DIR.value:
-        model = pathlib.Path(BIT_PRETRAINED_DIR.value) / f"{model}.npz"
-    application.check_models(model)  # before a data set is read
+    model = _known_model()
+    augmentations = AUGMENTATION.value and set(AUGMENTATION.value) - {"none"}
+    check_choices(TRAIN.value, augmentations, flags.FLAGS.teacher)
+    application.check_teacher()
+    application.check_run(strategy, batch=BATCH.value or _batch_of(model))
     weights = CLASS_WEIGHTS.value
     if weights not in (None, "balanced", "none"):
         weights = data.read_class_weights(weights)
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
-    train, test = data.from_name(
+    train, test, overlap = application.read_images(
         DATASET.value or "digits",
         examples_per_class=shots,
         examples_per_class_seed=EXAMPLES_PER_CLASS_SEED.value,
@@ -97,7 +112,7 @@ def _main():
     workdir = application.run_folder(model, train.name)
     print(
         f"{model} ({INIT.value}) on {train.name}: {len(train):,} images of {train.num_classes} "
-        f"classes, tested on {len(test):,}.\n"
+        f"classes, {application.tested_on(train, test)}.\n"
         f"HyperRule: {rule.steps:,} steps of {rule.batch} images, learning rate {rule.base_lr:g}, "
         f"resized to {rule.resize}, cropped to {rule.crop}, "
         f"{_mixture(rule)}.\n" + (f"Teacher: {teacher}.\n" if teacher else "") + f"Run: {workdir}",
@@ -109,7 +124,7 @@ def _main():
         test,
         workdir=workdir,
         rule=rule,
-        augmentations=AUGMENTATIONS.value and set(AUGMENTATIONS.value) - {"none"},
+        augmentations=augmentations,
         init=INIT.value,
         trainable=TRAIN.value,
         class_weights=weights,
@@ -123,9 +138,33 @@ def _main():
         f"TF-Hub module:  {workdir / 'model'}, for images of {rule.crop} x {rule.crop}\n"
         f"Its classes:    {workdir / 'labels.txt'}"
     )
+    for said in (_advice(workdir), str(overlap)):
+        if said:
+            print(said)
+
+
+def _known_model():
+    """What to fine-tune, which can be loaded."""
+    if not BIT_PRETRAINED_DIR.value:
+        return application.known_model(MODEL.value)
+    return application.known_model(pathlib.Path(BIT_PRETRAINED_DIR.value, f"{MODEL.value}.npz"))
+
+
+def _batch_of(model):
+    """The batch of the model's rule, whatever the images."""
+    from ..models.spec_files import read_spec
+    from ..training.reading_runs import model_of_run
+
+    spec = read_spec(model_of_run(model))
+    return spec.rule_changes.get("batch", _ANY_RULE.batch) if spec else _ANY_RULE.batch
+
+
+def _advice(workdir):
+    from ..classification.advice import advice
+    from ..training.reading_runs import read_lines
+
     settings = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-    if said := advice(settings, read_lines(workdir / "metrics.jsonl")):
-        print(said)
+    return advice(settings, read_lines(workdir / "metrics.jsonl"))
 
 
 def _changed_rule(rule):
@@ -149,7 +188,7 @@ def _mixture(rule):
     return " or ".join(f"{k} {v:g}" for k, v in alphas.items() if v) or "no mixup"
 
 
-run = functools.partial(application.run, _main)  # the entry point
+run = functools.partial(application.run, _main, check=_check)  # the entry point
 
 
 if __name__ == "__main__":

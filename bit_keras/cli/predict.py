@@ -10,7 +10,6 @@ import json
 
 from absl import flags
 
-from ..classification import as_table, predict_images, read_labels, write_contact_sheet
 from ..files import replace_file
 from . import application
 
@@ -46,6 +45,8 @@ flags.mark_flag_as_required("model")
 
 
 def _main(images):
+    from ..classification import as_table, predict_images, read_labels, write_contact_sheet
+
     predictions = predict_images(
         MODEL.value,
         images,

@@ -4,10 +4,7 @@ import functools
 
 from absl import flags
 
-from .. import data, training
-from ..classification.pretraining import plan, pretrain
-from ..metrics.classification import sentence
-from ..recipes.upstream import RECIPES, recipe
+from ..recipes import RECIPES, recipe
 from . import application
 
 MODEL = flags.DEFINE_string(
@@ -40,37 +37,50 @@ THROUGHPUT = flags.DEFINE_float(
 application.define_training_flags("the recipe's epochs")
 
 
-def _main():
+def _check():
     if not MODEL.value or not DATASET.value:
         raise ValueError("name the architecture and the images: --model=BiT-S-R50x1 --dataset=...")
+    _changed_recipe(recipe(RECIPE.value), num_examples=10**6)  # whose number changes no check
+
+
+def _main():
+    from .. import training
+    from ..classification.pretraining import plan, pretrain
+    from ..metrics.classification import sentence
+
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
-    application.check_models(*({MODEL.value, INIT.value} - {"random"}))
-    train, test = data.from_name(DATASET.value)
+    model = application.known_model(MODEL.value)
+    init = INIT.value if INIT.value == "random" else application.known_model(INIT.value)
+    application.check_teacher()
+    application.check_run(strategy, batch=BATCH.value)
+    train, test, overlap = application.read_images(DATASET.value)
     protocol = _changed_recipe(recipe(RECIPE.value), len(train))
     teacher = flags.FLAGS.teacher
     print(
-        f"{MODEL.value} ({INIT.value}) on {train.name}: {len(train):,} images of "
-        f"{train.num_classes:,} classes, tested on {len(test):,}.\n"
+        f"{model} ({init}) on {train.name}: {len(train):,} images of "
+        f"{train.num_classes:,} classes, {application.tested_on(train, test)}.\n"
         f"{RECIPE.value}: {protocol.epochs} epochs, {protocol.steps(len(train)):,} steps of "
         f"{protocol.batch:,} images of {protocol.crop} pixels, learning rate "
         f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up."
         + (f"\nTeacher: {teacher}." if teacher else ""),
         flush=True,
     )
-    common = {"recipe": protocol, "init": INIT.value, "strategy": strategy}
+    common = {"recipe": protocol, "init": init, "strategy": strategy}
     if DRY_RUN.value:
         common |= application.device_options()
-        print(plan(MODEL.value, train, **common, images_per_second=THROUGHPUT.value))
+        print(plan(model, train, **common, images_per_second=THROUGHPUT.value))
         return
-    workdir = application.run_folder(MODEL.value, train.name)
+    workdir = application.run_folder(model, train.name)
     print(f"Run: {workdir}", flush=True)
     common |= application.training_options()
-    metrics = pretrain(MODEL.value, train, test, workdir=workdir, **common).metrics
+    metrics = pretrain(model, train, test, workdir=workdir, **common).metrics
     print(
         f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
         f"Report:         {workdir / 'report.html'}\n"
         f"TF-Hub module:  {workdir / 'model'}"
     )
+    if overlap:
+        print(overlap)
 
 
 def _changed_recipe(protocol, num_examples):
@@ -87,7 +97,7 @@ def _changed_recipe(protocol, num_examples):
     return protocol.replace(**changes)
 
 
-run = functools.partial(application.run, _main)  # the entry point
+run = functools.partial(application.run, _main, check=_check)  # the entry point
 
 
 if __name__ == "__main__":

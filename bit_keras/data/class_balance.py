@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..choices import SAMPLINGS
 from ..files import expanded
 from .class_map import check_distinct, normalized
 from .labeled_images import DataError, LabeledImages, check_every_class
 from .sources.csv_file import read_rows
 
-SAMPLINGS = ("uniform", "balanced")
 _UNEVEN = 5  # times as many images as another class has
 
 

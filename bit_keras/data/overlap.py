@@ -30,6 +30,9 @@ class Overlap:
     equal: Sequence[tuple[str, str]]
     alike: Sequence[tuple[str, str]] | None
 
+    def __bool__(self):
+        return bool(self.equal or self.alike)
+
     def __str__(self):
         lines = []
         for pairs, what in (

@@ -1,7 +1,6 @@
 """Models into files of other formats, and back. An export is compared before it appears."""
 
 from .artifact import Artifact
-from .checks import PRECISIONS
 from .errors import ExportError, reason
 from .exporter import export
 from .formats import FORMATS

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from ..choices import EXPORT_PRECISIONS
 from ..data import LabeledImages
 from .artifact import has_head
 from .errors import ExportError
 from .formats import FORMATS
 
-PRECISIONS = ("float32", "float16", "int8")
 _MIN_SIZE = 32  # pixels
 
 
@@ -56,8 +56,10 @@ def check_export(model: keras.Model, path: pathlib.Path, options: ExportOptions)
 
 def _check_options(options):
     precision, size = options.precision, options.size
-    if precision not in PRECISIONS:
-        raise ExportError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
+    if precision not in EXPORT_PRECISIONS:
+        raise ExportError(
+            f"precision must be one of {', '.join(EXPORT_PRECISIONS)}, got {precision!r}."
+        )
     if size is not None and not (isinstance(size, numbers.Integral) and size >= _MIN_SIZE):
         raise ExportError(f"size must be {_MIN_SIZE} pixels or more, got {size!r}.")
     for option, given in (

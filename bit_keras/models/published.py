@@ -3,8 +3,10 @@
 A new one is an entry here, and its file below the download folder or in `bit_keras/weights`.
 """
 
+import os
 import re
 
+from ..choices import EMBEDDED_MODEL
 from ..data import VTAB
 from ..recipes import recipe
 from .imagenet_classes import ILSVRC2012, IMAGENET21K
@@ -85,7 +87,7 @@ PUBLISHED: dict[str, ModelSpec] = _by_name(
 EMBEDDED: dict[str, ModelSpec] = _by_name(
     [
         ModelSpec(
-            name="BiT-XS-R26x0.25",
+            name=EMBEDDED_MODEL,
             units=(2, 2, 2, 2),
             width=0.25,
             test_size=32,
@@ -96,6 +98,21 @@ EMBEDDED: dict[str, ModelSpec] = _by_name(
         )
     ]
 )
+
+
+def full_name(source: str | os.PathLike) -> str:
+    """Returns the name of the published or embedded model whose name starts so, if it is one only.
+
+    Returns anything else as it is: whole names, existing files, and what starts several or none.
+    """
+    name = os.fspath(source)
+    found = [] if os.path.exists(name) else names_starting(name)
+    return found[0] if len(found) == 1 else name
+
+
+def names_starting(beginning: str) -> list[str]:
+    """Returns the names of all published and embedded models that start so, sorted."""
+    return sorted(name for name in (*PUBLISHED, *EMBEDDED) if name.startswith(beginning))
 
 
 def architecture_named(name: str) -> ModelSpec | None:

@@ -7,7 +7,7 @@ import pathlib
 import zipfile
 
 from ..training.reading_runs import class_names_around, settings_around
-from .published import EMBEDDED, PUBLISHED, architecture_named
+from .published import EMBEDDED, PUBLISHED, architecture_named, full_name
 from .spec import ModelSpec
 
 BESIDE = ".spec.json"  # after the name of a file that holds nothing but weights
@@ -21,11 +21,12 @@ def read_spec(source: str | os.PathLike) -> ModelSpec | None:
     beside it, or of the published model whose name it bears.
     """
     known = {**PUBLISHED, **EMBEDDED}
-    if os.fspath(source) in known:
-        return known[os.fspath(source)]
-    path = pathlib.Path(source)
+    name = full_name(source)
+    if name in known:
+        return known[name]
+    path = pathlib.Path(name)
     if not path.exists():
-        return architecture_named(os.fspath(source))
+        return architecture_named(name)
     readers = (_of_keras_file, _beside, _of_configuration, _of_run)
     found = [spec for read in readers if (spec := read(path))]
     return functools.reduce(ModelSpec.completed_by, found) if found else known.get(path.stem)

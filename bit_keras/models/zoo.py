@@ -11,8 +11,15 @@ import keras
 
 from .. import checkpoints
 from ..checkpoints import CheckpointError
+from ..choices import INITS
 from ..training.reading_runs import model_of_run
-from .published import EMBEDDED, PUBLISHED, architecture_named
+from .published import (
+    EMBEDDED,
+    PUBLISHED,
+    architecture_named,
+    full_name,
+    names_starting,
+)
 from .resnet_v2 import ResNetV2, check_num_classes, with_head
 from .spec import ModelSpec, SpecifiedModel, spec_of
 from .spec_files import read_spec
@@ -49,9 +56,9 @@ def load(
     Weights are read as data in every format: no code and no graph in a file is run.
 
     Args:
-        source: One of `list_models()`; or with random weights any architecture, "R26x0.5", of the
-            depths 14, 26, 50, 101 and 152 and any width that makes 64 * width a whole number; or
-            one of
+        source: One of `list_models()`, or as much of its name as no other begins with; or with
+            random weights any architecture, "R26x0.5", of the depths 14, 26, 50, 101 and 152 and
+            any width that makes 64 * width a whole number; or one of
 
             - the path of an `.npz` with canonical names,
             - a `.safetensors` that timm or transformers wrote, or a folder with a
@@ -80,11 +87,11 @@ def load(
     """
     if num_classes is not None:
         check_num_classes(num_classes)
-    if init not in ("pretrained", "random"):
+    if init not in INITS:
         raise ValueError(f'init must be "pretrained" or "random", got {init!r}.')
     source = model_of_run(source)
     check_source(source)
-    name = os.fspath(source)
+    name = full_name(source)
     if name in PUBLISHED:
         return _load_published(PUBLISHED[name], num_classes, init, sha256)
     if spec := architecture_named(name):
@@ -109,8 +116,8 @@ def check_source(source: str | os.PathLike) -> None:
 
     Raises ValueError for a wrong name or a missing file, CheckpointError for a missing extra.
     """
-    source = model_of_run(source)
-    name, path = os.fspath(source), pathlib.Path(source)
+    name = full_name(model_of_run(source))
+    path = pathlib.Path(name)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
         return
     if not path.exists() and architecture_named(name):
@@ -139,6 +146,12 @@ def check_source(source: str | os.PathLike) -> None:
         raise ValueError(
             f"{name} is not available: its weights were trained on JFT-300M, a data set internal "
             "to Google, and were never released; take the BiT-M of that size."
+        )
+    elif several := names_starting(name):
+        more = ", ..." if len(several) > 5 else ""
+        raise ValueError(
+            f"there is no model named {name!r} and no such file; the name may go on as one of "
+            f"{', '.join(several[:5])}{more}: give a whole one."
         )
     else:
         by_lower_case = {known.lower(): known for known in list_models()}

@@ -6,9 +6,12 @@ was released with it differ in the schedule, the resolution and mixup's reach; b
 
 import dataclasses
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .schedule import PATIENCE, PiecewiseSchedule, check_settings, check_step
+from .settings import PATIENCE, check_settings, check_step
+
+if TYPE_CHECKING:
+    from .schedule import PiecewiseSchedule
 
 _RELEASE = (  # for fewer examples than the first: steps, warm-up, decays and mixup's alpha
     (20_000, 500, 100, (200, 300, 400), 0.0),
@@ -159,6 +162,8 @@ class HyperRule:
         check_step(step, self.steps)
         return self.schedule().rate(step)
 
-    def schedule(self) -> PiecewiseSchedule:
+    def schedule(self) -> "PiecewiseSchedule":
         """Returns the same learning rate as a Keras schedule, for an optimizer."""
+        from .schedule import PiecewiseSchedule  # imports Keras, which --help should not
+
         return PiecewiseSchedule.decaying_after(self.base_lr, self.warmup_steps, self.decay_steps)

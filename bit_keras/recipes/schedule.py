@@ -1,11 +1,8 @@
 """The learning rate of both recipes: linear warm-up, then tenfold decays."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
-
-PATIENCE = 10  # with a teacher, a recipe's steps or epochs are multiplied by this
 
 _register = keras.saving.register_keras_serializable
 
@@ -75,18 +72,3 @@ class _HyperRuleSchedule(PiecewiseSchedule):
     @classmethod
     def from_config(cls, config):
         return PiecewiseSchedule.decaying_after(**config)
-
-
-def check_settings(settings: Any, **least: float) -> None:
-    """Raises ValueError if a setting is below its least value, or `base_lr` is not above 0."""
-    for field, value in least.items():
-        if not getattr(settings, field) >= value:
-            raise ValueError(f"{field} must be {value} or more, got {getattr(settings, field)!r}.")
-    if not settings.base_lr > 0:
-        raise ValueError(f"base_lr must be above 0, got {settings.base_lr!r}.")
-
-
-def check_step(step: int, steps: int) -> None:
-    """Raises ValueError if a step is not one of the first `steps`, counted from 0."""
-    if not 0 <= step < steps:
-        raise ValueError(f"step must be from 0 to {steps - 1}, got {step!r}.")

@@ -7,9 +7,12 @@ pre-training: SGD with momentum 0.9, random-resized crops and horizontal flips.
 import dataclasses
 import itertools
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .schedule import PATIENCE, PiecewiseSchedule, check_settings, check_step
+from .settings import PATIENCE, check_settings, check_step
+
+if TYPE_CHECKING:
+    from .schedule import PiecewiseSchedule
 
 _LEAST_STEPS, _LEAST_BATCH = 64, 32  # an epoch, and images a step, of recipes for small sets
 
@@ -74,8 +77,10 @@ class UpstreamRecipe:
         check_step(step, self.steps(num_examples))
         return self.schedule(num_examples).rate(step)
 
-    def schedule(self, num_examples: int) -> PiecewiseSchedule:
+    def schedule(self, num_examples: int) -> "PiecewiseSchedule":
         """Returns the same learning rate as a Keras schedule, for an optimizer."""
+        from .schedule import PiecewiseSchedule  # imports Keras, which --help should not
+
         decay_steps = [self._steps(epoch, num_examples) for epoch in self.decay_epochs]
         return PiecewiseSchedule(self.base_lr, self.warmup_steps, decay_steps)
 

@@ -1,6 +1,6 @@
 """Training: the loop, the run around it, and the folder a run leaves. Knows nothing of BiT."""
 
-from .devices import PRECISIONS, Devices
+from .devices import Devices
 from .flops import forward_flops
 from .inference import NotFiniteError, collect, inference_function, predict
 from .loop import Interrupted, Intervals, Tests, TrainingError, train
@@ -8,9 +8,8 @@ from .losses import LOSSES, weighted_by_class
 from .memory import fitting_split
 from .objective import Objective
 from .run import RunOptions, Task, TrainedModel, run_task
-from .run_folder import RunFolder, RunFolderError
+from .run_folder import RunFolder, RunFolderError, check_workdir
 from .strategies import (
-    STRATEGIES,
     StrategyError,
     is_chief,
     make_strategy,

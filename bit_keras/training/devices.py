@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from ..choices import PRECISIONS
 from .strategies import is_chief, make_strategy
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ..choices import KEEP
 from .devices import Devices
 from .inference import NotFiniteError
 from .loop import Intervals, Tests, TrainingError, train
 from .memory import fitting_split
 from .objective import Objective
 from .run_folder import RunFolder
-from .selection import KEEP, Selection
+from .selection import Selection
 from .strategies import wait_for_all_workers
 
 DIVERGED = (

@@ -49,22 +49,13 @@ class RunFolder:
     ):
         self.path = pathlib.Path(expanded(path))
         self.chief = chief
-        self.may_grow = may_grow
         if not chief:
             return
-        if set("*?[]") & set(str(self.path.absolute())):
-            raise RunFolderError(
-                f"workdir must not hold any of * ? [ ], which TensorFlow expands, got {self.path}."
-            )
+        check_workdir(self.path, may_grow=may_grow)
         config = json.loads(json.dumps(config))  # tuples become lists, as they will be when read
         file = self.path / "config.json"
         if file.exists():
             self._check_same_run(json.loads(file.read_text()), config)
-        elif self.path.exists() and (not self.path.is_dir() or self._strangers()):
-            raise RunFolderError(
-                f"workdir {self.path} holds files that belong to no run; "
-                "choose a new or an empty folder."
-            )
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until `close`)
         if not try_lock(self._lock):
@@ -88,15 +79,7 @@ class RunFolder:
             self._events.close()
             self._lock.close()
 
-    def _strangers(self):
-        return [f for f in self.path.iterdir() if f.name != ".lock" and f.suffix != ".tmp"]
-
     def _check_same_run(self, before, now):
-        if (self.path / "metrics.json").exists() and not self.may_grow:
-            raise RunFolderError(
-                f"{self.path} holds a finished run already; give this run another name, or delete "
-                "that folder."
-            )
         # Before its first checkpoint or result a run can be started again with other settings.
         changes = _differences(before, now)
         if changes and (self.last_checkpoint() or self.results()):
@@ -229,6 +212,29 @@ class RunFolder:
     def finish(self, metrics: dict) -> None:
         """Writes `metrics.json`, which marks the run as finished."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def check_workdir(path: str | os.PathLike, *, may_grow: bool = False) -> None:
+    """Raises RunFolderError where `RunFolder` does whatever the settings; writes nothing."""
+    path = pathlib.Path(expanded(path))
+    if set("*?[]") & set(str(path.absolute())):
+        raise RunFolderError(
+            f"workdir must not hold any of * ? [ ], which TensorFlow expands, got {path}."
+        )
+    if (path / "config.json").exists():
+        if (path / "metrics.json").exists() and not may_grow:
+            raise RunFolderError(
+                f"{path} holds a finished run already; give this run another name, or delete that "
+                "folder."
+            )
+    elif path.exists() and (not path.is_dir() or _strangers(path)):
+        raise RunFolderError(
+            f"workdir {path} holds files that belong to no run; choose a new or an empty folder."
+        )
+
+
+def _strangers(path):
+    return [f for f in path.iterdir() if f.name != ".lock" and f.suffix != ".tmp"]
 
 
 def _differences(before: dict, now: dict) -> list[str]:

@@ -4,8 +4,6 @@ import dataclasses
 
 from .run_folder import RunFolder
 
-KEEP = ("best", "last")
-
 
 @dataclasses.dataclass
 class Selection:

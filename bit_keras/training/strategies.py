@@ -10,9 +10,9 @@ import time
 
 import tensorflow as tf
 
-MEETING_SECONDS = 600.0  # for the slowest machine of a cluster to come up
+from ..choices import STRATEGIES
 
-STRATEGIES = ("auto", "single", "mirrored", "multiworker", "tpu")
+MEETING_SECONDS = 600.0  # for the slowest machine of a cluster to come up
 
 
 class StrategyError(ValueError):

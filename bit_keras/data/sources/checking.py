@@ -16,12 +16,11 @@ import PIL.ExifTags
 import tensorflow as tf
 import tqdm
 
+from ...choices import BAD_IMAGES
 from ...files import cache_dir, replacing
 from ..labeled_images import DataError
 from .decoding import decode_rgb
 from .pillow_images import UNREADABLE, open_image, rgb_pixels
-
-BAD_IMAGES = ("error", "skip")
 
 _MANY = 1_000  # files from which on their checks take long enough to be shown and remembered
 _NAMED = 20  # broken files in a message; more are listed in a file

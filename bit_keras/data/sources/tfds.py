@@ -1,5 +1,6 @@
 """Labeled images from TensorFlow Datasets."""
 
+import contextlib
 import difflib
 import functools
 import io
@@ -7,6 +8,9 @@ import operator
 import os
 import pathlib
 import re
+import socket
+import urllib.parse
+import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -138,16 +142,53 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.Da
 
 def prepare(builder: "tfds.core.DatasetBuilder") -> None:
     """Downloads and prepares the data set unless it is there; raises DataError if that fails."""
+    unreachable = _unreachable_hosts(builder)
     try:
-        builder.download_and_prepare()
+        with _without_retries() if unreachable else contextlib.nullcontext():
+            builder.download_and_prepare()
     except Exception as error:
         reason = _sentence(error)
+        if unreachable and isinstance(error, OSError):  # those of requests are
+            reason = (
+                f"it is not in {builder.data_path.parent}, and {', '.join(unreachable)} cannot be "
+                "reached from here; connect this machine to the internet, or copy that folder from "
+                "another"
+            )
         if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
             reason = (  # TFDS's own message includes the instructions if the folder is empty
                 f"{reason.partition('. Create it')[0]}; what TFDS cannot download goes into "
                 f"{manual_dir(builder)} by hand: {_sentence(instructions).rstrip('.')}"
             )
         raise DataError(f"{builder.name} cannot be prepared: {reason}") from error
+
+
+def _unreachable_hosts(builder):
+    """The hosts of a data set's files, if none of them can be found; else none."""
+    if builder.data_path.exists() or urllib.request.getproxies():  # a proxy finds hosts by itself
+        return []
+    urls = map(urllib.parse.urlsplit, builder.url_infos or ())
+    hosts = sorted({url.hostname for url in urls if url.scheme.startswith(("http", "ftp"))})
+    for host in hosts[:2]:  # each may take seconds
+        with contextlib.suppress(OSError):
+            socket.getaddrinfo(host, None)
+            return []
+    return hosts[:2]
+
+
+@contextlib.contextmanager
+def _without_retries():
+    """TFDS would look for a host that does not exist for minutes, whatever is asked of it.
+
+    It still takes what it has downloaded before.
+    """
+    from tensorflow_datasets.core.download import downloader
+
+    before = getattr(downloader, "MAX_RETRIES", None)
+    downloader.MAX_RETRIES = 0
+    try:
+        yield
+    finally:
+        downloader.MAX_RETRIES = before
 
 
 def manual_dir(builder: "tfds.core.DatasetBuilder") -> pathlib.Path:
