@@ -13,9 +13,7 @@ from absl import flags
 from .. import data, training
 from ..classification.advice import advice
 from ..classification.fine_tuning import default_rule, fine_tune
-from ..data.class_balance import SAMPLINGS
 from ..metrics.classification import sentence
-from ..recipes.hyperrule import MIXES
 from ..training.reading_runs import read_lines
 from . import application
 
@@ -58,7 +56,10 @@ TRAIN = flags.DEFINE_string(
     "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
 )
 MIX = flags.DEFINE_enum(
-    "mix", None, MIXES, "How each batch's images are mixed; both: by one of the two at random."
+    "mix",
+    None,
+    ["mixup", "cutmix", "both", "none"],
+    "How each batch's images are mixed (both: by one of the two at random); by default the rule's.",
 )
 CLASS_WEIGHTS = flags.DEFINE_string(
     "class_weights",
@@ -67,7 +68,10 @@ CLASS_WEIGHTS = flags.DEFINE_string(
     "a CSV file with the columns class and weight.",
 )
 SAMPLING = flags.DEFINE_enum(
-    "sampling", None, SAMPLINGS, "Draw all images equally often, or all classes (balanced)."
+    "sampling",
+    None,
+    ["uniform", "balanced"],
+    "What is drawn equally often: all images (uniform, the default) or all classes (balanced).",
 )
 BIT_PRETRAINED_DIR = flags.DEFINE_string(
     "bit_pretrained_dir", None, "Take --model's weights from MODEL.npz in this folder."

@@ -12,7 +12,6 @@ from .class_map import check_distinct, normalized
 from .labeled_images import DataError, LabeledImages, check_every_class
 from .sources.csv_file import read_rows
 
-SAMPLINGS = ("uniform", "balanced")
 _UNEVEN = 5  # times as many images as another class has
 
 
@@ -80,7 +79,7 @@ def class_weights(train: LabeledImages, given: str | Mapping[str, float]) -> np.
 
 def check_sampling(images: LabeledImages, sampling: str) -> None:
     """Raises DataError if `sampling` is not known, or these images cannot be balanced."""
-    if sampling not in SAMPLINGS:
+    if sampling not in ("uniform", "balanced"):
         raise DataError(f'sampling must be "uniform" or "balanced", got {sampling!r}')
     if sampling == "balanced":
         if images.multi_label:

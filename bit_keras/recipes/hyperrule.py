@@ -15,7 +15,7 @@ _RELEASE = (  # for fewer examples than the first: steps, warm-up, decays and mi
     (500_000, 10_000, 500, (3_000, 6_000, 9_000), 0.1),
     (math.inf, 20_000, 500, (6_000, 12_000, 18_000), 0.1),
 )
-MIXES = ("mixup", "cutmix", "both", "none")
+_MIXES = ("mixup", "cutmix", "both", "none")
 _MIXUP_ALPHA = 0.1  # the rule's own, for large sets
 _CUTMIX_ALPHA = 1.0  # Yun et al., 2019: the share of the box is uniform in [0, 1]
 
@@ -105,8 +105,8 @@ class HyperRule:
                 alpha above 0 stays if it is still used; otherwise mixup's is 0.1, as for large
                 sets, and CutMix's is 1, as in its paper.
         """
-        if mix not in MIXES:
-            raise ValueError(f"mix must be one of {', '.join(MIXES)}, got {mix!r}.")
+        if mix not in _MIXES:
+            raise ValueError(f"mix must be one of {', '.join(_MIXES)}, got {mix!r}.")
         mixup, cutmix = mix in ("mixup", "both"), mix in ("cutmix", "both")
         return self.replace(
             mixup_alpha=(self.mixup_alpha or _MIXUP_ALPHA) * mixup,
