@@ -39,7 +39,10 @@ def test_a_rate_that_is_high_already_is_not_raised():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"loss": "sigmoid"}, {"rule": {**RULE, "mixup_alpha": 0.1}}, {"teacher": {}}, {"rule": None}],
+    [
+        *({"loss": "sigmoid"}, {"teacher": {}}, {"rule": None}),
+        *({"rule": {**RULE, "mixup_alpha": 0.1}}, {"rule": {**RULE, "cutmix_alpha": 1.0}}),
+    ],
 )
 def test_other_losses_are_not_judged(changes):
     assert advice({**SETTINGS, **changes}, history(0.5)) is None

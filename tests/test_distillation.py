@@ -66,18 +66,21 @@ def witness(name, num_classes):
     return bit_keras.models.resnet_v2.with_head(keras.Model(images, x, name=name), num_classes)
 
 
-def test_teacher_and_student_are_shown_the_same_mixed_crops(noise, tmp_path):
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+def test_teacher_and_student_are_shown_the_same_mixed_crops(noise, tmp_path, mix):
+    rule = RULE.with_mix(mix)
     bit_keras.fine_tune(
         *(witness("student", 0), noise),
         workdir=tmp_path / "run",
-        rule=RULE.with_steps(2),
+        rule=rule.with_steps(2),
         teacher=witness("teacher", 3),
         batch_split=2,
         export=False,
         seed=3,
     )
-    settings = {"batch": 8, "seed": 3, "mixup_alpha": 1.0, "crop": 32}
-    expected = data.training_batches(noise, resize=36, **settings)
+    alphas = {"mixup_alpha": rule.mixup_alpha, "cutmix_alpha": rule.cutmix_alpha}
+    assert 1 in alphas.values()
+    expected = data.training_batches(noise, batch=8, resize=36, crop=32, seed=3, **alphas)
     seen = {name: np.concatenate(Witness.seen.pop(name)) for name in ("student", "teacher")}
     np.testing.assert_array_equal(seen["student"], seen["teacher"])
     np.testing.assert_array_equal(seen["student"], first_images(expected, 2))

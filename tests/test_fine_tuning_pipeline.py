@@ -55,15 +55,23 @@ def resized(image, size):
     return (upper * (1 - down) + lower * down) / 255
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.4])
-def test_a_batch_is_a_function_of_seed_and_step(alpha):
+MIXTURES = (
+    {},
+    {"mixup_alpha": 0.4},
+    {"cutmix_alpha": 1.0},
+    {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "sampling": "balanced"},
+)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_a_batch_is_a_function_of_seed_and_step(mixture):
     _, images = noise(10)
-    whole = take(images, 8, seed=3, mixup_alpha=alpha)
-    late = take(images, 3, seed=3, mixup_alpha=alpha, start_step=5)
+    whole = take(images, 8, seed=3, **mixture)
+    late = take(images, 3, seed=3, **mixture, start_step=5)
     for (x, y), (late_x, late_y) in zip(whole[5:], late, strict=True):
         np.testing.assert_array_equal(x, late_x)
         np.testing.assert_array_equal(y, late_y)
-    for (x, _), (other, _) in zip(whole, take(images, 8, seed=4, mixup_alpha=alpha), strict=True):
+    for (x, _), (other, _) in zip(whole, take(images, 8, seed=4, **mixture), strict=True):
         assert not np.array_equal(x, other)
 
 
@@ -189,6 +197,7 @@ def test_resizing_is_bilinear_with_half_pixel_centers(size):
         ({"batch": 0}, "batch must be 1 or more, got 0"),
         ({"start_step": -1}, "start_step=-1"),
         ({"mixup_alpha": -0.1}, "mixup_alpha=-0.1"),
+        ({"cutmix_alpha": -1}, "must be 0 or more, .* cutmix_alpha=-1"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
@@ -222,10 +231,10 @@ def test_every_source_feeds_batches(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("mixup_alpha", [0.0, 0.5])
-def test_the_parts_of_all_workers_are_the_whole_batch(workers, mixup_alpha):
+@pytest.mark.parametrize("mixture", MIXTURES)
+def test_the_parts_of_all_workers_are_the_whole_batch(workers, mixture):
     _, images = noise(7)
-    settings = {"batch": 12, "resize": 40, "crop": 32, "seed": 3, "mixup_alpha": mixup_alpha}
+    settings = {"batch": 12, "resize": 40, "crop": 32, "seed": 3, **mixture}
     whole = data.training_batches(images, **settings).take(3)
     parts = [
         data.training_batches(images, **settings, start_step=1, part=(k, workers)).take(2)

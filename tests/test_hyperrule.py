@@ -74,6 +74,43 @@ def test_mixup_is_for_medium_and_large():
     assert alphas == [0.0, 0.1, 0.1]
 
 
+def test_a_mixture_keeps_alphas_that_are_used():
+    small, large = (HyperRule.release(n, (64, 64)) for n in (10, 20_000))
+    patient = small.distillation()
+    alphas = {
+        mix: [
+            (rule.with_mix(mix).mixup_alpha, rule.with_mix(mix).cutmix_alpha)
+            for rule in (small, large, patient, small.replace(cutmix_alpha=0.5))
+        ]
+        for mix in ("none", "mixup", "cutmix", "both")
+    }
+    assert alphas == {
+        "none": [(0, 0)] * 4,
+        "mixup": [(0.1, 0), (0.1, 0), (1, 0), (0.1, 0)],
+        "cutmix": [(0, 1), (0, 1), (0, 1), (0, 0.5)],
+        "both": [(0.1, 1), (0.1, 1), (1, 1), (0.1, 0.5)],
+    }
+    with pytest.raises(ValueError, match="mix must be one of mixup, cutmix, both, none, got 'x'"):
+        small.with_mix("x")
+
+
+def test_settings_without_cutmix_are_those_of_older_versions():
+    rule = HyperRule.release(10, (64, 64))
+    assert rule.settings() == {
+        "steps": 500,
+        "batch": 512,
+        "base_lr": 0.003,
+        "warmup_steps": 100,
+        "decay_steps": (200, 300, 400),
+        "resize": 160,
+        "crop": 128,
+        "mixup_alpha": 0.0,
+    }
+    assert HyperRule(**rule.settings()) == rule
+    mixed = rule.with_mix("cutmix")
+    assert HyperRule(**mixed.settings()) == mixed != rule
+
+
 def test_scaling_to_another_batch_names_its_convention():
     rule = HyperRule.release(10, (64, 64))
     assert rule.scaled_to_batch(128, "linear").base_lr == pytest.approx(0.003 / 4)
@@ -103,6 +140,7 @@ def test_a_teacher_is_patient_and_mixes_uniformly():
         ({"resize": 100}, "resize must be at least the crop"),
         ({"base_lr": 0}, "base_lr must be above 0"),
         ({"mixup_alpha": -1}, "mixup_alpha"),
+        ({"cutmix_alpha": -1}, "cutmix_alpha must be 0 or more, got -1"),
     ],
 )
 def test_mistakes_are_named(changes, message):

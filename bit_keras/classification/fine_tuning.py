@@ -280,7 +280,8 @@ def _class_weights(train, given, sampling, teacher):
     if given is None and sampling is None and (uneven := unevenness(train)):
         words = ["sampling"] if teacher else ["class_weights", "sampling"]
         logging.getLogger(__name__).warning(
-            "%s: to train all classes alike take %s; sampling=uniform leaves it as it is",
+            "%s; to train all classes alike, take %s (in Python the argument of that name), or "
+            "--sampling=uniform to leave it so",
             uneven,
             " or ".join(f"--{word}=balanced" for word in words),
         )
