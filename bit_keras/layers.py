@@ -50,6 +50,8 @@ class StdConv2D(keras.layers.Conv2D):
         self, inputs: keras.KerasTensor, kernel: keras.Variable
     ) -> keras.KerasTensor:
         """Returns the convolution of the inputs with the standardized kernel."""
+        if inputs.shape[0] == 0:  # TensorFlow 2.21 gives an empty batch the shape of its input
+            return ops.zeros(self.compute_output_shape(inputs.shape), inputs.dtype)
         return super().convolution_op(inputs, ops.cast(standardize(kernel), inputs.dtype))
 
 

@@ -138,7 +138,7 @@ def test_a_teacher_is_patient_and_mixes_uniformly():
         ({"steps": 0}, "steps must be 1 or more, got 0"),
         ({"crop": 31}, "crop must be 32 or more"),
         ({"resize": 100}, "resize must be at least the crop"),
-        ({"base_lr": 0}, "base_lr must be above 0"),
+        ({"base_lr": 0}, "base_lr must be a number above 0"),
         ({"mixup_alpha": -1}, "mixup_alpha"),
         ({"cutmix_alpha": -1}, "cutmix_alpha must be 0 or more, got -1"),
     ],

@@ -337,6 +337,8 @@ class Head(layers.Layer):
         self.conv.build((input_shape[0], 1, 1, input_shape[1]))
 
     def call(self, x):
+        if x.shape[0] == 0:  # as in StdConv2D
+            return ops.zeros((0, self.conv.filters), x.dtype)
         return ops.squeeze(self.conv(x[:, None, None, :]), (1, 2))
 
     def compute_output_shape(self, input_shape):

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages
@@ -17,6 +19,9 @@ from .imagenet_classes import class_names, synsets
 # HyperRule's sizes were chosen for models pre-trained at 224 pixels. It is followed up to this
 # factor between what a model was pre-trained at and what it gives; beyond, the former is taken.
 _FARTHEST = 3
+
+_BRIGHTEST = 2  # above it pixels are no rounding errors of [0, 1], nor normalized by a deviation
+_LOOKED_AT = 8  # images of a batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,11 +146,30 @@ class ModelSpec:
 
 @keras.saving.register_keras_serializable("bit_keras")
 class SpecifiedModel(keras.Model):
-    """A functional Keras model with a `spec`, a `ModelSpec`, which is saved with it."""
+    """A functional Keras model with a `spec`, a `ModelSpec`, which is saved with it.
+
+    Called eagerly, or by `fit`, `evaluate` or `predict`, it warns of images in 0 .. 255.
+    """
 
     def __init__(self, inputs, outputs, name=None, *, spec: ModelSpec | None = None, **kwargs):
         super().__init__(inputs, outputs, name=name, **kwargs)
         self.spec = spec or ModelSpec()
+
+    def __call__(self, *args, **kwargs):
+        _warn_of_raw_pixels(args[0] if args else kwargs.get("inputs"))
+        return super().__call__(*args, **kwargs)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        _warn_of_raw_pixels(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        _warn_of_raw_pixels(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        _warn_of_raw_pixels(x)
+        return super().predict(x, *args, **kwargs)
 
     def get_config(self):
         return {**super().get_config(), "spec": self.spec.to_json()}
@@ -160,6 +184,25 @@ class SpecifiedModel(keras.Model):
         model = super().from_config(config, custom_objects)
         model.spec = ModelSpec.from_json(spec)
         return model
+
+
+def _warn_of_raw_pixels(images):
+    """Warns if images, or those of the first batch, look like 0 .. 255; symbols are not looked at.
+
+    Python shows a warning from one place once.
+    """
+    if isinstance(images, tf.data.Dataset):
+        images = next(iter(images.take(1)), None)
+    elif isinstance(images, keras.utils.PyDataset):
+        images = images[0]
+    while isinstance(images, tuple | list) and images:
+        images = images[0]
+    eager = isinstance(images, np.ndarray) or (tf.is_tensor(images) and hasattr(images, "numpy"))
+    if eager and np.size(images) and np.max(images[:_LOOKED_AT]) > _BRIGHTEST:
+        warnings.warn(
+            "images must lie in [0, 1], and these look like 0 .. 255: divide them by 255.",
+            stacklevel=3,
+        )
 
 
 def spec_of(model: keras.Model) -> ModelSpec:

@@ -25,8 +25,10 @@ def from_arrays(
     Args:
         images: [N, height, width, 3], or gray as [N, height, width] or [N, height, width, 1]; uint8
             in 0 .. 255, or floats in [0, 1], which are rounded to uint8.
-        labels: Integers [N] or [N, 1], in 0 .. num_classes - 1; or, for images with several classes
-            or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or scipy.sparse.
+        labels: Integers [N] or [N, 1], in 0 .. num_classes - 1; or names of classes, which are then
+            numbered in the order of `class_names`, or of the alphabet; or, for images with several
+            classes or none, zeros and ones [N, num_classes], 2 classes or more, in NumPy or
+            scipy.sparse.
         test: The test set's (images, labels); without it, `LabeledImages.split` splits the images.
         test_fraction, seed: As in `LabeledImages.split`.
         class_names: One name per class; by default "0", "1", ...
@@ -36,7 +38,12 @@ def from_arrays(
     Raises:
         DataError: If arrays have other shapes, dtypes or ranges, or a class has no training images.
     """
-    columns = np.shape(labels)[1] if len(np.shape(labels)) == 2 else 1
+    images, labels = _as_arrays(images, labels, "the images to train on")
+    if test is not None:
+        test = _as_arrays(*test, "the images to test on")
+    if getattr(labels, "dtype", None) is not None and labels.dtype.kind in "OSU":
+        class_names, labels, test = _numbered(labels, test, class_names)
+    columns = labels.shape[1] if len(labels.shape) == 2 else 1
     labels, test_labels = _single_or_multi_hot(labels, test and test[1], multi_label)
     if class_names is None:
         num_classes = columns if columns > 1 else len(np.unique(labels))
@@ -77,6 +84,31 @@ def digits(
     return everything.split_few_shot(examples_per_class, seed)
 
 
+def _as_arrays(images, labels, what):
+    """Images and labels as arrays; labels of scipy.sparse stay as they are."""
+    try:
+        images = np.asarray(images)
+        labels = labels if hasattr(labels, "tocsr") else np.asarray(labels)
+    except ValueError as error:  # lists of unlike arrays
+        raise DataError(
+            f"{what} and their labels must be arrays of one shape, got {type(images).__name__} of "
+            "several; resize the images first, or give files by `from_directory` or `from_csv`"
+        ) from error
+    return images, labels
+
+
+def _numbered(labels, test, class_names):
+    """(class names, labels, test) where labels are names."""
+    given = [labels, *([] if test is None else [test[1]])]
+    names = sorted({str(name) for some in given for name in np.ravel(some)})
+    class_names = names if class_names is None else [*map(str, class_names)]
+    if unknown := {*names} - {*class_names}:
+        raise DataError(f"labels must be of class_names, got {sorted(unknown)[0]!r}")
+    number = {name: i for i, name in enumerate(class_names)}
+    given = [np.array([number[str(name)] for name in np.ravel(some)]) for some in given]
+    return class_names, given[0], test and (test[0], given[1])
+
+
 def _single_or_multi_hot(labels, test_labels, multi_label):
     """Labels of both sets as `LabeledImages` takes them; rows that are one-hot become integers."""
     both = [
@@ -111,8 +143,8 @@ def uint8_images(images: np.ndarray, name: str) -> np.ndarray:
             f"the images of {name} must have the shape [N, height, width, 3] or, gray, "
             f"[N, height, width], got {list(images.shape)}"
         )
-    if images.dtype.kind == "f" and images.size:
-        if not (images.min() >= 0 and images.max() <= 1):
+    if images.dtype.kind == "f":
+        if images.size and not (images.min() >= 0 and images.max() <= 1):
             raise DataError(
                 f"the images of {name} must be floats in [0, 1] or uint8 in 0 .. 255, got floats "
                 f"in [{images.min():g}, {images.max():g}]; scale or convert them"

@@ -117,6 +117,10 @@ def with_validation(
         with contextlib.suppress(ValueError):
             validation = float(validation)
     if isinstance(validation, int | float):
+        if not 0 < validation < 1:
+            raise DataError(
+                f"validation must be a part of the images, in (0, 1), or images, got {validation}"
+            )
         train, validation = train.split(validation, second="validation")
         return dataclasses.replace(train, validation=validation)
     return dataclasses.replace(train, validation=labeled_images(validation, "validation"))
