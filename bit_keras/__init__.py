@@ -5,6 +5,7 @@ import importlib.metadata
 from . import data
 from .classification.answers import Evaluation
 from .classification.evaluation import evaluate
+from .classification.features import image_features
 from .classification.few_shot import few_shot_curve
 from .classification.fine_tuning import fine_tune
 from .classification.prediction import predict_images
@@ -34,6 +35,7 @@ __all__ = [
     "export",
     "few_shot_curve",
     "fine_tune",
+    "image_features",
     "list_models",
     "load",
     "make_strategy",

@@ -13,7 +13,7 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.classification import predict_images, read_labels
-from bit_keras.classification.prediction import find_images
+from bit_keras.classification.given_images import find_images
 from bit_keras.models.published import PUBLISHED
 from bit_keras.models.resnet_v2 import with_head
 

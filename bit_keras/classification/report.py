@@ -20,6 +20,10 @@ MATRIX_CLASSES = 40  # with more classes, a table of pairs is easier to read tha
 MISTAKES = 24
 PAIRS = 25
 CLASS_ROWS = 1000
+HEAT_NOTE = (
+    " Beside each picture is the same in gray under a heat map: the brighter its color, the more "
+    "of what the model said comes from there."
+)
 
 
 def write_run_report(run: RunFolder, evaluation: Evaluation | None, **page: Any) -> None:
@@ -50,6 +54,7 @@ def _one_label_sections(evaluation, names):
     labels, predictions = evaluation.images.labels, evaluation.predictions
     predicted = [*names, "another class"]  # which -1 finds
     right, sure = labels == predictions, confidence(evaluation.logits)
+    said = evaluation.logits.argmax(axis=1)
     shown, note = sure, ""
     if evaluation.sigmoid:
         shown = tf.sigmoid(evaluation.logits.max(axis=1)).numpy()
@@ -63,7 +68,7 @@ def _one_label_sections(evaluation, names):
     return [
         ("Confusions", confusions(evaluation, predicted)),
         ("Calibration", note + reliability_diagram(*calibration_bins(sure, right))),
-        ("Most confident mistakes", _mistakes(evaluation.images, count, ~right, shown, caption)),
+        ("Most confident mistakes", _mistakes(evaluation, count, ~right, shown, said, caption)),
         ("Classes, worst first", _class_table(evaluation.per_class, "recall")),
     ]
 
@@ -71,16 +76,16 @@ def _one_label_sections(evaluation, names):
 def _several_label_sections(evaluation, names):
     truth = evaluation.images.labels.toarray()
     false = np.where(truth, 0, evaluation.probabilities)
-    sure, predictions = false.max(axis=1), false.argmax(axis=1)
+    sure, said = false.max(axis=1), false.argmax(axis=1)
     wrong = sure > 0.5
     count = f"{np.sum(wrong):,} of {len(truth):,} test images lack a class that the model says"
 
     def caption(i):
         true = ", ".join(names[k] for k in np.flatnonzero(truth[i])) or "none"
-        return true, names[predictions[i]]
+        return true, names[said[i]]
 
     return [
-        ("Most confident mistakes", _mistakes(evaluation.images, count, wrong, sure, caption)),
+        ("Most confident mistakes", _mistakes(evaluation, count, wrong, sure, said, caption)),
         ("Classes, worst first", _class_table(evaluation.per_class, "average_precision")),
     ]
 
@@ -125,20 +130,28 @@ def _pair_table(evaluation, names):
     return table("", ["Most frequent: true → said", "Images", "Of the class"], rows) if rows else ""
 
 
-def _mistakes(images, count, wrong, sure, caption):
-    """Pictures of the most confident mistakes; `caption` returns (true class, predicted class)."""
+def _mistakes(evaluation, count, wrong, sure, said, caption):
+    """Pictures of the most confident mistakes, and of what the model saw, if that is known.
+
+    The class it `said` is a column of the logits; `caption` returns (true class, predicted class).
+    """
     mistakes = np.flatnonzero(wrong)
     if not mistakes.size:
         return ""
     worst = mistakes[np.argsort(-sure[mistakes], kind="stable")][:MISTAKES].tolist()
+    heated = evaluation.explain(worst, said[worst]) if evaluation.explain else None
     pictures = []
-    for i in worst:
+    for n, i in enumerate(worst):
         true, predicted = caption(i)
-        image = images.read(tf.constant(i, tf.int64)).numpy()
+        image = evaluation.images.read(tf.constant(i, tf.int64)).numpy()
+        shown = thumbnail(image, f"test image {i}, true class {true}")
+        if heated:
+            shown += thumbnail(heated[n], f"heat map of {predicted} on test image {i}")
         text = f"true <b>{true}</b>, said <b>{predicted}</b>, {percent(sure[i], 0)}"
-        pictures.append((thumbnail(image, f"test image {i}, true class {true}"), text))
+        pictures.append((shown, text))
     shown = f"; its {len(worst)} most confident mistakes are shown" * (len(worst) < len(mistakes))
-    return f"<p>{count}{shown}.</p>{picture_grid(pictures)}"
+    note, kind = (HEAT_NOTE, "pictures pairs") if heated else ("", "pictures")
+    return f"<p>{count}{shown}.{note}</p>{picture_grid(pictures, kind)}"
 
 
 def _class_table(rows, measure):

@@ -5,4 +5,4 @@ from .checks import PRECISIONS
 from .errors import ExportError, reason
 from .exporter import export
 from .formats import FORMATS
-from .opening import open_artifact, open_classifier
+from .opening import check_has_weights, open_artifact, open_body, open_classifier, open_network

@@ -122,10 +122,10 @@ class Task(abc.ABC):
         """Writes what others need to use the model, unless an earlier try did."""
 
     @abc.abstractmethod
-    def report(self, run: RunFolder, tested: Any, **page: Any) -> None:
+    def report(self, model: keras.Model, run: RunFolder, tested: Any, **page: Any) -> None:
         """Writes `report.html`; `page` has its `settings`, `metrics` and `command`.
 
-        What `test` returned is `tested`, or None.
+        The model is on one device. What `test` returned is `tested`, or None.
         """
 
 
@@ -184,7 +184,8 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
                 task.export(model, run)
         metrics = {**scores, "steps": task.steps, "seconds": round(time.perf_counter() - start, 1)}
         if run.chief:
-            task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
+            page = {"settings": settings, "metrics": metrics, "command": options.command}
+            task.report(model, run, tested, **page)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
     return TrainedModel(model, metrics, run.path)
