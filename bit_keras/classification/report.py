@@ -21,8 +21,8 @@ MISTAKES = 24
 PAIRS = 25
 CLASS_ROWS = 1000
 HEAT_NOTE = (
-    " Beside each picture is the same in gray under a heat map: the brighter its color, the more "
-    "of what the model said comes from there."
+    " Beside each picture is the same in gray under a heat map: the brighter a place, the more it "
+    "speaks for the class that the model said."
 )
 
 

@@ -116,7 +116,8 @@ def _write_features(images):
     rows, channels = write_features(
         FEATURES.value, MODEL.value, images, size=SIZE.value, batch=BATCH.value
     )
-    print(f"{FEATURES.value}: {rows:,} x {channels:,} features, their images in .files.csv beside.")
+    named = f"{FEATURES.value}.files.csv says which row is of which image"
+    print(f"{FEATURES.value}: {rows:,} x {channels:,} features; {named}.")
 
 
 run = functools.partial(application.run, _main, positional=True)  # the entry point

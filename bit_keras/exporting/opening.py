@@ -1,10 +1,12 @@
 """Opens a model in any format that `bit_keras.export` writes."""
 
+import contextlib
 import os
 import pathlib
 
 import keras
 
+from .. import checkpoints
 from ..models.resnet_v2 import with_head
 from ..models.zoo import load
 from ..training.reading_runs import model_of_run
@@ -12,7 +14,6 @@ from .artifact import Artifact, keras_artifact
 from .checks import check_packages
 from .errors import reason
 from .formats import FORMATS
-from .saved_model import open_saved_model
 from .weight_files import open_weights
 
 
@@ -54,14 +55,20 @@ def open_body(model: keras.Model | str | os.PathLike) -> Artifact:
 
 
 def check_has_weights(model: str | os.PathLike) -> None:
-    """Raises ValueError for an export to another runtime, which gives a model's answers alone."""
-    format = _format_of(pathlib.Path(model_of_run(model)))
-    if format and FORMATS[format].open not in (open_weights, open_saved_model):
-        raise ValueError(
-            f"{os.fspath(model)} gives logits alone, and this needs what is before them; give the "
-            "model that it was exported from: a run's folder, a SavedModel, or a .keras or .npz "
-            "file."
-        )
+    """Raises ValueError for an export that is a graph alone: frozen, or for another runtime."""
+    path = pathlib.Path(model_of_run(model))
+    format = _format_of(path)
+    if format is None or FORMATS[format].open is open_weights:
+        return
+    if format == "saved_model":
+        with contextlib.suppress(checkpoints.CheckpointError):
+            checkpoints.architecture(checkpoints.open_saved_model(path).shapes, path)
+            return
+    raise ValueError(
+        f"{os.fspath(model)} gives logits alone, and this needs what is before them; give the "
+        "model that it was exported from: a run's folder, a SavedModel that is not frozen, or a "
+        ".keras or .npz file."
+    )
 
 
 def _with_classes(model, artifact):
