@@ -3,6 +3,8 @@
 import csv
 import os
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -163,6 +165,19 @@ def test_a_picture_for_each_image(tiny, photos, tmp_path, monkeypatch):
         assert text.min() < 100
     with pytest.raises(ValueError, match=r"new.maps holds other files; give a new folder"):
         write_heat_maps("new/maps", tiny, files, size=40)
+
+
+def test_the_command(run, photos, tmp_path):
+    command = [sys.executable, "-m", "bit_keras.cli.predict", f"--model={run}", str(photos / "cat")]
+    flags = ("--explain=maps", "--format=csv", "--threshold=1", "--output=answers.csv")
+    done = subprocess.run([*command, *flags], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is shown 40 x 40 pixels") == 1
+    assert sorted(os.listdir(tmp_path / "maps")) == [f"{i + 1}-{i}.jpg" for i in range(4)]
+    with open(tmp_path / "answers.csv", newline="", encoding="utf-8-sig") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["image", "rank", "class", "probability"]
+    assert [row[0] for row in rows] == [str(photos / f"cat/{i}.png") for i in range(4)]
 
 
 def test_what_cannot_be_explained_is_refused_before_anything_is_written(tiny, photos, tmp_path):

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import numpy as np
 import PIL.Image
@@ -88,3 +90,21 @@ def test_the_file_of_features_has_a_list_of_its_images(model, files, expected, t
     with pytest.raises(ValueError, match="there is no image"):
         write_features(tmp_path / "other.npy", model, ["nowhere.png"], size=SIDE)
     assert os.listdir(tmp_path) == ["new"]
+
+
+def test_the_command_takes_a_body_and_refuses_what_is_said_of_classes(files, tmp_path):
+    command = [sys.executable, "-m", "bit_keras.cli.predict", "--model=BiT-XS-R26x0.25", *files]
+    done = subprocess.run(
+        [*command, "--features=f.npy"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == (
+        "f.npy: 3 x 512 features; f.npy.files.csv says which row is of which image.\n"
+    )
+    assert np.load(tmp_path / "f.npy").shape == (3, 512)
+    done = subprocess.run(
+        [*command, "--features=g.npy", "--format=csv"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last == "error: --features writes no classes, so leave out --format."
+    assert sorted(os.listdir(tmp_path)) == ["f.npy", "f.npy.files.csv"]
