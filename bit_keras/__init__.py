@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from . import data as data
     from .classification.answers import Evaluation as Evaluation
     from .classification.evaluation import evaluate as evaluate
+    from .classification.features import image_features as image_features
     from .classification.few_shot import few_shot_curve as few_shot_curve
     from .classification.fine_tuning import fine_tune as fine_tune
     from .classification.prediction import predict_images as predict_images
@@ -37,6 +38,7 @@ __all__ = [
     "export",
     "few_shot_curve",
     "fine_tune",
+    "image_features",
     "list_models",
     "load",
     "make_strategy",
@@ -58,6 +60,7 @@ _MODULES = {
     "export": ".exporting",
     "few_shot_curve": ".classification.few_shot",
     "fine_tune": ".classification.fine_tuning",
+    "image_features": ".classification.features",
     "list_models": ".models.zoo",
     "load": ".models.zoo",
     "make_strategy": ".training",

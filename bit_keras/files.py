@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from typing import IO, Any
@@ -97,6 +98,37 @@ def replace_file(path: str | os.PathLike, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, content)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write {path} ({error.strerror or error}); make room or choose another place."
+        ) from error
+
+
+def check_new_folder(path: str | os.PathLike) -> None:
+    """Raises ValueError if there is something at a path where a new folder is to be."""
+    path = pathlib.Path(expanded(path))
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"{path} holds other files; give a new folder, or an empty one.")
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary folder to write to, which becomes `path` when the block ends.
+
+    Folders above it are made. Raises ValueError, and leaves nothing, if there is something already
+    or it cannot be written; an error inside the block leaves nothing either.
+    """
+    path = pathlib.Path(expanded(path))
+    check_new_folder(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as around:
+            written = pathlib.Path(around, path.name)
+            written.mkdir()
+            yield written
+            if path.exists():  # empty; Windows cannot rename over it
+                path.rmdir()
+            written.rename(path)
     except OSError as error:
         raise ValueError(
             f"cannot write {path} ({error.strerror or error}); make room or choose another place."

@@ -128,6 +128,39 @@ def test_photos_become_small_pictures(tmp_path):
     assert page.size < 1e6
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_mistakes_are_explained_where_the_model_can(tmp_path, several):
+    names = ["a", "b", "<i>", "d"]
+    labels, probabilities = outcome(4, 100)
+    if several:
+        labels = scipy.sparse.csr_array(np.eye(4, dtype=bool)[labels])
+    asked = []
+
+    def explain(images, columns):
+        asked.extend(zip(images, columns, strict=True))
+        return [np.full((30, 60, 3), 2 * i, np.uint8) for i in images]
+
+    page = classified(tmp_path, labels, probabilities, names, explain=explain)
+    captions = [text for text in page.texts("figcaption") if text.startswith("true")]
+    assert len(asked) == len(captions) > 5
+    truth = labels.toarray() if several else np.eye(4, dtype=bool)[labels]
+    for i, column in asked:
+        assert not truth[i, column]
+        assert column == np.where(truth[i], 0, probabilities[i]).argmax()
+    found = [image["alt"] for image in page.all("img")]
+    assert found[1::2] == [f"heat map of {names[k]} on test image {i}" for i, k in asked]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(e["src"].split("base64,")[1]))))
+        for e in page.all("img")
+    ]
+    for (i, _), shown, heat in zip(asked, pictures[::2], pictures[1::2], strict=True):
+        assert shown.shape == (8, 8, 3)
+        assert heat.shape == (30, 60, 3)
+        assert (shown == i).all()
+        assert (heat == 2 * i).all()
+    assert any("heat map" in text for text in page.texts("p"))
+
+
 def test_a_flawless_model_has_no_mistakes_section(tmp_path):
     page = classified(tmp_path, np.arange(3), np.eye(3) + 1e-6, "abc")
     assert "Most confident mistakes" not in page.texts("h2")

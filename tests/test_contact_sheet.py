@@ -1,9 +1,12 @@
-"""Predictions as a table and as a picture."""
+"""Predictions as a table, as CSV and as a picture."""
+
+import csv
+import io
 
 import numpy as np
 import PIL.Image
 
-from bit_keras.classification import as_table, write_contact_sheet
+from bit_keras.classification import as_csv, as_table, write_contact_sheet
 
 
 def answers(*rows):
@@ -21,6 +24,7 @@ def test_a_table_is_aligned():
         answers(
             ("pets/long name.jpg", ("cat", 0.98765), ("Siberian husky", 0.01)),
             ("line\nbreak \udcff.png", ("cat", 1.0)),
+            ("nothing.png",),
         )
     )
     assert table.splitlines() == [
@@ -28,7 +32,23 @@ def test_a_table_is_aligned():
         "pets/long name.jpg  cat                  98.77%",
         "                    Siberian husky        1.00%",
         "line break ?.png    cat                 100.00%",
+        "nothing.png         \N{EN DASH}",
     ]
+
+
+def test_csv_holds_any_name():
+    names = ["a,b", 'the "c"', "two\r\nlines", "one\rreturn", "café", "", "7", "-"]
+    rows = [(f"{name}.png", (name, 0.1 + 0.2), (name[::-1], 1e-9)) for name in names]
+    text = as_csv(answers(*rows, ("nothing.png",), ("caf\udce9.png", ("x", 1.0))))
+    header, *lines = csv.reader(io.StringIO(text, newline=""))
+    assert header == ["image", "rank", "class", "probability"]
+    expected = []
+    for image, *best in rows:
+        for rank, (name, probability) in enumerate(best, 1):
+            expected.append([image, str(rank), name, repr(probability)])
+    expected += [["nothing.png", "", "", ""], [r"caf\udce9.png", "1", "x", "1.0"]]
+    assert lines == expected
+    text.encode()  # which lone surrogates would not survive
 
 
 def test_a_contact_sheet_shows_every_image_over_its_name(tmp_path):
@@ -37,8 +57,8 @@ def test_a_contact_sheet_shows_every_image_over_its_name(tmp_path):
     for i, color in enumerate(colors):
         PIL.Image.new("RGB", (400, 200), color).save(tmp_path / f"{i}.png")
     long = "a name that does not fit under the picture it belongs to"
-    best = [("red", 1.0), (long, 0.5), ("blue", 0.0)]
-    rows = [(tmp_path / f"{i}.png", one) for i, one in enumerate(best)]
+    best = [("red", 1.0), (long, 0.5), ("", 0.0)]  # the last of which has no class
+    rows = [(tmp_path / f"{i}.png", *[one][: i < 2]) for i, one in enumerate(best)]
     write_contact_sheet(tmp_path / "new/sheet.png", answers(*rows))
     with PIL.Image.open(tmp_path / "new/sheet.png") as image:
         assert image.format == "PNG"

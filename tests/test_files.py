@@ -13,6 +13,7 @@ from light_import import LIGHT
 from bit_keras.files import (
     lock,
     move_file,
+    new_folder,
     replace_file,
     replacing,
     try_lock,
@@ -54,6 +55,26 @@ def test_a_file_is_made_and_replaced(tmp_path):
         assert temporary.parent == tmp_path
     assert path.read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    for name in ("new/folder", "empty"):
+        path = tmp_path / name
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with new_folder(path) as written:
+            (written / "a.txt").write_text("a")
+            assert not path.exists() or not names(path)
+        assert names(path) == ["a.txt"]
+    (tmp_path / "file").touch()
+    for name, error, message in (
+        ("empty", ValueError, "empty holds other files; give a new folder"),
+        ("file/below", ValueError, r"cannot write .*file.below \("),
+        ("failed", KeyError, "in the block"),
+    ):
+        with pytest.raises(error, match=message), new_folder(tmp_path / name):
+            raise KeyError("in the block")
+    assert names(tmp_path) == ["empty", "file", "new"]
+    assert names(tmp_path / "new") == ["folder"]
 
 
 def test_a_temporary_path_ends_as_its_writer_needs(tmp_path):

@@ -13,7 +13,6 @@ from conftest import named_weights
 
 import bit_keras
 from bit_keras.classification import predict_images, read_labels
-from bit_keras.classification.prediction import find_images
 from bit_keras.models.published import PUBLISHED
 from bit_keras.models.resnet_v2 import with_head
 
@@ -123,6 +122,21 @@ def test_top_k_are_the_likeliest(small, folder, pixels):
         got = predict_images(small, folder, size=SIDE, top_k=top_k)
         classes = [[int(one["class"]) for one in image["predictions"]] for image in got]
         assert classes == order[:, :number].tolist()
+
+
+def test_a_threshold_leaves_out_what_is_below(small, folder):
+    everything = predict_images(small, folder, size=SIDE, multi_label=True)
+    values = sorted(p["probability"] for one in everything for p in one["predictions"])
+    for threshold in (0, values[7], values[-1], 1):
+        for top_k in (1, 5):
+            got = predict_images(
+                *(small, folder), size=SIDE, multi_label=True, threshold=threshold, top_k=top_k
+            )
+            for one, whole in zip(got, everything, strict=True):
+                best = whole["predictions"][:top_k]
+                assert one["image"] == whole["image"]
+                assert one["predictions"] == [p for p in best if p["probability"] >= threshold]
+    assert [one["predictions"] for one in got] == [[]] * 4
 
 
 @pytest.fixture(scope="module")
@@ -255,17 +269,6 @@ def test_keras_saved_models_are_read_for_their_weights(small, folder, tmp_path):
     )
 
 
-def test_files_folders_and_globs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("b/2.PNG", "b/1.jpg", "b/.hidden.png", "b/notes.txt", "b/c/deep.webp", "a[1].bmp"):
-        os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
-        open(name, "w").close()
-    assert find_images(["b"]) == ["b/1.jpg", "b/2.PNG"]
-    assert find_images(["b/notes.txt", "b/2.PNG", "b"]) == ["b/notes.txt", "b/2.PNG", "b/1.jpg"]
-    assert find_images(["b/**"]) == ["b/1.jpg", "b/2.PNG", "b/c/deep.webp"]
-    assert find_images(["a[1].bmp", "*/1.*"]) == ["a[1].bmp", "b/1.jpg"]
-
-
 @pytest.mark.parametrize(
     ("model", "images", "options", "message"),
     [
@@ -275,6 +278,7 @@ def test_files_folders_and_globs(tmp_path, monkeypatch):
         ("m.npz", ["broken.png"], {}, r"broken.png \(cannot identify"),
         ("m.npz", ["photo.heic"], {}, r"photo.heic \(the format .heic is not"),
         ("m.npz", ["0.png"], {"top_k": 0}, "top_k must be 1 or more, got 0"),
+        ("m.npz", ["0.png"], {"threshold": 1.5}, r"a probability in \[0, 1\], got 1.5"),
         ("m.npz", ["0.png"], {"size": 16}, "size=16; use 32 or more"),
         ("m.npz", ["0.png"], {"batch": 0}, "batch must be 1 or more"),
         ("m.npz", ["0.png"], {"labels": NAMES[1:]}, "the 5 classes of m.npz, got 4 names"),

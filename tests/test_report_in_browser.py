@@ -1,5 +1,6 @@
 """Reports in a real browser: on a phone and on a desk, by day and by night."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -133,6 +134,13 @@ def write_reports(folder):
     )
     truth = scipy.sparse.csr_array(np.random.default_rng(1).random((300, 5)) < 0.3)
     several = evaluated(truth, np.random.default_rng(2).random((300, 5)), NAMES, noise)
+    explained = dataclasses.replace(one_label, explain=lambda images, _: [*map(noise, images)])
+    write_report(
+        folder / "explained.html",
+        title="With heat maps",
+        **given,
+        sections=report_sections(explained),
+    )
     write_report(
         folder / "several labels.html",
         title="Many classes an image",
@@ -170,6 +178,7 @@ def pages(tmp_path_factory):
     return {
         "one label": (folder / "one label.html", 5, 24),
         "several labels": (folder / "several labels.html", 3, 24),
+        "explained": (folder / "explained.html", 4, 48),
         "bare": (folder / "bare.html", 0, 0),
         "comparison": (folder / "comparison.html", 5, 0),
     }
@@ -177,7 +186,7 @@ def pages(tmp_path_factory):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-@pytest.mark.parametrize("what", ["one label", "several labels", "bare", "comparison"])
+@pytest.mark.parametrize("what", ["one label", "several labels", "explained", "bare", "comparison"])
 def test_the_page_is_whole_and_readable(browser, pages, what, width, scheme):
     path, charts, pictures = pages[what]
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}

@@ -103,7 +103,7 @@ class PointsTask(Task):
     def export(self, model, run):
         model.save(run.path / "model.keras")
 
-    def report(self, run, tested, **page):
+    def report(self, model, run, tested, **page):
         self.reported = {**page, "tested": tested}
 
 

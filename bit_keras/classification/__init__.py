@@ -2,4 +2,6 @@
 
 from ..training.reading_runs import read_labels
 from .contact_sheet import write_contact_sheet
-from .prediction import as_table, predict_images
+from .explanation import check_explainable, write_heat_maps
+from .features import write_features
+from .prediction import as_csv, as_table, predict_images

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +40,8 @@ class Evaluation:
             answers are right for which class; None where the classes are the same.
         left_out: Classes whose images were not tested, as the model does not have them.
         sigmoid: Whether the model's classes are independent; changes `probabilities`, no metric.
+        explain: From the numbers of some images, and for each the column of a class in `logits`, to
+            pictures of where the model sees it, uint8 `[H, W, 3]`; None where it cannot tell.
     """
 
     images: LabeledImages
@@ -46,6 +49,7 @@ class Evaluation:
     accepted: np.ndarray | None = None
     left_out: tuple[str, ...] = ()
     sigmoid: bool = False
+    explain: Callable[[Sequence[int], Sequence[int]], list[np.ndarray]] | None = None
 
     def __post_init__(self):
         """Reorders the logits of a one-to-one `accepted`, which is then None."""
@@ -65,6 +69,8 @@ class Evaluation:
         order = accepted.argmax(axis=1)
         if not np.array_equal(order, np.arange(self.logits.shape[1])):
             object.__setattr__(self, "logits", self.logits[:, order])
+            if explain := self.explain:
+                object.__setattr__(self, "explain", lambda i, k: explain(i, order[k].tolist()))
         object.__setattr__(self, "accepted", None)
 
     @functools.cached_property

@@ -5,11 +5,16 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..files import replace_file
-from .prediction import as_labeled_images, printable
+from .given_images import as_labeled_images
+from .prediction import DASH, printable
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
 
 MAX_IMAGES = 100  # more would not be readable
 COLUMNS = 10
@@ -27,9 +32,9 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
     Raises:
         ValueError: If an image cannot be read any more, or the file not be written.
     """
-    import matplotlib
-    from PIL import Image, ImageDraw, ImageFont, ImageOps
+    from PIL import Image, ImageDraw, ImageOps
 
+    predictions = [one for one in predictions if "error" not in one]
     shown = predictions[:MAX_IMAGES]
     images = as_labeled_images([one["image"] for one in shown])
     columns = min(len(shown), COLUMNS, math.ceil(math.sqrt(1.5 * len(shown))))
@@ -39,10 +44,7 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
     height = GAP + rows * (SIDE + CAPTION + GAP) + (GAP if omitted else 0)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    # Matplotlib's, for Pillow's own has few letters beyond ASCII.
-    folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
-    bold = ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", 14)
-    plain = ImageFont.truetype(folder / "DejaVuSans.ttf", 12)
+    bold, plain = fonts()
     for i, one in enumerate(shown):
         left = GAP + i % columns * (SIDE + GAP)
         top = GAP + i // columns * (SIDE + CAPTION + GAP)
@@ -53,14 +55,15 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
         draw.rectangle((left, top, left + SIDE - 1, top + SIDE - 1), CARD)
         x, y = left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2
         sheet.paste(picture, (x, y))
-        best = one["predictions"][0]
+        best = one["predictions"][0] if one["predictions"] else {"class": DASH, "probability": 0}
         bar = top + SIDE + 4
         draw.rectangle((left, bar, left + SIDE - 1, bar + 3), CARD)
         if filled := round(best["probability"] * SIDE):
             draw.rectangle((left, bar, left + filled - 1, bar + 3), BLUE)
-        draw.text((left, bar + 10), _shortened(best["class"], bold), INK, bold)
-        detail = f"{best['probability']:.1%} · {pathlib.Path(one['image']).name}"
-        draw.text((left, bar + 30), _shortened(detail, plain), SOFT, plain)
+        draw.text((left, bar + 10), shortened(best["class"], bold, SIDE), INK, bold)
+        share = f"{best['probability']:.1%} · " if one["predictions"] else ""
+        detail = share + pathlib.Path(one["image"]).name
+        draw.text((left, bar + 30), shortened(detail, plain, SIDE), SOFT, plain)
     if omitted:
         note = f"The first {len(shown)} of {len(predictions):,} images"
         draw.text((GAP, height - GAP - 8), note, SOFT, plain)
@@ -69,11 +72,24 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
     replace_file(path, png.getvalue())
 
 
-def _shortened(text, font):
-    """As much of a text as fits under an image."""
+def fonts() -> tuple["ImageFont.FreeTypeFont", "ImageFont.FreeTypeFont"]:
+    """Returns the fonts of names, which is bold, and of details."""
+    import matplotlib
+    from PIL import ImageFont
+
+    # Matplotlib's, for Pillow's own has few letters beyond ASCII.
+    folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return (
+        ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", 14),
+        ImageFont.truetype(folder / "DejaVuSans.ttf", 12),
+    )
+
+
+def shortened(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
+    """Returns as much of a text as fits into a width in pixels, as one line."""
     text = printable(text)
-    if font.getlength(text) <= SIDE:
+    if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}…") > SIDE:
+    while text and font.getlength(f"{text}…") > width:
         text = text[:-1]
     return f"{text.rstrip()}…"

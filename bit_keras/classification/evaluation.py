@@ -8,12 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from ..data import LabeledImages, labeled_images
+from ..exporting import open_network
 from ..models.resnet_v2 import copied
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
 from ..training.reading_runs import model_of_run, settings_around
 from .answers import Evaluation, check_testable
 from .class_matching import check_one_to_one, matched_classes, without_classes
-from .opened_model import all_logits, open_model
+from .explanation import explanations
+from .opened_model import all_answers, open_model
 from .report import write_run_report
 
 
@@ -70,15 +72,16 @@ def evaluate(
     def evaluation():
         network = opened.classifier.network
         if strategy.num_replicas_in_sync == 1 or network is None:
-            logits = all_logits(opened, images, batch=batch)
+            logits = all_answers(opened, images, batch=batch)
         else:
             with strategy.scope():
                 network = copied(network)
             prepare = opened.spec.batches
             logits = predict(network, images, prepare, batch=batch, strategy=strategy)
         wait_for_all_workers(strategy)
+        explain = _explanations(model, opened, images) if workdir and is_chief(strategy) else None
         sigmoid = opened.spec.loss == "sigmoid"
-        return Evaluation(images, logits, accepted, left_out, sigmoid=sigmoid)
+        return Evaluation(images, logits, accepted, left_out, sigmoid, explain)
 
     if workdir is None:
         return evaluation()
@@ -93,10 +96,21 @@ def evaluate(
         found = evaluation()
         if run.chief:
             page = {"title": f"{opened.title} on {images.name}", "command": command}
+            page["skipped"] = images.skipped
             write_run_report(run, found, settings=config, metrics=found.metrics, **page)
             run.finish(found.metrics)
         wait_for_all_workers(strategy)
     return found
+
+
+def _explanations(model, opened, images):
+    """The field `explain` of an `Evaluation`; None for models that hold no weights."""
+    try:
+        # The graph of a SavedModel may have its weights beside it.
+        network = opened.classifier.network or open_network(model).network
+        return explanations(network, opened.spec, images)
+    except ValueError:
+        return None
 
 
 def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) -> bool:

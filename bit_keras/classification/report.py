@@ -1,12 +1,15 @@
 """The report of a classifier's run: `report.html` and `per_class.csv`."""
 
 import csv
+import pathlib
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ..files import write_text
 from ..metrics.classification import calibration_bins, confidence, confused_pairs
 from ..reporting import write_report
 from ..reporting.charts import reliability_diagram
@@ -20,15 +23,30 @@ MATRIX_CLASSES = 40  # with more classes, a table of pairs is easier to read tha
 MISTAKES = 24
 PAIRS = 25
 CLASS_ROWS = 1000
+HEAT_NOTE = (
+    " Beside each picture is the same in gray under a heat map: the brighter a place, the more it "
+    "speaks for the class that the model said."
+)
 
 
-def write_run_report(run: RunFolder, evaluation: Evaluation | None, **page: Any) -> None:
+def write_run_report(
+    run: RunFolder, evaluation: Evaluation | None, *, skipped: Collection[str] = (), **page: Any
+) -> None:
     """Writes a run's `report.html` and, if it was tested, `per_class.csv`.
 
-    `page` is `title`, `settings`, `metrics` and `command`, as in `write_report`.
+    Args:
+        run: Its folder.
+        evaluation: Of the test images.
+        skipped: Files that were left out as broken, which are listed in `skipped_images.txt`.
+        **page: `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
     said = advice(page["settings"], run.history())
     sections = [("What to try", f"<p>{escape(said)}</p>")] if said else []
+    if skipped:
+        text = "".join(f"{file}\n" for file in sorted(skipped))
+        write_text(run.path / "skipped_images.txt", text, errors="replace")
+        count = f"{len(skipped):,} images cannot be read and are left out: skipped_images.txt"
+        sections.append(("Images left out", f"<p>{count} lists them.</p>"))
     if evaluation:
         sections, rows = sections + report_sections(evaluation), evaluation.per_class
         path = run.path / "per_class.csv"
@@ -50,6 +68,7 @@ def _one_label_sections(evaluation, names):
     labels, predictions = evaluation.images.labels, evaluation.predictions
     predicted = [*names, "another class"]  # which -1 finds
     right, sure = labels == predictions, confidence(evaluation.logits)
+    said = evaluation.logits.argmax(axis=1)
     shown, note = sure, ""
     if evaluation.sigmoid:
         shown = tf.sigmoid(evaluation.logits.max(axis=1)).numpy()
@@ -63,7 +82,7 @@ def _one_label_sections(evaluation, names):
     return [
         ("Confusions", confusions(evaluation, predicted)),
         ("Calibration", note + reliability_diagram(*calibration_bins(sure, right))),
-        ("Most confident mistakes", _mistakes(evaluation.images, count, ~right, shown, caption)),
+        ("Most confident mistakes", _mistakes(evaluation, count, ~right, shown, said, caption)),
         ("Classes, worst first", _class_table(evaluation.per_class, "recall")),
     ]
 
@@ -71,16 +90,16 @@ def _one_label_sections(evaluation, names):
 def _several_label_sections(evaluation, names):
     truth = evaluation.images.labels.toarray()
     false = np.where(truth, 0, evaluation.probabilities)
-    sure, predictions = false.max(axis=1), false.argmax(axis=1)
+    sure, said = false.max(axis=1), false.argmax(axis=1)
     wrong = sure > 0.5
     count = f"{np.sum(wrong):,} of {len(truth):,} test images lack a class that the model says"
 
     def caption(i):
         true = ", ".join(names[k] for k in np.flatnonzero(truth[i])) or "none"
-        return true, names[predictions[i]]
+        return true, names[said[i]]
 
     return [
-        ("Most confident mistakes", _mistakes(evaluation.images, count, wrong, sure, caption)),
+        ("Most confident mistakes", _mistakes(evaluation, count, wrong, sure, said, caption)),
         ("Classes, worst first", _class_table(evaluation.per_class, "average_precision")),
     ]
 
@@ -125,20 +144,32 @@ def _pair_table(evaluation, names):
     return table("", ["Most frequent: true → said", "Images", "Of the class"], rows) if rows else ""
 
 
-def _mistakes(images, count, wrong, sure, caption):
-    """Pictures of the most confident mistakes; `caption` returns (true class, predicted class)."""
+def _mistakes(evaluation, count, wrong, sure, said, caption):
+    """Pictures of the most confident mistakes, and of what the model saw, if that is known.
+
+    The class it `said` is a column of the logits; `caption` returns (true class, predicted class).
+    """
     mistakes = np.flatnonzero(wrong)
     if not mistakes.size:
         return ""
     worst = mistakes[np.argsort(-sure[mistakes], kind="stable")][:MISTAKES].tolist()
+    heated = evaluation.explain(worst, said[worst]) if evaluation.explain else None
     pictures = []
-    for i in worst:
+    for n, i in enumerate(worst):
         true, predicted = caption(i)
-        image = images.read(tf.constant(i, tf.int64)).numpy()
+        image = evaluation.images.read(tf.constant(i, tf.int64)).numpy()
+        shown = thumbnail(image, f"test image {i}, true class {true}")
+        if heated:
+            shown += thumbnail(heated[n], f"heat map of {predicted} on test image {i}")
         text = f"true <b>{true}</b>, said <b>{predicted}</b>, {percent(sure[i], 0)}"
-        pictures.append((thumbnail(image, f"test image {i}, true class {true}"), text))
+        if evaluation.images.files is not None:
+            path = pathlib.Path(evaluation.images.files[i])
+            short = escape("/".join(path.parts[-2:]))
+            text += f'<br><span title="{escape(str(path))}">{short}</span>'
+        pictures.append((shown, text))
     shown = f"; its {len(worst)} most confident mistakes are shown" * (len(worst) < len(mistakes))
-    return f"<p>{count}{shown}.</p>{picture_grid(pictures)}"
+    note, kind = (HEAT_NOTE, "pictures pairs") if heated else ("", "pictures")
+    return f"<p>{count}{shown}.{note}</p>{picture_grid(pictures, kind)}"
 
 
 def _class_table(rows, measure):

@@ -17,6 +17,7 @@ from ..models.spec import spec_of
 from ..training import LOSSES, Objective, RunFolder, Task, predict
 from .answers import Evaluation, check_testable
 from .distillation import Teacher, open_teacher
+from .explanation import explanations
 from .report import write_run_report
 
 TEST_BATCH = 64
@@ -131,8 +132,16 @@ class ClassifierTask(Task):
         if not (run.path / "model").exists():
             export(model, run.path / "model")
 
-    def report(self, run: RunFolder, tested: Evaluation | None, **page: Any) -> None:
-        write_run_report(run, tested, title=f"{self.name} on {self.train.name}", **page)
+    def report(
+        self, model: keras.Model, run: RunFolder, tested: Evaluation | None, **page: Any
+    ) -> None:
+        if tested:
+            explain = explanations(model, spec_of(model), self.test_images)
+            tested = dataclasses.replace(tested, explain=explain)
+        sets = (self.train, self.test_images, self.train.validation)
+        skipped = {file for images in sets if images is not None for file in images.skipped}
+        title = f"{self.name} on {self.train.name}"
+        write_run_report(run, tested, title=title, skipped=skipped, **page)
 
 
 def check_classes(train: LabeledImages, test: LabeledImages | None) -> None:

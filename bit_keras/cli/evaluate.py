@@ -58,6 +58,7 @@ TASKS = flags.DEFINE_list("tasks", None, "With --suite: its tasks to run; by def
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; not with --shots.")
 COMPARE = flags.DEFINE_bool("compare", False, "Put the runs that follow side by side.")
 OUTPUT = flags.DEFINE_string("output", "comparison.html", "With --compare: the page to write.")
+application.define_bad_images()
 application.define_run_flags()
 
 
@@ -97,7 +98,9 @@ def _test_model():
     model = MODEL.value if exists else application.known_model(MODEL.value)
     application.check_run(strategy)
     class_map = data.read_class_map(CLASS_MAP.value) if CLASS_MAP.value else None
-    images = data.evaluation_images(DATASET.value, data_dir=DATA_DIR.value)
+    images = data.evaluation_images(
+        DATASET.value, data_dir=DATA_DIR.value, bad_images=flags.FLAGS.bad_images
+    )
     workdir = application.run_folder(model, images.name)
     print(f"{model} on {images.name}: {len(images):,} images of {images.num_classes:,} classes.")
     found = evaluate(

@@ -23,7 +23,11 @@ def thumbnail(image: np.ndarray, alt: str) -> str:
     return f'<img{style} alt="{alt}" src="data:image/{kind};base64,{data}">'
 
 
-def picture_grid(pictures: Iterable[tuple[str, str]]) -> str:
-    """(thumbnail, caption), both HTML, side by side in rows."""
-    figure = "<figure>{}<figcaption>{}</figcaption></figure>"
-    return f'<div class="pictures">{"".join(figure.format(*picture) for picture in pictures)}</div>'
+def picture_grid(pictures: Iterable[tuple[str, str]], kind: str = "pictures") -> str:
+    """(thumbnail, caption), both HTML, side by side in rows.
+
+    `kind` is CSS classes: "pictures", or "pictures pairs" for two thumbnails in each.
+    """
+    figure = "<figure><div>{}</div><figcaption>{}</figcaption></figure>"
+    figures = "".join(figure.format(*picture) for picture in pictures)
+    return f'<div class="{kind}">{figures}</div>'

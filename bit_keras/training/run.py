@@ -159,10 +159,10 @@ class Task(abc.ABC):
         """Writes what others need to use the model, unless an earlier try did."""
 
     @abc.abstractmethod
-    def report(self, run: RunFolder, tested: Any, **page: Any) -> None:
+    def report(self, model: keras.Model, run: RunFolder, tested: Any, **page: Any) -> None:
         """Writes `report.html`; `page` has its `settings`, `metrics` and `command`.
 
-        What `test` returned is `tested`, or None.
+        The model is on one device. What `test` returned is `tested`, or None.
         """
 
 
@@ -225,7 +225,8 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
         seconds = round(time.perf_counter() - start, 1)
         metrics = {**scores, **chosen, "steps": done, "seconds": seconds}
         if run.chief:
-            task.report(run, tested, settings=settings, metrics=metrics, command=options.command)
+            page = {"settings": settings, "metrics": metrics, "command": options.command}
+            task.report(model, run, tested, **page)
             run.finish(metrics)
         wait_for_all_workers(devices.strategy)
     return TrainedModel(model, metrics, run.path)
