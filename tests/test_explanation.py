@@ -189,7 +189,7 @@ def test_what_cannot_be_explained_is_refused_before_anything_is_written(tiny, ph
     (tmp_path / "broken.png").write_bytes(b"not a picture")
     for model, images, message in (
         (body, [photos / "cat"], "tiny has no head"),
-        (tiny, [tmp_path / "broken.png"], r"broken\.png cannot be read"),
+        (tiny, [tmp_path / "broken.png"], r"broken.png \(cannot identify"),
     ):
         with pytest.raises(ValueError, match=message):
             write_heat_maps(tmp_path / "new", model, images, size=40)
