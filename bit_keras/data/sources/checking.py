@@ -189,14 +189,15 @@ def _tensorflow_reads(image):
     """Whether TensorFlow's decoder gives the same pixels as Pillow's; it is several times faster.
 
     TensorFlow 2.21 returns a BMP's palette indices as gray levels, ignores the transparent color
-    of a PNG without a palette and of a GIF, and corrupts its memory by an animated WebP.
+    of a PNG without a palette and of a GIF, whose first frame it places wrongly where that is
+    smaller than the picture, and corrupts its memory by an animated WebP.
     """
     if image.format == "BMP":
         return image.mode in ("RGB", "L") and not image.info.get("compression")
     if image.format == "WEBP":
         return not image.is_animated
-    if image.format in ("GIF", "PNG"):
-        return "transparency" not in image.info or (image.format, image.mode) == ("PNG", "P")
+    if image.format == "PNG":
+        return "transparency" not in image.info or image.mode == "P"
     return image.format in ("JPEG", "MPO")
 
 
