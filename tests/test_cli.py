@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -98,6 +99,42 @@ def test_a_folder_of_photos(trained):
     assert (run / "labels.txt").read_text() == "blue\nred\n"
 
 
+def test_broken_images_are_left_out_and_validation_images_choose(trained):
+    """On patient0_0.jpg, ... of either class, one of which is broken and one copied."""
+    folder, _ = trained
+    for label, color in (("red", 220), ("blue", 30)):
+        (folder / "patients" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = np.full((40, 40, 3), (color, 30, 250 - color), np.uint8)
+            pixels[i : i + 9, 20 - i : 30] //= 2
+            path = folder / f"patients/{label}/patient{i // 2}_{i % 2}.png"
+            PIL.Image.fromarray(pixels).save(path)
+    (folder / "patients/red/patient1_0.png").write_bytes(b"no image")
+    (folder / "patients/notes.txt").write_text("no image either")
+    done = finetune(
+        *("--dataset=patients", "--bad_images=skip", r"--group_by=patient(\d)", "--mix=cutmix"),
+        *("--validation=0.3", "--patience=1", "--eval_every=2", "--steps=8", "--batch=8"),
+        *("--sampling=balanced", "--train=from:block4", "--logdir=out", "--name=second"),
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\d+ images of 2 classes, tested on \d+, chosen by \d+", done.stdout)
+    assert "cutmix 1." in done.stdout
+    assert "Left out: 1 image of 24 cannot be read: " in done.stderr
+    assert "patients: 1 files are left out, as they are no images or in no class" in done.stderr
+    run = folder / "out/second"
+    assert (run / "skipped_images.txt").read_text().endswith("red/patient1_0.png\n")
+    report = (run / "report.html").read_text()
+    assert "Images left out" in report
+    assert "Step kept" in report
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["kept_step"] < metrics["steps"] <= 8
+    config = json.loads((run / "config.json").read_text())
+    assert (config["keep"], config["patience"], config["sampling"]) == ("best", 1, "balanced")
+    counts = [config[part]["num_images"] for part in ("train", "validation", "test")]
+    assert sum(counts) == 23
+
+
 def test_the_installed_command_helps(tmp_path):
     script = pathlib.Path(sys.executable).with_name("bit-finetune")
     done = typed([script, "-h"], tmp_path)
@@ -125,6 +162,10 @@ MISTAKES = {
     # What is wrong whatever the images is told before they are looked for.
     "--dataset=./nowhere --logdir=out --name=first": "holds a finished run already",
     "--dataset=./nowhere --logdir=. --name=photos": "files that belong to no run",
+    "--keep=best": "keep='best' needs images to choose by, and test images never choose",
+    "--validation=2": "validation must be a part of the images, in (0, 1), or images, got 2",
+    "--dataset=photos --group_by=patient": "finds nothing in blue/0.jpg",
+    "--group_by=x": "group_by finds groups in paths, and digits is no folder or CSV file",
     "--dataset=./nowhere --train=block4": 'did you mean "from:block4"?',
     "--dataset=./nowhere --resize=40 --crop=64": "resize must be at least the crop",
     "--dataset=./nowhere --batch_split=3": "must divide the batch of 128 images",

@@ -3,11 +3,15 @@
 import numpy as np
 import PIL.Image
 import pytest
-from pictures import picture
 
 from bit_keras import data
-from bit_keras.data import overlap as module
-from bit_keras.data.overlap import overlap
+from bit_keras.data import overlap, overlaps
+
+
+def scene(seed):
+    """Blobs of colors, as many as a photo has things."""
+    blobs = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return PIL.Image.fromarray(blobs).resize((128, 96), PIL.Image.Resampling.BICUBIC)
 
 
 @pytest.fixture
@@ -17,10 +21,10 @@ def parts(tmp_path):
         for label in "ab":
             (tmp_path / part / label).mkdir(parents=True)
         for seed in seeds:
-            picture(96, 128, seed).save(tmp_path / part / "ab"[seed % 2] / f"{seed}.png")
+            scene(seed).save(tmp_path / part / "ab"[seed % 2] / f"{seed}.png")
     copy = tmp_path / "train/b/3.png"
     (tmp_path / "test/b/copy.png").write_bytes(copy.read_bytes())
-    picture(96, 128, 5).resize((64, 48)).save(tmp_path / "test/b/small.jpg", quality=70)
+    scene(5).resize((64, 48)).save(tmp_path / "test/b/small.jpg", quality=70)
     return tmp_path
 
 
@@ -38,19 +42,16 @@ def test_equal_files_and_look_alikes_are_found(parts):
 
 
 def test_too_many_images_are_compared_by_content_alone(parts, monkeypatch):
-    monkeypatch.setattr(module, "_MOST", 10)
+    monkeypatch.setattr(overlaps, "_MOST", 10)
     found = overlap(*data.from_directory(parts))
     assert (len(found.equal), found.alike) == (1, None)
 
 
 def test_pictures_that_differ_are_no_look_alikes(tmp_path):
-    random = np.random.default_rng(0)
     for part in ("train", "test"):
         for label in "ab":
             (tmp_path / part / label).mkdir(parents=True)
             for i in range(15):
-                noise = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-                blobs = PIL.Image.fromarray(noise).resize((120, 90), PIL.Image.Resampling.BICUBIC)
-                blobs.save(tmp_path / part / label / f"{i}.jpg")
+                scene([i, part == "train", label == "a"]).save(tmp_path / part / label / f"{i}.jpg")
     found = overlap(*data.from_directory(tmp_path))
     assert (found.equal, found.alike) == ([], [])

@@ -3,7 +3,7 @@
 from .class_balance import read_class_weights
 from .class_map import accepted_classes, read_class_map
 from .labeled_images import DataError, LabeledImages
-from .overlap import Overlap, overlap
+from .overlaps import Overlap, overlap
 from .pipelines.fine_tuning import feature_batches, test_batches, training_batches
 from .pipelines.upstream import center_crop_batches, upstream_batches
 from .sources.arrays import digits, from_arrays
