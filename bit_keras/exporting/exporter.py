@@ -222,9 +222,22 @@ def _proof(model, options, compared):
         **compared,
         "allowed_difference": allowed,
         "passed": passed,
+        "proven": _proven(kind, precision, compared),
+        "not_proven": kind.not_compared and f"Not compared: answers of {kind.not_compared}.",
         "versions": {name: importlib.metadata.version(name) for name in kind.packages},
         "runtime_options": kind.runtime_options,
     }
+
+
+def _proven(kind, precision, compared):
+    """What a proof that passed says, in sentences."""
+    told = "are those of the model, within the allowed difference"
+    if precision == "int8":
+        told = f"keep the class of at least {_TOP1_AGREEMENT:.0%} of the images"
+    told = f"Answers of {kind.compared} {told}."
+    if "pictures" in compared:
+        told += " Class names, loss, size and preparation of pictures were read back from it."
+    return told
 
 
 def _allowed_difference(precision, scale):
@@ -246,6 +259,8 @@ def _verdict(proof):
     if proof.get("pictures"):
         alike = round(proof["classes_agreement"] * proof["pictures"])
         measured += f"; {alike} of {proof['pictures']} pictures get the same class"
+    if proof["passed"] and (other := FORMATS[proof["format"]].not_compared):
+        measured += f"; not compared: answers of {other}"
     return f"{kind} {'proven' if proof['passed'] else 'refused'}: {measured}"
 
 
