@@ -200,6 +200,22 @@ def test_a_litert_file_for_any_size_takes_pixels_of_one(model, folder, monkeypat
     assert_prints_answers_of(model, printed, folder, label="{}")
 
 
+def test_a_litert_file_of_integers_is_read_by_its_scale(folder, monkeypatch, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8)
+    # Classes that are far apart, of which eight bits lose none.
+    model = bit_keras.ResNetV2((1,), 0.25, 10)
+    model.get_layer("head").conv.bias.assign(np.arange(10.0))
+    options = {"precision": "int8", "integer_io": True, "images": images, "size": SIZE}
+    bit_keras.export(model, folder / "integers.tflite", "litert", **options)
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    in_this_process(monkeypatch, "litert", "--model=integers.tflite", "noise.png")
+    answers = re.findall(r"^  (\d\.\d{4})  (\d)$", capsys.readouterr().out, re.MULTILINE)
+    expected = tf.nn.softmax(np.arange(10.0)).numpy()
+    assert [name for _, name in answers] == [*"98765"]
+    np.testing.assert_allclose([float(p) for p, _ in answers], expected[:4:-1], atol=0.02)
+
+
 @pytest.mark.parametrize("consumer", MODELS)
 def test_independent_classes_get_sigmoids_and_other_names_and_sizes_are_taken(
     consumer, model, folder, monkeypatch, capsys

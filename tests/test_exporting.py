@@ -312,6 +312,8 @@ def test_a_missing_package_is_named_with_what_installs_it(
         ("b.npz", {"format": "npz", "frozen": True}, "frozen is an option of saved_model"),
         ("b", {"precision": "float16"}, "precision is an option of litert, not of saved_model"),
         ("b.tflite", {"format": "litert", "precision": "int8"}, "give images like those to come"),
+        ("b.tflite", {"format": "litert", "integer_io": True}, "integer_io is an option of int8"),
+        ("b.onnx", {"format": "onnx", "integer_io": True}, "integer_io is an option of litert"),
         ("b", {"precision": "float64"}, "precision must be one of float32, float16, int8"),
         ("b", {"size": 31}, "size must be 32 pixels or more, got 31"),
         ("b", {"images": np.ones((2, 9, 9, 3)) * 255}, r"got float64 of shape .* in \[255, 255\]"),

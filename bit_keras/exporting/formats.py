@@ -22,8 +22,8 @@ class Format:
             tells one from a folder of anything else.
         write: `(model, path, **options)`.
         open: For the comparison with the model, and for later use.
-        options: What `write` takes beside `spec`, of "fixed_size", "frozen", "precision" and
-            "calibration".
+        options: What `write` takes beside `spec`, of "fixed_size", "frozen", "precision",
+            "calibration" and "integer_io".
         packages: Python packages, by their modules' names, that writing and opening need.
         extra: The extra of bit-keras that installs them, if they are no part of it.
         runtime_options: What the runtime is told.
@@ -83,7 +83,7 @@ FORMATS = {
         ".tflite",
         write_litert,
         open_litert,
-        options=("fixed_size", "precision", "calibration"),
+        options=("fixed_size", "precision", "calibration", "integer_io"),
         packages=("ai_edge_litert",),
         extra="runtimes",
         compared="LiteRT",

@@ -74,6 +74,19 @@ def read_picture(path):
     return PIL.Image.alpha_composite(white, image).convert("RGB")
 
 
+def answers(model, images):
+    """float32 images to float32 logits; in a file of integers, n is (n - zero point) * scale."""
+    taken, given = model.get_input_details()["images"], model.get_output_details()["logits"]
+    if taken["dtype"] == np.uint8:
+        scale, zero_point = taken["quantization"]
+        images = np.rint(images / scale + zero_point).clip(0, 255).astype("uint8")
+    logits = model(images=images)["logits"]
+    if given["dtype"] == np.int8:
+        scale, zero_point = given["quantization"]
+        logits = (logits.astype("float32") - zero_point) * scale
+    return logits
+
+
 def print_classes(path, logits, facts):
     """Prints the five likeliest classes of one image; by number, where the model has no names."""
     names = facts.get("class_names") or range(len(logits))
@@ -124,7 +137,7 @@ def main():
             facts = json.loads(archive.read("bit_keras.json"))
     facts = chosen(facts, args)
     for path in args.images:
-        logits = model(images=prepared(read_picture(path), facts))["logits"]
+        logits = answers(model, prepared(read_picture(path), facts))
         print_classes(path, logits[0], facts)
 
 
