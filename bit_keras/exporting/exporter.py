@@ -65,9 +65,9 @@ def export(
             any size and loads, and trains, in `hub.KerasLayer` and `hub.load`. Its signatures
             return `logits`, or `features` where the model has no head: "serving_default" of such
             `images`, "serve_uint8" of uint8 `images`, "serve_encoded" of `encoded`, strings
-            `[batch]` that hold JPEG, PNG, WebP, BMP or GIF files, which are turned upright, laid
-            over white, or refused where TensorFlow would decode them wrongly. The last adds `class_names` and
-            `probabilities`, both `[batch, num_classes]` with the likeliest first;
+            `[batch]` that hold JPEG, PNG, WebP, BMP or GIF files, which are turned upright and
+            laid over white, or refused where TensorFlow would decode them wrongly. The last adds
+            `class_names` and `probabilities`, both `[batch, num_classes]` with the likeliest first;
             "litert", a `.tflite` file: for one image of `size`; or, if that is None, for images of
             any size to which a runtime resizes its input first;
             "onnx", an `.onnx` file, for images of any size;
