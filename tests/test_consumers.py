@@ -6,18 +6,23 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow as tf
 from conftest import named_weights
+from odd_pictures import other, tiff
+from pictures import picture
 
 import bit_keras
 
 CONSUMERS = pathlib.Path(__file__).parents[1] / "export" / "consumers"
 SIZE = 64
 FILES = ("noise.png", "red.png")
+ODD = ("turned.jpg", "turned.webp", "clear.png", "deep.png", "damaged.png")
 PEERS_PYTHON = os.environ.get("PEERS_PYTHON")
 MODELS = {  # consumer -> what it reads
     "hub_keras_layer": "model",
@@ -57,6 +62,12 @@ def folder(model, tmp_path_factory):
             bit_keras.export(each, at / name, format, **options)
     PIL.Image.fromarray(pixels).save(folder / "noise.png")
     PIL.Image.fromarray(pixels * np.uint8([1, 0, 0])).save(folder / "red.png")
+    image = picture(40, 56, seed=1)
+    image.save(folder / "turned.jpg", exif=tiff(6), quality=100, subsampling=0)
+    image.save(folder / "turned.webp", exif=tiff(3, big=True), lossless=True)
+    image.save(folder / "damaged.png", exif=b"Exif\0\0MM")
+    for name in ("clear.png", "deep.png"):
+        (folder / name).write_bytes(other(name))
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names))
     (folder / "few.txt").write_text("only\n")
     (folder / "without").mkdir()
@@ -107,6 +118,50 @@ def test_a_consumer_prints_the_models_own_answers(consumer, model, folder):
     assert_prints_answers_of(model, printed, folder)
 
 
+def pixels_of(path):
+    """uint8 [height, width, 3] as every picture is meant: upright, over white, in 8 bits."""
+    if path.name == "deep.png":
+        return np.asarray(PIL.Image.open(path))[:, :, None].repeat(3, 2) // 256
+    with PIL.Image.open(path) as image:
+        if path.name != "damaged.png":
+            image = PIL.ImageOps.exif_transpose(image)
+        image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return np.asarray(PIL.Image.alpha_composite(white, image).convert("RGB"))
+
+
+def assert_knows_odd_pictures(model, printed, folder):
+    def probabilities_of(pictures):
+        images = np.stack([resized(picture) for picture in pictures]) / 255
+        return tf.nn.softmax(model(images)).numpy()
+
+    expected = probabilities_of([pixels_of(folder / name) for name in ODD])
+    lying = probabilities_of([PIL.Image.open(folder / name) for name in ODD[:2]])
+    assert np.abs(lying - expected[:2]).max(axis=1).min() > 0.02  # the orientation matters
+    answers = re.findall(r"^  (\d\.\d{4})  class (\d)$", printed, re.MULTILINE)
+    assert len(answers) == 5 * len(ODD)
+    for place, (probability, number) in enumerate(answers):
+        # TensorFlow decodes JPEG by a faster DCT.
+        assert abs(float(probability) - expected[place // 5, int(number)]) < 1e-2, ODD[place // 5]
+
+
+@pytest.mark.parametrize("consumer", MODELS)
+def test_pictures_are_upright_over_white_and_of_8_bits(
+    consumer, model, folder, monkeypatch, capsys
+):
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    in_this_process(monkeypatch, consumer, f"--model={MODELS[consumer]}", *ODD)
+    assert_knows_odd_pictures(model, capsys.readouterr().out, folder)
+
+
+def test_a_saved_model_says_why_it_refuses_a_picture(folder, monkeypatch, capfd):
+    (folder / "key.png").write_bytes(other("key.png"))
+    monkeypatch.chdir(folder)
+    said = refusal(monkeypatch, capfd, "saved_model", "--model=model", "key.png")
+    assert said.startswith("error: key.png cannot be read; A PNG with a transparent color in place")
+
+
 @pytest.mark.peers
 @pytest.mark.skipif(not PEERS_PYTHON, reason="PEERS_PYTHON is not set; run make test-peers")
 @pytest.mark.parametrize("peer", ["timm", "transformers"])
@@ -117,6 +172,16 @@ def test_peers_print_the_models_own_answers(peer, folder):
     bit_keras.export(model, folder / peer, peer, **options)
     printed = run(folder, f"{peer}_weights", f"--model={peer}", *FILES, python=PEERS_PYTHON)
     assert_prints_answers_of(model, printed, folder)
+
+
+@pytest.mark.parametrize("peer", ["timm", "transformers"])
+def test_pictures_for_peers_are_upright_over_white_and_of_8_bits(peer, folder, monkeypatch):
+    for module in ("timm", "torch", "transformers"):  # what reads pictures needs none of them
+        monkeypatch.setitem(sys.modules, module, types.SimpleNamespace(pipeline=None))
+    program = runpy.run_path(str(CONSUMERS / f"{peer}_weights.py"))
+    for name in ODD:
+        found = np.asarray(program["read_picture"](folder / name))
+        np.testing.assert_array_equal(found, pixels_of(folder / name))
 
 
 def in_this_process(monkeypatch, consumer, *arguments):
@@ -133,6 +198,22 @@ def test_a_litert_file_for_any_size_takes_pixels_of_one(model, folder, monkeypat
     in_this_process(monkeypatch, "litert", "--model=any.tflite", f"--size={SIZE}", *FILES)
     printed = capsys.readouterr().out
     assert_prints_answers_of(model, printed, folder, label="{}")
+
+
+def test_a_litert_file_of_integers_is_read_by_its_scale(folder, monkeypatch, capsys):
+    images = np.random.default_rng(0).integers(0, 256, (8, SIZE, SIZE, 3), dtype=np.uint8)
+    # Classes that are far apart, of which eight bits lose none.
+    model = bit_keras.ResNetV2((1,), 0.25, 10)
+    model.get_layer("head").conv.bias.assign(np.arange(10.0))
+    options = {"precision": "int8", "integer_io": True, "images": images, "size": SIZE}
+    bit_keras.export(model, folder / "integers.tflite", "litert", **options)
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    in_this_process(monkeypatch, "litert", "--model=integers.tflite", "noise.png")
+    answers = re.findall(r"^  (\d\.\d{4})  (\d)$", capsys.readouterr().out, re.MULTILINE)
+    expected = tf.nn.softmax(np.arange(10.0)).numpy()
+    assert [name for _, name in answers] == [*"98765"]
+    np.testing.assert_allclose([float(p) for p, _ in answers], expected[:4:-1], atol=0.02)
 
 
 @pytest.mark.parametrize("consumer", MODELS)

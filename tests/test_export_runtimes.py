@@ -10,7 +10,7 @@ from conftest import named_weights
 from sklearn.linear_model import LogisticRegression
 
 import bit_keras
-from bit_keras.exporting import ExportError
+from bit_keras.exporting import ExportError, open_artifact
 from bit_keras.models.resnet_v2 import with_head
 
 SIZES = ((64, 64), (77, 77), (101, 64))
@@ -115,6 +115,40 @@ def test_int8_keeps_the_classes_of_digits(tmp_path):
     assert np.mean(kept) >= 0.98
     weights = 4 * model.count_params()
     assert (tmp_path / "m.tflite").stat().st_size < 0.35 * weights
+
+
+def test_int8_takes_bytes_and_answers_in_integers(tmp_path):
+    train, test = bit_keras.data.digits(10)
+    test = test.subset(np.arange(300))
+    model, path = digits_reader(train), tmp_path / "m.tflite"
+    options = {"precision": "int8", "images": train, "size": 32}
+    bit_keras.export(model, path, "litert", integer_io=True, **options)
+    serve = Interpreter(str(path)).get_signature_runner()
+    [taken], [given] = (
+        list(details.values())
+        for details in (serve.get_input_details(), serve.get_output_details())
+    )
+    assert (taken["dtype"], given["dtype"]) == (np.uint8, np.int8)
+    assert taken["quantization"] == (pytest.approx(1 / 255, rel=1e-6), 0)
+    assert taken["shape"].tolist() == [1, 32, 32, 3]
+    scale, zero_point = given["quantization"]
+    [(images, _)] = bit_keras.data.test_batches(test, batch=300, size=32)
+    expected = np.array(model(images))
+    pixels = np.rint(images.numpy() * 255).astype(np.uint8)
+    found = np.concatenate([serve(images=one[None])["logits"] for one in pixels])
+    found = (found.astype(int) - zero_point) * scale
+    assert np.mean(found.argmax(1) == expected.argmax(1)) >= 0.98
+    assert np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
+    # What opens it here quantizes by what the file says.
+    compute, scaled = open_artifact(path).compute, pixels / np.float32(255)
+    np.testing.assert_allclose(compute(scaled), found, atol=1e-4)
+    logits = bit_keras.evaluate(path, test).logits
+    np.testing.assert_allclose(logits, compute(images.numpy()), atol=1e-4)
+    bit_keras.export(model, tmp_path / "floats.tflite", "litert", **options)
+    floats = open_artifact(tmp_path / "floats.tflite").compute(scaled)
+    # Between the ends are the same convolutions, of which some round to a neighboring level.
+    np.testing.assert_allclose(floats, found, atol=5 * scale)
+    assert np.mean(np.abs(floats - found)) < scale
 
 
 def test_int8_that_loses_classes_is_refused(tmp_path):

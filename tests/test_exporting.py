@@ -133,7 +133,22 @@ def test_the_proof_is_printed_and_written_beside_the_artifact(small, tmp_path, c
         assert proof["sizes"] == [[48, 48], [97, 97], [96, 160]]
         assert proof["scale"] > 0
         assert proof["passed"]
-        assert f"{path}: float32 npz export" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"{path}: float32 npz export" in printed
+        assert proof["proven"].startswith("Answers of Keras, with the weights and facts that were")
+        assert proof["not_proven"] == ""
+        assert "not compared" not in printed
+
+
+def test_a_proof_says_what_it_does_not_prove(small, tmp_path, capsys):
+    bit_keras.export(small, tmp_path / "m", format="transformers", labels=LABELS, size=48)
+    proof = json.loads((tmp_path / "m.proof.json").read_text())
+    assert proof["proven"].startswith("Answers of Keras, with the weights and facts that were")
+    assert proof["proven"].endswith("preparation of pictures were read back from it.")
+    assert proof["not_proven"].startswith("Not compared: answers of transformers itself")
+    [line] = capsys.readouterr().out.splitlines()
+    assert " proven: answers are within 0 " in line
+    assert "; not compared: answers of transformers itself, with its own preparation" in line
 
 
 def test_an_export_that_answers_wrongly_leaves_nothing(small, tmp_path, monkeypatch):
@@ -297,6 +312,8 @@ def test_a_missing_package_is_named_with_what_installs_it(
         ("b.npz", {"format": "npz", "frozen": True}, "frozen is an option of saved_model"),
         ("b", {"precision": "float16"}, "precision is an option of litert, not of saved_model"),
         ("b.tflite", {"format": "litert", "precision": "int8"}, "give images like those to come"),
+        ("b.tflite", {"format": "litert", "integer_io": True}, "integer_io is an option of int8"),
+        ("b.onnx", {"format": "onnx", "integer_io": True}, "integer_io is an option of litert"),
         ("b", {"precision": "float64"}, "precision must be one of float32, float16, int8"),
         ("b", {"size": 31}, "size must be 32 pixels or more, got 31"),
         ("b", {"images": np.ones((2, 9, 9, 3)) * 255}, r"got float64 of shape .* in \[255, 255\]"),

@@ -18,6 +18,11 @@ MODEL = flags.DEFINE_string(
 FORMAT = flags.DEFINE_enum("format", "saved_model", EXPORT_FORMATS, "What to write.")
 OUTPUT = flags.DEFINE_string("output", None, "The file or folder to write.")
 PRECISION = flags.DEFINE_enum("precision", "float32", EXPORT_PRECISIONS, "Of a litert file.")
+INTEGER_IO = flags.DEFINE_bool(
+    "integer_io",
+    False,
+    "An int8 file that takes pixels of 0 to 255 as bytes and answers in int8, without floats.",
+)
 FROZEN = flags.DEFINE_bool(
     "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardized."
 )
@@ -61,6 +66,7 @@ def _main():
         OUTPUT.value,
         FORMAT.value,
         precision=PRECISION.value,
+        integer_io=INTEGER_IO.value,
         frozen=FROZEN.value,
         labels=labels,
         multi_label=MULTI_LABEL.value,

@@ -24,6 +24,7 @@ class ExportOptions:
 
     format: str
     precision: str
+    integer_io: bool
     frozen: bool
     labels: Sequence[str] | None
     multi_label: bool | None
@@ -64,6 +65,7 @@ def _check_options(options):
         raise ExportError(f"size must be {_MIN_SIZE} pixels or more, got {size!r}.")
     for option, given in (
         ("precision", precision != "float32"),
+        ("integer_io", options.integer_io),
         ("frozen", options.frozen),
     ):
         if given and option not in FORMATS[options.format].options:
@@ -72,6 +74,11 @@ def _check_options(options):
                 f"{option} is an option of {', '.join(takers)}, not of {options.format}; "
                 "leave it out."
             )
+    if options.integer_io and precision != "int8":
+        raise ExportError(
+            f"integer_io is an option of int8, not of {precision}; leave it out, or give "
+            "precision='int8' (--precision=int8) with images."
+        )
 
 
 def _check_images(images):

@@ -40,6 +40,7 @@ def export(
     format: str = "saved_model",
     *,
     precision: str = "float32",
+    integer_io: bool = False,
     frozen: bool = False,
     labels: Sequence[str] | None = None,
     multi_label: bool | None = None,
@@ -64,8 +65,9 @@ def export(
             any size and loads, and trains, in `hub.KerasLayer` and `hub.load`. Its signatures
             return `logits`, or `features` where the model has no head: "serving_default" of such
             `images`, "serve_uint8" of uint8 `images`, "serve_encoded" of `encoded`, strings
-            `[batch]` that hold JPEG, PNG, BMP or GIF files. The last adds `class_names` and
-            `probabilities`, both `[batch, num_classes]` with the likeliest first;
+            `[batch]` that hold JPEG, PNG, WebP, BMP or GIF files, which are turned upright and
+            laid over white, or refused where TensorFlow would decode them wrongly. The last adds
+            `class_names` and `probabilities`, both `[batch, num_classes]` with the likeliest first;
             "litert", a `.tflite` file: for one image of `size`; or, if that is None, for images of
             any size to which a runtime resizes its input first;
             "onnx", an `.onnx` file, for images of any size;
@@ -80,6 +82,9 @@ def export(
             All but "keras" and a SavedModel that is not frozen hold the model in float32.
         precision: Of a LiteRT file. "float16" halves it; "int8" quarters it, by convolutions of
             eight bits that are calibrated on `images`, between float32 normalizations.
+        integer_io: An int8 file that takes bytes, uint8 of 0 to 255 as cameras give them (scale
+            1/255, zero point 0), and answers in int8, whose scale and zero point are in the file.
+            They cost next to nothing, for the convolutions between them have eight bits too.
         frozen: A SavedModel whose kernels were standardized once: a little faster, but it cannot
             be trained.
         labels: The classes' names; by default the model's, or else their numbers.
@@ -103,7 +108,9 @@ def export(
             as it was.
     """
     path = pathlib.Path(expanded(path))
-    options = ExportOptions(format, precision, frozen, labels, multi_label, size, images, overwrite)
+    options = ExportOptions(
+        *(format, precision, integer_io, frozen, labels, multi_label, size, images, overwrite)
+    )
     check_export(model, path, options)
     spec = _facts(model, options)
     calibration, shown = _images(options, spec.test_size)
@@ -179,6 +186,7 @@ def _write(model, path, options, spec, calibration):
         "frozen": options.frozen,
         "precision": options.precision,
         "calibration": calibration,
+        "integer_io": options.integer_io,
     }
     kind = FORMATS[options.format]
     kind.write(model, path, spec=spec, **{name: known[name] for name in kind.options})
@@ -218,13 +226,27 @@ def _proof(model, options, compared):
     return {
         "format": options.format,
         "precision": precision,
+        "integer_io": options.integer_io,
         "model": model.name,
         **compared,
         "allowed_difference": allowed,
         "passed": passed,
+        "proven": _proven(kind, precision, compared),
+        "not_proven": kind.not_compared and f"Not compared: answers of {kind.not_compared}.",
         "versions": {name: importlib.metadata.version(name) for name in kind.packages},
         "runtime_options": kind.runtime_options,
     }
+
+
+def _proven(kind, precision, compared):
+    """What a proof that passed says, in sentences."""
+    told = "are those of the model, within the allowed difference"
+    if precision == "int8":
+        told = f"keep the class of at least {_TOP1_AGREEMENT:.0%} of the images"
+    told = f"Answers of {kind.compared} {told}."
+    if "pictures" in compared:
+        told += " Class names, loss, size and preparation of pictures were read back from it."
+    return told
 
 
 def _allowed_difference(precision, scale):
@@ -235,6 +257,8 @@ def _allowed_difference(precision, scale):
 def _verdict(proof):
     """What was measured, in words that suit whether it passed."""
     kind = f"{proof['precision']} {proof['format']} export"
+    if proof["integer_io"]:
+        kind += " with integer input and output"
     if proof["precision"] == "int8":
         share, number = f"{proof['top1_agreement']:.1%}", proof["images"]
         measured = f"{share} of {number} images keep their class, and {_TOP1_AGREEMENT:.0%} must"
@@ -246,6 +270,8 @@ def _verdict(proof):
     if proof.get("pictures"):
         alike = round(proof["classes_agreement"] * proof["pictures"])
         measured += f"; {alike} of {proof['pictures']} pictures get the same class"
+    if proof["passed"] and (other := FORMATS[proof["format"]].not_compared):
+        measured += f"; not compared: answers of {other}"
     return f"{kind} {'proven' if proof['passed'] else 'refused'}: {measured}"
 
 

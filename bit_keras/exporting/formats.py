@@ -22,11 +22,13 @@ class Format:
             tells one from a folder of anything else.
         write: `(model, path, **options)`.
         open: For the comparison with the model, and for later use.
-        options: What `write` takes beside `spec`, of "fixed_size", "frozen", "precision" and
-            "calibration".
+        options: What `write` takes beside `spec`, of "fixed_size", "frozen", "precision",
+            "calibration" and "integer_io".
         packages: Python packages, by their modules' names, that writing and opening need.
         extra: The extra of bit-keras that installs them, if they are no part of it.
         runtime_options: What the runtime is told.
+        compared: Whose answers are compared with the model's.
+        not_compared: Who uses such exports otherwise, without being compared; empty for nobody.
     """
 
     name: str
@@ -36,6 +38,8 @@ class Format:
     packages: tuple[str, ...] = ("tensorflow",)
     extra: str = ""
     runtime_options: dict | None = None
+    compared: str = "Keras, with the weights and facts that were read back"
+    not_compared: str = ""
 
     @property
     def is_folder(self) -> bool:
@@ -48,6 +52,7 @@ class Format:
 
 
 _INTEROP = {"packages": ("safetensors",), "extra": "interop"}
+_PEER = "{} itself, with its own preparation of pictures (make test-peers compares it)"
 _ONNX = {"packages": ("onnxruntime", "onnx", "tf2onnx"), "extra": "runtimes"}
 
 FORMATS = {
@@ -56,20 +61,34 @@ FORMATS = {
         write_saved_model,
         open_saved_model,
         options=("frozen",),
+        compared="TensorFlow, by every signature",
     ),
     "keras": Format(".keras", write_keras, open_weights, packages=("keras",)),
     "npz": Format(".npz", write_npz, open_weights),
-    "timm": Format("model.safetensors", write_timm, open_weights, **_INTEROP),
-    "transformers": Format("model.safetensors", write_transformers, open_weights, **_INTEROP),
+    "timm": Format(
+        "model.safetensors",
+        write_timm,
+        open_weights,
+        **_INTEROP,
+        not_compared=_PEER.format("timm"),
+    ),
+    "transformers": Format(
+        "model.safetensors",
+        write_transformers,
+        open_weights,
+        **_INTEROP,
+        not_compared=_PEER.format("transformers"),
+    ),
     "litert": Format(
         ".tflite",
         write_litert,
         open_litert,
-        options=("fixed_size", "precision", "calibration"),
+        options=("fixed_size", "precision", "calibration", "integer_io"),
         packages=("ai_edge_litert",),
         extra="runtimes",
+        compared="LiteRT",
     ),
-    "onnx": Format(".onnx", write_onnx, open_onnx, **_ONNX),
+    "onnx": Format(".onnx", write_onnx, open_onnx, **_ONNX, compared="ONNX Runtime"),
     "openvino": Format(
         "model.xml",
         write_openvino,
@@ -77,6 +96,15 @@ FORMATS = {
         packages=("openvino",),
         extra="runtimes",
         runtime_options=OPENVINO_OPTIONS,
+        compared="OpenVINO, told to compute in float32",
+        not_compared="OpenVINO in bfloat16, which it takes by itself where a processor has it",
     ),
-    "web": Format("onnxruntime.wasm", write_web, open_web, **_ONNX),
+    "web": Format(
+        "onnxruntime.wasm",
+        write_web,
+        open_web,
+        **_ONNX,
+        compared="ONNX Runtime, outside of a browser",
+        not_compared="the page in a browser",
+    ),
 }

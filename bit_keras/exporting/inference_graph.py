@@ -25,11 +25,19 @@ def inference_graph(model: keras.Model) -> keras.Model:
 
 
 def traced_inference_graph(
-    model: keras.Model, shape: tuple[int | None, ...] = (None, None, None, 3)
+    model: keras.Model,
+    shape: tuple[int | None, ...] = (None, None, None, 3),
+    *,
+    of_bytes: bool = False,
 ) -> tuple[tf.types.experimental.ConcreteFunction, tf.Module]:
     """Returns the inference graph of a model as converters take it, traced once.
 
     (Keras's own `export` of such a graph traces it three times.)
+
+    Args:
+        model: What to trace.
+        shape: Of its images.
+        of_bytes: Round images to the 256 levels of bytes, which tells a converter that 255 is 1.
 
     Returns:
         A function of float32 `images` of `shape` to a dictionary of the outputs, and an object that
@@ -39,6 +47,8 @@ def traced_inference_graph(
 
     @tf.function(autograph=False)
     def forward(images):
+        if of_bytes:
+            images = tf.quantization.fake_quant_with_min_max_args(images, 0.0, 1.0)
         return named(graph(images, training=False), output)
 
     module = tf.Module()

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..models.spec import ModelSpec
+from ..training.tf_workarounds import quantized_with_integers
 from .artifact import Artifact, single_output, unnamed
 from .inference_graph import traced_inference_graph
 
@@ -26,21 +27,26 @@ def write_litert(
     fixed_size: int | None,
     precision: str,
     calibration: np.ndarray | None,
+    integer_io: bool,
 ) -> None:
     """Writes a file for one image of `fixed_size`, or for any shape if that is None.
 
+    With `integer_io` it takes pixels as bytes and answers in int8, both with scale and zero point.
     The facts are in a zip archive at its end, as LiteRT's own metadata keep files.
     """
     shape = (1, fixed_size, fixed_size, 3) if fixed_size else (None, None, None, 3)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        forward, module = traced_inference_graph(model, shape)
+        forward, module = traced_inference_graph(model, shape, of_bytes=integer_io)
         tf.saved_model.save(module, folder, signatures=forward)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        written = _int8(converter, calibration) if precision == "int8" else converter.convert()
+        if precision == "int8":
+            written = _int8(converter, calibration, integer_io)
+        else:
+            written = converter.convert()
     path.write_bytes(written)
     with zipfile.ZipFile(path, "a") as archive:
         files = {"bit_keras.json": spec.to_json()}
@@ -51,7 +57,7 @@ def write_litert(
             archive.writestr(zipfile.ZipInfo(name), text.encode(errors="replace"))
 
 
-def _int8(converter, calibration):
+def _int8(converter, calibration, integer_io):
     converter.representative_dataset = lambda: (
         [image[None] / np.float32(255)] for image in calibration
     )
@@ -61,7 +67,26 @@ def _int8(converter, calibration):
         debug_dataset=converter.representative_dataset,
         debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=[*_FLOAT_OPS]),
     )
+    if integer_io:
+        return quantized_with_integers(debugger.calibrated_model, _FLOAT_OPS)
     return debugger.get_nondebug_quantized_model()
+
+
+def _as_taken(images, details):
+    """Floats in the type of an input: an integer n is (n - zero point) * scale."""
+    if np.issubdtype(details["dtype"], np.floating):
+        return images
+    scale, zero_point = details["quantization"]
+    limits = np.iinfo(details["dtype"])
+    numbers = np.rint(images / scale + zero_point)
+    return numbers.clip(limits.min, limits.max).astype(details["dtype"])
+
+
+def _as_floats(answers, details):
+    if np.issubdtype(details["dtype"], np.floating):
+        return answers
+    scale, zero_point = details["quantization"]
+    return (answers.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 def open_litert(path: pathlib.Path) -> Artifact:
@@ -70,13 +95,15 @@ def open_litert(path: pathlib.Path) -> Artifact:
 
     interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
     serve = interpreter.get_signature_runner()
-    size = int(serve.get_input_details()["images"]["shape_signature"][1])
-    outputs = {name: int(part["shape"][-1]) for name, part in serve.get_output_details().items()}
+    taken, given = serve.get_input_details()["images"], serve.get_output_details()
+    size = int(taken["shape_signature"][1])
+    outputs = {name: int(part["shape"][-1]) for name, part in given.items()}
 
     def compute(images: np.ndarray):
         # One at a time, as a file of one size takes them.
-        answers = [serve(images=image[None]) for image in images]
-        return unnamed({name: np.concatenate([one[name] for one in answers]) for name in outputs})
+        answers = [serve(images=_as_taken(image[None], taken)) for image in images]
+        answers = {name: np.concatenate([one[name] for one in answers]) for name in outputs}
+        return unnamed({name: _as_floats(answers[name], given[name]) for name in outputs})
 
     spec = None
     if zipfile.is_zipfile(path):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data.sources.decoding import decode_rgb
+from ..data.sources.upright import decode_upright
 from ..models.resnet_v2 import default_groups
 from ..models.spec import ModelSpec
 from ..models.spec_files import IN_SAVED_MODEL, read_spec
@@ -82,7 +82,7 @@ def _signatures(call, output, spec):
 
     def serve_encoded(encoded):
         def read(one):
-            return spec.prepared(decode_rgb(one))
+            return spec.prepared(decode_upright(one))
 
         images = tf.map_fn(read, encoded, fn_output_signature=tf.TensorSpec((side, side, 3)))
         outputs = serving_default(images)

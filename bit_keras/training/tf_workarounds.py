@@ -1,11 +1,12 @@
 """What works around faults of TensorFlow, and all that uses its private names.
 
-Where a private name is missing in another release, the workaround warns and does nothing.
+Where a private name is missing in another release, the workaround warns and does nothing, or an
+error says so where nothing else would do.
 """
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -78,3 +79,31 @@ def gpu_memory() -> float:
             error,
         )
         return float("inf")
+
+
+def quantized_with_integers(calibrated: bytes, float_ops: Sequence[str]) -> bytes:
+    """Quantizes a LiteRT model that a `QuantizationDebugger` calibrated, with integers at its ends.
+
+    Only the debugger lets one choose which ops are quantized, and it ignores the types that its
+    converter should give to inputs and outputs.
+
+    Args:
+        calibrated: The `calibrated_model` of the debugger.
+        float_ops: Names of the ops that stay float32.
+
+    Returns:
+        The model: uint8 inputs, int8 outputs.
+
+    Raises:
+        RuntimeError: If this TensorFlow lacks the private name that does it.
+    """
+    try:
+        from tensorflow.lite.python.convert import mlir_quantize
+    except ImportError as error:
+        raise RuntimeError(f"this TensorFlow gives no integers to inputs ({error})") from error
+    return mlir_quantize(
+        calibrated,
+        input_data_type=tf.uint8,
+        output_data_type=tf.int8,
+        denylisted_ops=[*float_ops],
+    )

@@ -1,6 +1,6 @@
 """Classifies image files with an exported BiT in tf_keras, before or after fine-tuning it.
 
-    pip install tensorflow tf-keras tensorflow-hub "setuptools<81"
+    pip install tensorflow tf-keras tensorflow-hub pillow "setuptools<81"
     python hub_keras_layer.py --model=served/1 cat.jpg
     python hub_keras_layer.py --model=served/1 --photos=pets --steps=100 cat.jpg
 
@@ -10,11 +10,14 @@ and pets/dog/..., and prints the images' classes then. --model may also be the U
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
 
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras  # Keras 2, for which hub.KerasLayer is made; Keras 3 may be installed beside it
@@ -32,12 +35,25 @@ def read_labels(path):
         fail(f"{path} cannot be read; expected a text file with one class name a line.")
 
 
+def read_picture(path):
+    """Image file -> RGB, upright, over white."""
+    try:
+        image = PIL.Image.open(path)
+        image.load()
+    except OSError:
+        fail(f"{path} cannot be read; expected an image file.")
+    with contextlib.suppress(Exception):  # of any type, where metadata is damaged
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+        image = image.point(lambda value: value / 256).convert("L")
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
+
+
 def read_image(path, facts):
     """Image file -> float32 RGB [size, size, 3] in [0, 1], as the model's own test images were."""
-    try:
-        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    except tf.errors.OpError:
-        fail(f"{path} cannot be read; expected a JPEG, PNG, BMP or GIF file.")
+    image = np.asarray(read_picture(path))
     size, short = facts["test_size"], facts.get("test_resize")
     if not short:
         return tf.image.resize(image, [size, size]) / 255
@@ -80,20 +96,32 @@ def chosen(facts, args):
     return facts
 
 
-def read_folder(folder, size):
+def read_folder(folder, facts):
     """Folder of class folders -> batches of images and labels for ever, and the classes' names."""
-    try:
-        photos = tf_keras.utils.image_dataset_from_directory(
-            folder, image_size=(size, size), batch_size=32, seed=0
-        )
-    except (tf.errors.OpError, ValueError):
+    kinds = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+    files = sorted(
+        path for path in pathlib.Path(folder).glob("*/*") if path.suffix.lower() in kinds
+    )
+    names = sorted({path.parent.name for path in files})
+    if not files:
         fail(f"{folder} holds no images; expected a folder of class folders.")
-    return photos.map(lambda images, labels: (images / 255, labels)).repeat(), photos.class_names
+    side = facts["test_size"]
+
+    def read(path):
+        image = tf.numpy_function(
+            lambda p: np.asarray(read_image(p.decode(), facts)), [path], "float32"
+        )
+        return tf.ensure_shape(image, [side, side, 3])
+
+    labels = [names.index(path.parent.name) for path in files]
+    photos = tf.data.Dataset.from_tensor_slices(([str(path) for path in files], labels))
+    photos = photos.shuffle(len(files), seed=0).map(lambda path, label: (read(path), label))
+    return photos.batch(32).repeat(), names
 
 
-def fine_tuned(module, folder, size, steps, learning_rate):
+def fine_tuned(module, folder, facts, steps, learning_rate):
     """Trains the module and a new head on top of it; returns the model and its classes' names."""
-    batches, names = read_folder(folder, size)
+    batches, names = read_folder(folder, facts)
     # A head of zeros learns before its gradients disturb the module.
     head = tf_keras.layers.Dense(len(names), kernel_initializer="zeros")
     model = tf_keras.Sequential([tf_keras.Input((None, None, 3)), module, head])
@@ -127,8 +155,7 @@ def main():
     facts = chosen(read_facts(folder), args)
     images = tf.stack([read_image(path, facts) for path in args.images])
     if args.photos:
-        size = facts["test_size"]
-        model, names = fine_tuned(model, args.photos, size, args.steps, args.learning_rate)
+        model, names = fine_tuned(model, args.photos, facts, args.steps, args.learning_rate)
         facts = {**facts, "class_names": names, "loss": "softmax"}
     elif "logits" not in model.resolved_object.signatures["serving_default"].structured_outputs:
         fail(f"{args.model} answers with features; give --photos to train a head on.")

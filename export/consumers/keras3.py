@@ -1,6 +1,6 @@
 """Classifies image files with an exported BiT inside a Keras 3 model.
 
-    pip install tensorflow keras
+    pip install tensorflow keras pillow
     python keras3.py --model=served/1 cat.jpg dog.png
 
 Prints each image's five likeliest classes. A TFSMLayer cannot be trained, only layers on top of it;
@@ -8,12 +8,15 @@ Prints each image's five likeliest classes. A TFSMLayer cannot be trained, only 
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
 
 import keras
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import tensorflow as tf
 
 
@@ -29,12 +32,25 @@ def read_labels(path):
         fail(f"{path} cannot be read; expected a text file with one class name a line.")
 
 
+def read_picture(path):
+    """Image file -> RGB, upright, over white."""
+    try:
+        image = PIL.Image.open(path)
+        image.load()
+    except OSError:
+        fail(f"{path} cannot be read; expected an image file.")
+    with contextlib.suppress(Exception):  # of any type, where metadata is damaged
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+        image = image.point(lambda value: value / 256).convert("L")
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
+
+
 def read_image(path, facts):
     """Image file -> float32 RGB [size, size, 3] in [0, 1], as the model's own test images were."""
-    try:
-        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    except tf.errors.OpError:
-        fail(f"{path} cannot be read; expected a JPEG, PNG, BMP or GIF file.")
+    image = np.asarray(read_picture(path))
     size, short = facts["test_size"], facts.get("test_resize")
     if not short:
         return tf.image.resize(image, [size, size]) / 255

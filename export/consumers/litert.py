@@ -8,6 +8,7 @@ likeliest classes.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -46,7 +47,7 @@ def resized(image, height, width):
 
 
 def prepared(image, facts):
-    """uint8 [height, width, 3] -> float32 [1, size, size, 3] in [0, 1], as `facts` say."""
+    """RGB image -> float32 [1, size, size, 3] in [0, 1], as `facts` say."""
     size, short = facts["test_size"], facts.get("test_resize")
     image = np.asarray(image, "float32") / 255
     if not short:
@@ -57,14 +58,33 @@ def prepared(image, facts):
     return resized(image, height, width)[None, top : top + size, left : left + size]
 
 
-def read_image(path, facts):
-    """Image file -> float32 RGB [1, size, size, 3] in [0, 1]; upright, over white."""
+def read_picture(path):
+    """Image file -> RGB, upright, over white."""
     try:
-        image = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGBA")
+        image = PIL.Image.open(path)
+        image.load()
     except OSError:
         fail(f"{path} cannot be read; expected an image file.")
+    with contextlib.suppress(Exception):  # of any type, where metadata is damaged
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+        image = image.point(lambda value: value / 256).convert("L")
+    image = image.convert("RGBA")
     white = PIL.Image.new("RGBA", image.size, "white")
-    return prepared(PIL.Image.alpha_composite(white, image).convert("RGB"), facts)
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
+
+
+def answers(model, images):
+    """float32 images to float32 logits; in a file of integers, n is (n - zero point) * scale."""
+    taken, given = model.get_input_details()["images"], model.get_output_details()["logits"]
+    if taken["dtype"] == np.uint8:
+        scale, zero_point = taken["quantization"]
+        images = np.rint(images / scale + zero_point).clip(0, 255).astype("uint8")
+    logits = model(images=images)["logits"]
+    if given["dtype"] == np.int8:
+        scale, zero_point = given["quantization"]
+        logits = (logits.astype("float32") - zero_point) * scale
+    return logits
 
 
 def print_classes(path, logits, facts):
@@ -117,7 +137,7 @@ def main():
             facts = json.loads(archive.read("bit_keras.json"))
     facts = chosen(facts, args)
     for path in args.images:
-        logits = model(images=read_image(path, facts))["logits"]
+        logits = answers(model, prepared(read_picture(path), facts))
         print_classes(path, logits[0], facts)
 
 

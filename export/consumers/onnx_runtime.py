@@ -7,6 +7,7 @@ The file is one of `bit-export --format=onnx`. Prints each image's five likelies
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -44,7 +45,7 @@ def resized(image, height, width):
 
 
 def prepared(image, facts):
-    """uint8 [height, width, 3] -> float32 [1, size, size, 3] in [0, 1], as `facts` say."""
+    """RGB image -> float32 [1, size, size, 3] in [0, 1], as `facts` say."""
     size, short = facts["test_size"], facts.get("test_resize")
     image = np.asarray(image, "float32") / 255
     if not short:
@@ -55,14 +56,20 @@ def prepared(image, facts):
     return resized(image, height, width)[None, top : top + size, left : left + size]
 
 
-def read_image(path, facts):
-    """Image file -> float32 RGB [1, size, size, 3] in [0, 1]; upright, over white."""
+def read_picture(path):
+    """Image file -> RGB, upright, over white."""
     try:
-        image = PIL.ImageOps.exif_transpose(PIL.Image.open(path)).convert("RGBA")
+        image = PIL.Image.open(path)
+        image.load()
     except OSError:
         fail(f"{path} cannot be read; expected an image file.")
+    with contextlib.suppress(Exception):  # of any type, where metadata is damaged
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+        image = image.point(lambda value: value / 256).convert("L")
+    image = image.convert("RGBA")
     white = PIL.Image.new("RGBA", image.size, "white")
-    return prepared(PIL.Image.alpha_composite(white, image).convert("RGB"), facts)
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
 
 
 def print_classes(path, logits, facts):
@@ -109,7 +116,7 @@ def main():
     stored = session.get_modelmeta().custom_metadata_map.get("bit_keras", "{}")
     facts = chosen(json.loads(stored), args)
     for path in args.images:
-        [logits] = session.run(["logits"], {"images": read_image(path, facts)})
+        [logits] = session.run(["logits"], {"images": prepared(read_picture(path), facts)})
         print_classes(path, logits[0], facts)
 
 

@@ -10,6 +10,7 @@ TensorFlow Serving offers all three. Prints each image's five likeliest classes.
 
 import argparse
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -32,7 +33,7 @@ def read_bytes(path):
     try:
         return pathlib.Path(path).read_bytes()
     except OSError:
-        fail(f"{path} cannot be read; expected a JPEG, PNG, BMP or GIF file.")
+        fail(f"{path} cannot be read; expected a JPEG, PNG, WebP, BMP or GIF file.")
 
 
 def print_classes(path, outputs, labels):
@@ -66,8 +67,11 @@ def main():
         data = read_bytes(path)
         try:
             outputs = signatures["serve_encoded"](encoded=tf.constant([data]))
-        except tf.errors.OpError:
-            fail(f"{path} cannot be read; expected a JPEG, PNG, BMP or GIF file.")
+        except tf.errors.OpError as error:
+            # The signature refuses what it would decode wrongly, and says why.
+            why = re.search(r"assertion failed: \[(.*?)\.?\]", error.message)
+            why = why[1] if why else "expected a JPEG, PNG, WebP, BMP or GIF file"
+            fail(f"{path} cannot be read; {why}.")
         print_classes(path, outputs, labels)
 
 

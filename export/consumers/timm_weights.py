@@ -8,11 +8,13 @@ smooths images when it makes them smaller, which bit_keras does not, so probabil
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
 
 import PIL.Image
+import PIL.ImageOps
 import timm
 import torch
 
@@ -22,11 +24,20 @@ def fail(message):
     sys.exit(2)
 
 
-def read_image(path):
+def read_picture(path):
+    """Image file -> RGB, upright, over white."""
     try:
-        return PIL.Image.open(path).convert("RGB")
+        image = PIL.Image.open(path)
+        image.load()
     except OSError:
         fail(f"{path} cannot be read; expected an image file.")
+    with contextlib.suppress(Exception):  # of any type, where metadata is damaged
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+        image = image.point(lambda value: value / 256).convert("L")
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
 
 
 def main():
@@ -48,7 +59,7 @@ def main():
     prepare = timm.data.create_transform(**timm.data.resolve_data_config(model.pretrained_cfg))
     for path in args.images:
         with torch.inference_mode():
-            logits = model(prepare(read_image(path))[None])[0]
+            logits = model(prepare(read_picture(path))[None])[0]
         probabilities = logits.sigmoid() if sigmoid else logits.softmax(0)
         print(path)
         for index in torch.argsort(-probabilities, stable=True)[:5].tolist():

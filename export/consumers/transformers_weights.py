@@ -9,10 +9,12 @@ differ a little.
 """
 
 import argparse
+import contextlib
 import pathlib
 import sys
 
 import PIL.Image
+import PIL.ImageOps
 from transformers import pipeline
 
 
@@ -21,11 +23,20 @@ def fail(message):
     sys.exit(2)
 
 
-def read_image(path):
+def read_picture(path):
+    """Image file -> RGB, upright, over white."""
     try:
-        return PIL.Image.open(path).convert("RGB")
+        image = PIL.Image.open(path)
+        image.load()
     except OSError:
         fail(f"{path} cannot be read; expected an image file.")
+    with contextlib.suppress(Exception):  # of any type, where metadata is damaged
+        image = PIL.ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which convert would cut off at 255
+        image = image.point(lambda value: value / 256).convert("L")
+    image = image.convert("RGBA")
+    white = PIL.Image.new("RGBA", image.size, "white")
+    return PIL.Image.alpha_composite(white, image).convert("RGB")
 
 
 def main():
@@ -46,7 +57,7 @@ def main():
         fail(f"{args.model} answers with features; expected a model with a head.")
     for path in args.images:
         print(path)
-        for answer in classify(read_image(path), top_k=5):
+        for answer in classify(read_picture(path), top_k=5):
             print(f"  {answer['score']:.4f}  {answer['label']}")
 
 

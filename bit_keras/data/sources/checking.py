@@ -26,6 +26,8 @@ _MANY = 1_000  # files from which on their checks take long enough to be shown a
 _NAMED = 20  # broken files in a message; more are listed in a file
 _TURNED = 5  # EXIF orientations from here on exchange height and width
 _BY_PILLOW = 0  # in place of an orientation: Pillow decodes the file, and turns it
+# What may hold the orientation in a PNG.
+_FIELDS_IN_PNG = (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type")
 _REMEMBERED = "image_checks"  # below the cache folder
 
 
@@ -174,10 +176,11 @@ def _orientation(file):
     with open_image(file) as image:
         if not _tensorflow_reads(image):
             return _BY_PILLOW
-        # Of a PNG without the field before its pixels, Pillow would decode all of them to look.
-        plain = image.format == "PNG" and "exif" not in image.info
-        if plain and b"eXIf" not in pathlib.Path(file).read_bytes():
-            return 1
+        # Of a PNG without a field before its pixels, Pillow would decode all of them to look.
+        if image.format == "PNG" and "exif" not in image.info:
+            content = pathlib.Path(file).read_bytes()
+            if not any(field in content for field in _FIELDS_IN_PNG):
+                return 1
         try:
             orientation = image.getexif().get(PIL.ExifTags.Base.Orientation, 1)
         except Exception:  # damaged metadata raises many types, and the pixels may be good
