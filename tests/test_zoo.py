@@ -168,8 +168,8 @@ def test_the_embedded_model_is_small_and_sees(images):
         ("BiT-M-R50x", "no model named 'BiT-M-R50x'.*BiT-M-R50x1"),
         (
             "BiT-M-R1",
-            r"go on as one of BiT-M-R101x1, BiT-M-R101x1-ILSVRC2012, BiT-M-R101x3, "
-            r"BiT-M-R101x3-ILSVRC2012, BiT-M-R152x2, \.\.\.: give",
+            r"did you mean BiT-M-R101x1, BiT-M-R101x1-ILSVRC2012, BiT-M-R101x3, "
+            r"BiT-M-R101x3-ILSVRC2012, BiT-M-R152x2, \.\.\.\?",
         ),
         ("bit-m-r101x3", r"did you mean"),
         ("BiT-L-R152x4", "JFT-300M.*never released"),

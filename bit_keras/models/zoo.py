@@ -150,8 +150,8 @@ def check_source(source: str | os.PathLike) -> None:
     elif several := names_starting(name):
         more = ", ..." if len(several) > 5 else ""
         raise ValueError(
-            f"there is no model named {name!r} and no such file; the name may go on as one of "
-            f"{', '.join(several[:5])}{more}: give a whole one."
+            f"there is no model named {name!r} and no such file; did you mean "
+            f"{', '.join(several[:5])}{more}?"
         )
     else:
         by_lower_case = {known.lower(): known for known in list_models()}
