@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 from pictures import picture, read_all, write_table
 
+import bit_keras
 from bit_keras import data
 from bit_keras.data.sources import checking
 
@@ -98,3 +99,18 @@ def test_broken_images_can_be_left_out(folder, tmp_path):
     (folder / "cat/3.png").write_bytes(b"no image")
     with pytest.raises(data.DataError, match="class 'cat' of photos has 0 images"):
         data.from_directory(folder, bad_images="skip")
+
+
+def test_files_that_are_lost_after_the_check_are_named(folder, tmp_path):
+    train, test = data.from_directory(folder)
+    rule = bit_keras.HyperRule.release(16, (12, 20)).with_steps(4)
+    rule = rule.replace(batch=8, resize=32, crop=32)
+    model = bit_keras.ResNetV2((1,), 0.25, 0)
+    pathlib.Path(train.files[0]).write_bytes(b"no image")
+    pathlib.Path(test.files[0]).unlink()
+    with pytest.raises(data.DataError, match="since the start, 2 images of 20 cannot") as error:
+        bit_keras.fine_tune(model, train, test, workdir=tmp_path / "run", rule=rule)
+    for reason in (f"{train.files[0]} (cannot identify", f"{test.files[0]} (No such file"):
+        assert reason in str(error.value)
+    with pytest.raises(data.DataError, match="since the start, 1 image of 4 cannot be read"):
+        bit_keras.evaluate(bit_keras.ResNetV2((1,), 0.25, 2), test, size=32)

@@ -17,6 +17,7 @@ from ..data import (
     feature_batches,
     from_name,
     labeled_images,
+    naming_lost_images,
     test_batches,
     training_batches,
     with_validation,
@@ -132,7 +133,8 @@ def fine_tune(
         sampling=sampling or "uniform",
         examples_per_class=(examples_per_class, examples_per_class_seed),
     )
-    return run_task(task, options)
+    with naming_lost_images(train, test, train.validation):
+        return run_task(task, options)
 
 
 def check_choices(

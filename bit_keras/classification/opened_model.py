@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
-from ..data import LabeledImages
+from ..data import LabeledImages, naming_lost_images
 from ..exporting import Artifact, open_body, open_classifier, open_network, reason
 from ..models.published import full_name
 from ..models.spec import ModelSpec
@@ -120,4 +120,5 @@ def all_answers(opened: OpenedModel, images: LabeledImages, *, batch: int) -> np
             ) from error
 
     name = f"{opened.title} on {images.name}"
-    return collect(forward, opened.spec.batches(images, batch=batch), len(images), of=name)
+    with naming_lost_images(images):
+        return collect(forward, opened.spec.batches(images, batch=batch), len(images), of=name)

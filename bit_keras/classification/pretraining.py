@@ -13,6 +13,7 @@ from ..data import (
     LabeledImages,
     center_crop_batches,
     labeled_images,
+    naming_lost_images,
     upstream_batches,
     with_validation,
 )
@@ -68,7 +69,8 @@ def pretrain(
     train = with_validation(train, validation)
     check_classes(train, test)
     task = _pretraining(model, train, test, recipe, init, teacher, temperature)
-    return run_task(task, options)
+    with naming_lost_images(train, test, train.validation):
+        return run_task(task, options)
 
 
 @dataclasses.dataclass(kw_only=True)

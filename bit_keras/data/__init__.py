@@ -10,6 +10,7 @@ from .sources.arrays import digits, from_arrays
 from .sources.by_name import evaluation_images, from_name, labeled_images, with_validation
 from .sources.csv_file import from_csv
 from .sources.directory import from_directory
+from .sources.image_files import naming_lost_images
 from .sources.tfds import from_tfds
 from .sources.vtab import VTAB, VtabTask, from_vtab
 from .vtab_published import VTAB_PUBLISHED, VtabResult

@@ -1,12 +1,13 @@
 """Labeled images from image files, each of which is decoded once to find broken ones."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +92,26 @@ def from_files(
         files=files,
         skipped=skipped,
     )
+
+
+@contextlib.contextmanager
+def naming_lost_images(*sets: LabeledImages | None) -> Iterator[None]:
+    """Turns TensorFlow's error about a file that was good before into one that names all such.
+
+    Raises DataError as `check_images` does, if files of the sets were deleted or damaged meanwhile.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        files = [
+            file for images in sets if images and images.files is not None for file in images.files
+        ]
+        if files:
+            try:
+                check_images(files, pathlib.Path(os.path.commonpath(files)), "error")
+            except DataError as found:
+                raise DataError(f"since the start, {found}") from error
+        raise
 
 
 def _rows(labels, good):
