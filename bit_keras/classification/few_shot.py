@@ -1,5 +1,6 @@
 """Few-shot curves: accuracy by the number of examples per class (figure 1 of the BiT paper)."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -128,7 +129,8 @@ def _run_parts(suite, parts, train, features, tune):
             accuracy = features.probe_accuracy(indices)
         else:
             features.free_memory()
-            few = train.subset(indices)
+            # Validation images, far more than these, would make a run of a few no run of a few.
+            few = dataclasses.replace(train.subset(indices), validation=None)
             accuracy = tune(few, workdir=folder, seed=part["seed"]).metrics["accuracy"]
         suite.record(
             part,

@@ -43,7 +43,7 @@ class RunOptions:
         batch_split: Pieces a replica's share of the batch is cut into, to save memory, with the
             gradient of the whole; "auto" finds and prints the fewest that fit.
         evaluate_every: Steps between two tests during training: of the validation images, or else
-            of the test images. By default a tenth of all steps if a model is chosen by them, and
+            of the test images. By default a tenth of all steps if they choose a model or an end, and
             otherwise none.
         keep: "last", or "best" for the model that was best on the validation images; by default
             "best" if there are some. Test images never choose.
@@ -81,8 +81,10 @@ class RunOptions:
         Raises ValueError if some were to choose, and there are none.
         """
         if task.has_validation:
-            every = self.evaluate_every or max(1, task.steps // 10)
-            return dataclasses.replace(self, keep=self.keep or "best", evaluate_every=every)
+            keep, every = self.keep or "best", self.evaluate_every
+            if every is None and (keep == "best" or self.patience):
+                every = max(1, task.steps // 10)
+            return dataclasses.replace(self, keep=keep, evaluate_every=every)
         if self.keep == "best" or self.patience:
             option = "patience" if self.patience else "keep='best'"
             raise ValueError(
