@@ -43,7 +43,7 @@ class RunOptions:
         batch_split: Pieces a replica's share of the batch is cut into, to save memory, with the
             gradient of the whole; "auto" finds and prints the fewest that fit.
         evaluate_every: Steps between two tests during training: of the validation images, or else
-            of the test images. By default a tenth of all steps if they choose a model or an end, and
+            of the test images. By default a tenth of all steps if they choose a model or an end;
             otherwise none.
         keep: "last", or "best" for the model that was best on the validation images; by default
             "best" if there are some. Test images never choose.
