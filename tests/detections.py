@@ -7,6 +7,13 @@ import numpy as np
 SIZE = 320, 480  # height, width
 
 
+class Truth(types.SimpleNamespace):
+    """A stand-in for `BoxedImages`."""
+
+    def __len__(self):
+        return len(self.image_ids)
+
+
 def truth_of(images, class_names="abc", size=SIZE, **changes):
     """Boxes as `BoxedImages` has them; an image is a list of (class, box[, is it a crowd])."""
     rows = [(*row, False)[:3] for image in images for row in image]
@@ -26,7 +33,7 @@ def truth_of(images, class_names="abc", size=SIZE, **changes):
         "files": None,
         "read": lambda i: np.full((*size, 3), 40 * int(i) % 251, np.uint8),
     }
-    return types.SimpleNamespace(**truth | changes)
+    return Truth(**truth | changes)
 
 
 def detections_of(images):

@@ -16,7 +16,7 @@ KINDS = {
     "duplicate": "of a box that a surer detection finds",
     "background": f"where no box is, or overlap below {BACKGROUND}",
     "both": "wrong class, and in the wrong place",
-    "missed": "boxes without a detection, or one of the first two kinds",
+    "missed": "boxes not found, nor met by an error of the first two kinds",
 }
 NO_ERROR = -1
 DEFAULT_THRESHOLD = 0.5
