@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import scipy.sparse
+from detections import scenes
 from reports import evaluated, few_shot_rows, outcome, run_folder
 from selenium import webdriver
 
 from bit_keras.classification.report import report_sections
+from bit_keras.detection.answers import Evaluation
+from bit_keras.detection.report import report_sections as detection_sections
 from bit_keras.reporting import few_shot_section, write_comparison, write_report
 from bit_keras.reporting.page import plain_table
 
@@ -147,6 +150,13 @@ def write_reports(folder):
         **given,
         sections=report_sections(several),
     )
+    detected = Evaluation(*scenes(0, class_names=NAMES))
+    write_report(
+        folder / "detection.html",
+        title="Boxes",
+        **{**given, "metrics": detected.metrics},
+        sections=detection_sections(detected),
+    )
     write_report(folder / "bare.html", title="Nothing yet", settings={}, metrics={})
 
 
@@ -179,6 +189,7 @@ def pages(tmp_path_factory):
         "one label": (folder / "one label.html", 5, 24),
         "several labels": (folder / "several labels.html", 3, 24),
         "explained": (folder / "explained.html", 4, 48),
+        "detection": (folder / "detection.html", 9, 24),
         "bare": (folder / "bare.html", 0, 0),
         "comparison": (folder / "comparison.html", 5, 0),
     }
@@ -186,7 +197,9 @@ def pages(tmp_path_factory):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-@pytest.mark.parametrize("what", ["one label", "several labels", "explained", "bare", "comparison"])
+@pytest.mark.parametrize(
+    "what", ["one label", "several labels", "explained", "detection", "bare", "comparison"]
+)
 def test_the_page_is_whole_and_readable(browser, pages, what, width, scheme):
     path, charts, pictures = pages[what]
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}

@@ -16,8 +16,8 @@ from ..metrics.classification import (
     several_label_per_class,
     several_label_score,
 )
+from ..reporting.texts import printable
 from .class_matching import check_one_to_one, is_one_to_one
-from .prediction import printable
 
 
 def check_testable(images: LabeledImages) -> None:

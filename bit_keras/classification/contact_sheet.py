@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..files import replace_file
+from ..reporting.texts import font, shortened
 from .given_images import as_labeled_images
-from .prediction import DASH, printable
+from .prediction import DASH
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -74,22 +75,4 @@ def write_contact_sheet(path: str | os.PathLike, predictions: Sequence[dict]) ->
 
 def fonts() -> tuple["ImageFont.FreeTypeFont", "ImageFont.FreeTypeFont"]:
     """Returns the fonts of names, which is bold, and of details."""
-    import matplotlib
-    from PIL import ImageFont
-
-    # Matplotlib's, for Pillow's own has few letters beyond ASCII.
-    folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
-    return (
-        ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", 14),
-        ImageFont.truetype(folder / "DejaVuSans.ttf", 12),
-    )
-
-
-def shortened(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
-    """Returns as much of a text as fits into a width in pixels, as one line."""
-    text = printable(text)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
+    return font(14, bold=True), font(12)

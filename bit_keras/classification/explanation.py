@@ -15,10 +15,10 @@ from ..data import LabeledImages
 from ..exporting import check_has_weights
 from ..files import check_new_folder, new_folder
 from ..models.spec import ModelSpec
-from .contact_sheet import INK, PAPER, SOFT, fonts, shortened
+from ..reporting.texts import printable, shortened
+from .contact_sheet import INK, PAPER, SOFT, fonts
 from .given_images import named_images
 from .opened_model import open_with_network
-from .prediction import printable
 
 CELLS = 4  # a feature map of fewer cells a side would hardly tell a place
 PANEL, GAP, CAPTION = 256, 8, 52  # pixels: the least side of a picture, and what is around it

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 
 from ..reporting.page import DASH
+from ..reporting.texts import printable
 from .given_images import named_images
 from .opened_model import all_answers, open_model
 
@@ -128,8 +129,3 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue().encode("utf-8", "backslashreplace").decode()
-
-
-def printable(text: str) -> str:
-    """Returns a text as one line: file names may hold line breaks or invalid Unicode."""
-    return " ".join(text.encode("utf-8", "replace").decode().split())

@@ -1,6 +1,5 @@
 """The report of a classifier's run: `report.html` and `per_class.csv`."""
 
-import csv
 import pathlib
 from collections.abc import Collection
 from html import escape
@@ -13,7 +12,8 @@ from ..files import write_text
 from ..metrics.classification import calibration_bins, confidence, confused_pairs
 from ..reporting import write_report
 from ..reporting.charts import reliability_diagram
-from ..reporting.page import Section, percent, table, title_of
+from ..reporting.classes import class_table, write_per_class
+from ..reporting.page import Section, percent, table
 from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
 from .advice import advice
@@ -22,7 +22,6 @@ from .answers import Evaluation
 MATRIX_CLASSES = 40  # with more classes, a table of pairs is easier to read than the matrix
 MISTAKES = 24
 PAIRS = 25
-CLASS_ROWS = 1000
 HEAT_NOTE = (
     " Beside each picture is the same in gray under a heat map: the brighter a place, the more it "
     "speaks for the class that the model said."
@@ -48,12 +47,8 @@ def write_run_report(
         count = f"{len(skipped):,} images cannot be read and are left out: skipped_images.txt"
         sections.append(("Images left out", f"<p>{count} lists them.</p>"))
     if evaluation:
-        sections, rows = sections + report_sections(evaluation), evaluation.per_class
-        path = run.path / "per_class.csv"
-        with open(path, "w", newline="", encoding="utf-8", errors="replace") as file:
-            writer = csv.DictWriter(file, rows[0])
-            writer.writeheader()
-            writer.writerows(rows)
+        sections += report_sections(evaluation)
+        write_per_class(run.path, evaluation.per_class)
     write_report(run.path / "report.html", history=run.history(), sections=sections, **page)
 
 
@@ -83,7 +78,7 @@ def _one_label_sections(evaluation, names):
         ("Confusions", confusions(evaluation, predicted)),
         ("Calibration", note + reliability_diagram(*calibration_bins(sure, right))),
         ("Most confident mistakes", _mistakes(evaluation, count, ~right, shown, said, caption)),
-        ("Classes, worst first", _class_table(evaluation.per_class, "recall")),
+        ("Classes, worst first", class_table(evaluation.per_class, "recall")),
     ]
 
 
@@ -91,6 +86,7 @@ def _several_label_sections(evaluation, names):
     truth = evaluation.images.labels.toarray()
     false = np.where(truth, 0, evaluation.probabilities)
     sure, said = false.max(axis=1), false.argmax(axis=1)
+    at = dict.fromkeys(("recall", "precision"), " at 0.5")
     wrong = sure > 0.5
     count = f"{np.sum(wrong):,} of {len(truth):,} test images lack a class that the model says"
 
@@ -100,7 +96,7 @@ def _several_label_sections(evaluation, names):
 
     return [
         ("Most confident mistakes", _mistakes(evaluation, count, wrong, sure, said, caption)),
-        ("Classes, worst first", _class_table(evaluation.per_class, "average_precision")),
+        ("Classes, worst first", class_table(evaluation.per_class, "average_precision", at)),
     ]
 
 
@@ -170,24 +166,3 @@ def _mistakes(evaluation, count, wrong, sure, said, caption):
     shown = f"; its {len(worst)} most confident mistakes are shown" * (len(worst) < len(mistakes))
     note, kind = (HEAT_NOTE, "pictures pairs") if heated else ("", "pictures")
     return f"<p>{count}{shown}.{note}</p>{picture_grid(pictures, kind)}"
-
-
-def _class_table(rows, measure):
-    """The rows of `Evaluation.per_class`, the lowest `measure` first, those without it last."""
-    at = " at 0.5" if measure == "average_precision" else ""
-
-    def cell(name, value):
-        if name in ("images", "correct"):
-            return f"<td>{value:,}</td>"
-        bar = f' class="bar" style="--share:{value or 0:.3f}"' * (name == measure)
-        return f"<td{bar}>{percent(value)}</td>"
-
-    worst = sorted(rows, key=lambda row: (row[measure] is None, row[measure], -row["images"]))
-    columns = [name for name in rows[0] if name != "class"]
-    lines = [
-        [f"<th>{escape(str(row['class']))}</th>", *(cell(name, row[name]) for name in columns)]
-        for row in worst[:CLASS_ROWS]
-    ]
-    shown = f"<p>The worst {CLASS_ROWS:,} of {len(rows):,}.</p>" * (len(rows) > CLASS_ROWS)
-    titles = (title_of(name) + at * (name in ("recall", "precision")) for name in columns)
-    return shown + table("", ["Class", *titles], lines)

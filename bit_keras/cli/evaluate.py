@@ -121,8 +121,8 @@ def _test_model():
 def _print_found(model, images, found, workdir):
     from ..classification.answers import worst_classes
     from ..classification.evaluation import may_have_been_trained_on
-    from ..classification.prediction import printable
     from ..metrics.classification import sentence
+    from ..reporting.texts import printable
 
     if found.left_out:
         print(

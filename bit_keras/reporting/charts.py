@@ -77,6 +77,16 @@ def chart(
     return _figure(title, x_name, shapes, "".join(key(line.name, line.color) for line in lines))
 
 
+def precision_recall(title: str, lines: Sequence[Line]) -> str:
+    """Draws precision by recall, both in [0, 1] in the lines' points."""
+    ticks = {tick: f"{tick}{SPACE}%" for tick in (0, 25, 50, 75, 100)}
+    at, shapes = _grid("recall", (0, 100), ticks, ticks)
+    for line in lines:
+        places = _listed(at(100 * x, 100 * y) for x, y in line.points)
+        shapes.append(f'<polyline class="{color_class(line.color)}" points="{places}"/>')
+    return _figure(title, "recall", shapes, "".join(key(line.name, line.color) for line in lines))
+
+
 def reliability_diagram(images: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> str:
     """Draws accuracy by confidence (DeGroot and Fienberg, 1983), as `calibration_bins` has them."""
     ticks = {tick: f"{tick}{SPACE}%" for tick in (0, 25, 50, 75, 100)}

@@ -82,6 +82,7 @@ def is_share(name: str) -> bool:
 def title_of(name: str) -> str:
     """Returns a metric's name as text: test_top5_accuracy -> Test top-5 accuracy."""
     text = name.replace("_", " ").replace("top5", "top-5").replace("per class", "per-class")
+    text = re.sub(r"\ba[pr](?=\d*\b)", lambda found: found[0].upper(), text)
     return FIGURES[name][0] if name in FIGURES else text[:1].upper() + text[1:]
 
 
@@ -109,13 +110,22 @@ FIGURES = {
     "top5_accuracy": ("Top-5 accuracy", percent),
     "mean_per_class_accuracy": ("Mean per-class accuracy", percent),
     "mean_average_precision": ("Mean average precision", percent),
+    "ap": ("AP", percent),
+    "ap50": ("AP at IoU 0.5", percent),
+    "ap75": ("AP at IoU 0.75", percent),
+    "ap_small": ("AP, small boxes", percent),
+    "ap_medium": ("AP, medium boxes", percent),
+    "ap_large": ("AP, large boxes", percent),
+    "ar": ("Average recall", percent),
     "vtab_mean": ("VTAB, mean of all tasks", percent),
     "calibration_error": ("Calibration error (ECE)", percent),
     "loss": ("Loss", number),
     "validation_accuracy": ("Accuracy, validation images", percent),
     "validation_mean_average_precision": ("Mean average precision, validation images", percent),
+    "validation_ap": ("AP, validation images", percent),
     "kept_step": ("Step kept", "{:,}".format),
     "num_test": ("Test images", "{:,}".format),
+    "num_test_boxes": ("Test boxes", "{:,}".format),
     "steps": ("Steps", "{:,}".format),
     "seconds": ("Time", _duration),
 }

@@ -86,7 +86,7 @@ def _tasks(text):
 def _class_values(text):
     found, measure, namesakes = {}, "recall", Counter()
     for row in csv.DictReader(io.StringIO(text, newline="")):
-        measure = "average_precision" if "average_precision" in row else "recall"
+        measure = next((name for name in ("ap", "average_precision") if name in row), "recall")
         name = row["class"]
         found[name, namesakes[name]] = float(row[measure] or "nan")
         namesakes[name] += 1

@@ -1,0 +1,1 @@
+"""Object detection: RetinaNet on BiT backbones."""

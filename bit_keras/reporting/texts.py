@@ -1,0 +1,32 @@
+"""Texts on one line, for terminals and for pictures."""
+
+import pathlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import ImageFont
+
+
+def printable(text: str) -> str:
+    """Returns a text as one line: file names may hold line breaks or invalid Unicode."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
+    """Returns the font of texts in pictures, its size in pixels."""
+    import matplotlib
+    from PIL import ImageFont
+
+    # Matplotlib's, for Pillow's own has few letters beyond ASCII.
+    folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
+    return ImageFont.truetype(folder / f"DejaVuSans{'-Bold' * bold}.ttf", size)
+
+
+def shortened(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
+    """Returns as much of a text as fits into a width in pixels, as one line."""
+    text = printable(text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
