@@ -33,7 +33,7 @@ FLOORS = (
     ("checkpoints", "data", "training"),
     ("models",),
     ("exporting", "reporting"),
-    ("classification",),
+    ("classification", "detection"),
     ("__init__", "cli"),
 )
 

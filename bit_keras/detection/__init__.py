@@ -1,0 +1,3 @@
+"""Object detection, from images with boxes to boxes with names."""
+
+from .retinanet import RetinaNet
