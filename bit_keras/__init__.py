@@ -69,7 +69,10 @@ _MODULES = {
     "run_vtab": ".classification.vtab",
 }
 _LIGHT = ("checkpoints", "metrics", "recipes")  # folders that import no Keras
-_FOLDERS = ("classification", "data", "exporting", "layers", "models", "reporting", "training")
+_FOLDERS = (
+    *("classification", "data", "detection", "exporting", "layers", "models", "reporting"),
+    "training",
+)
 
 
 def __getattr__(name):
@@ -88,7 +91,8 @@ def __dir__():
 
 
 def _import_all():
-    importlib.import_module(".recipes.schedule", __name__)  # a Keras class that is not public
+    for module in (".detection.retinanet", ".recipes.schedule"):  # Keras classes not public
+        importlib.import_module(module, __name__)
     for name, module in _MODULES.items():
         globals()[name] = getattr(importlib.import_module(module, __name__), name)
 

@@ -1,1 +1,3 @@
-"""Object detection: RetinaNet on BiT backbones."""
+"""Object detection, from images with boxes to boxes with names."""
+
+from .retinanet import RetinaNet

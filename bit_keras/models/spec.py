@@ -38,6 +38,8 @@ class ModelSpec:
         test_size: Side in pixels of the square images it is tested and used on, if known.
         test_resize: What the short side of such an image becomes before a center crop of
             `test_size`; None where images are resized to that square instead.
+        anchor_sizes: Of a detector: sides in pixels of its square anchors of levels P3 to P7; None
+            for classifiers.
         native_size: Side in pixels of the images that it was pre-trained on, if known.
         rule_changes: Settings that replace those of HyperRule when it is fine-tuned.
         published: Whether it is a published model as its authors trained it, so that 1,000 and
@@ -57,6 +59,7 @@ class ModelSpec:
     loss: str | None = None
     test_size: int | None = None
     test_resize: int | None = None
+    anchor_sizes: tuple[float, ...] | None = None
     native_size: int | None = None
     rule_changes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published: bool = False
@@ -64,7 +67,7 @@ class ModelSpec:
     license: str | None = None
 
     def __post_init__(self):
-        for name in ("units", "class_names"):  # lists, where they come from JSON
+        for name in ("units", "class_names", "anchor_sizes"):  # lists, where they come from JSON
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
 
@@ -84,7 +87,8 @@ class ModelSpec:
 
     def with_classes(self, num_classes: int) -> "ModelSpec":
         """Returns the facts of the same body with a new head, or with none for 0 classes."""
-        return self.replace(num_classes=num_classes, class_names=None, loss=None, published=False)
+        new = {"class_names": None, "loss": None, "anchor_sizes": None, "published": False}
+        return self.replace(num_classes=num_classes, **new)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the facts as JSON can hold them, with the range of pixels for other readers."""

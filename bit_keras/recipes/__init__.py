@@ -1,4 +1,5 @@
-"""Hyper-parameters as data: BiT-HyperRule and the upstream protocols."""
+"""Hyper-parameters as data: BiT-HyperRule, the upstream protocols, and the detector's."""
 
+from .detection import DETECTION_RECIPES, DetectionRecipe, detection_recipe
 from .hyperrule import MIXES, HyperRule
 from .upstream import RECIPES, UpstreamRecipe, recipe

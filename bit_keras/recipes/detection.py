@@ -1,0 +1,87 @@
+"""The protocol that BiT's object detector was trained by, as data.
+
+Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370): a RetinaNet on BiT-R101x3 and COCO-2017,
+with a schedule of its own in place of BiT-HyperRule.
+"""
+
+import dataclasses
+import math
+
+from .epochs import EpochRecipe, suitable_batch
+from .settings import check_settings
+
+# Of recipes for small sets: steps of an epoch, images a step, and steps in all.
+_LEAST_STEPS_AN_EPOCH, _LEAST_BATCH, _LEAST_STEPS = 64, 16, 2_000
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionRecipe(EpochRecipe):
+    """The settings of one training of a detector: SGD with momentum 0.9, on all weights.
+
+    The defaults are the paper's. It tells of no warm-up, no clipping and no range of the scale
+    jitter; those three are customary values.
+
+    Attributes:
+        epochs: Passes over the images; epoch e ends at step ceil(e * num_images / batch).
+        decay_epochs: The rate is divided by ten at the first step *at* the end of each of these.
+        batch, base_lr, warmup_steps: As in `HyperRule`.
+        weight_decay: Factor of the L2 penalty on kernels.
+        clip_norm: Longer gradients, by the norm over all weights, are shortened to this length; 0
+            for no clipping.
+        size: Side of the square images that are trained and tested on, in pixels; a multiple of 32.
+        scale_jitter: Least and largest factor by which a training image is resized.
+
+    Raises:
+        ValueError: If a setting is out of its range; the message says which.
+    """
+
+    epochs: int = 30
+    decay_epochs: tuple[float, ...] = (16, 22)
+    batch: int = 256
+    base_lr: float = 0.08
+    warmup_steps: int = 500
+    weight_decay: float = 1e-4
+    clip_norm: float = 10.0
+    size: int = 1024
+    scale_jitter: tuple[float, float] = (0.8, 1.25)
+
+    def __post_init__(self):
+        object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
+        object.__setattr__(self, "scale_jitter", tuple(self.scale_jitter))
+        check_settings(self, epochs=1, batch=1, warmup_steps=0, weight_decay=0, clip_norm=0)
+        self._check_epochs()
+        if self.size < 32 or self.size % 32:
+            raise ValueError(f"size must be a multiple of 32 pixels, got {self.size!r}.")
+        least, *others = self.scale_jitter
+        if len(others) != 1 or not 0 < least <= others[0] < math.inf:
+            raise ValueError(
+                "scale_jitter must be two rising factors above 0, such as (0.8, 1.25), got "
+                f"{self.scale_jitter}."
+            )
+
+    def fitted_to(self, num_images: int, batch: int | None = None) -> "DetectionRecipe":
+        """Returns the recipe for a set of so many images; of COCO's size or more, unchanged.
+
+        By default the batch is the largest power of two, from 16 to the recipe's own, with which an
+        epoch has 64 steps or more. The rate is proportional to it. Epochs are stretched to 2,000
+        steps in all, if there are fewer: new heads need them, however few the images are. The
+        warm-up is at most a tenth of all steps.
+        """
+        if batch is None:
+            bounds = {"least": _LEAST_BATCH, "most": self.batch}
+            batch = suitable_batch(num_images, steps=_LEAST_STEPS_AN_EPOCH, **bounds)
+        recipe = self.scaled_to_batch(batch)
+        if recipe.steps(num_images) < _LEAST_STEPS:
+            recipe = recipe.with_epochs(math.ceil(_LEAST_STEPS * batch / num_images))
+        steps = recipe.steps(num_images)
+        return recipe.replace(warmup_steps=min(recipe.warmup_steps, steps // 10))
+
+
+DETECTION_RECIPES = {"retinanet-bit": DetectionRecipe()}
+
+
+def detection_recipe(name: str) -> DetectionRecipe:
+    """Returns the recipe of that name; raises ValueError if there is none."""
+    if name not in DETECTION_RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(DETECTION_RECIPES)}, got {name!r}.")
+    return DETECTION_RECIPES[name]
