@@ -14,3 +14,4 @@ EXPORT_PRECISIONS = ("float32", "float16", "int8")
 SAMPLINGS = ("uniform", "balanced")  # of training images
 KEEP = ("best", "last")  # of a run's models
 BAD_IMAGES = ("error", "skip")
+BAD_BOXES = ("error", "skip")

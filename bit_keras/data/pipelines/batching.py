@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -41,7 +42,7 @@ def flipped_at_random(image: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def endless_batches(
-    example: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    example: Callable[[tf.Tensor], tuple[tf.Tensor, Any]],
     batch: int,
     start_step: int,
     part: tuple[int, int],
@@ -50,7 +51,8 @@ def endless_batches(
     """Batches without end of the examples at consecutive positions.
 
     Args:
-        example: From a position, a scalar int64, to (image, label).
+        example: From a position, a scalar int64, to (image, label), each a tensor if they are
+            mixed.
         batch, start_step, part: As in `training_batches`.
         mixing: How each batch is mixed with itself reversed, if it is.
     """
@@ -96,8 +98,16 @@ def one_pass_batches(
     def example(index):
         return prepare(images.read(index)), target(index)
 
+    return ordered_batches(example, len(images), batch)
+
+
+def ordered_batches(example: Callable[[tf.Tensor], Any], count: int, batch: int) -> tf.data.Dataset:
+    """One pass over examples 0 to `count` - 1; the last batch may be smaller.
+
+    `example` is given the number of one, a scalar int64.
+    """
     return _prefetched(
-        tf.data.Dataset.range(len(images))
+        tf.data.Dataset.range(count)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch)
     )

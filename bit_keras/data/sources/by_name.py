@@ -11,7 +11,8 @@ from ..labeled_images import DataError, LabeledImages
 from .arrays import digits
 from .csv_file import csv_test_images, from_csv
 from .directory import directory_test_images, from_directory
-from .tfds import UnknownNameError, from_tfds, tfds_test_images
+from .tfds import from_tfds, tfds_test_images
+from .tfds_builders import UnknownNameError
 from .vtab import from_vtab
 
 

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,10 +56,31 @@ def from_files(
         raise DataError(f"none of the {len(files):,} images of {name} can be read; give others")
     if skipped:
         files, facts, labels = files[good], facts[good], _rows(labels, good)
-    heights, widths, orientations = facts.T
+    heights, widths, _ = facts.T
+    fingerprint, num_bytes = identity(files, folder)
+    return LabeledImages(
+        name,
+        labels,
+        class_names,
+        (int(np.median(heights)), int(np.median(widths))),
+        file_reader(files, facts),
+        fingerprint=fingerprint,
+        num_bytes=num_bytes,
+        files=files,
+        skipped=skipped,
+    )
+
+
+def file_reader(files: Sequence[str], facts: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The `read` of `LabeledImages` for N files.
+
+    Args:
+        files: Their paths.
+        facts: What `check_images` returned of them; none is broken.
+    """
     with tf.device("CPU:0"):
         paths = tf.constant([os.fsencode(file) for file in files])
-        orientations = tf.constant(orientations, tf.int32)
+        orientations = tf.constant(facts[:, 2], tf.int32)
 
     def by_tensorflow(encoded, orientation):
         return turn_upright(decode_rgb(encoded), orientation)
@@ -80,18 +101,14 @@ def from_files(
             lambda: by_pillow(encoded),
         )
 
+    return read
+
+
+def identity(files: Sequence[str], folder: pathlib.Path) -> tuple[int, int]:
+    """(The fingerprint of N files below a folder, which a copy of it has too; their bytes)."""
     sizes = [(os.path.relpath(file, folder), os.path.getsize(file)) for file in files]
-    return LabeledImages(
-        name,
-        labels,
-        class_names,
-        (int(np.median(heights)), int(np.median(widths))),
-        read,
-        fingerprint=zlib.crc32(repr(sizes).encode(errors="surrogateescape")),
-        num_bytes=sum(size for _, size in sizes),
-        files=files,
-        skipped=skipped,
-    )
+    fingerprint = zlib.crc32(repr(sizes).encode(errors="surrogateescape"))
+    return fingerprint, sum(size for _, size in sizes)
 
 
 @contextlib.contextmanager

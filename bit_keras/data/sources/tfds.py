@@ -1,16 +1,9 @@
 """Labeled images from TensorFlow Datasets."""
 
-import contextlib
-import difflib
 import functools
 import io
 import operator
 import os
-import pathlib
-import re
-import socket
-import urllib.parse
-import urllib.request
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +14,7 @@ import tensorflow as tf
 
 from ..labeled_images import DataError, LabeledImages, check_every_class
 from .decoding import decode_rgb
+from .tfds_builders import open_builder, prepare
 from .tfrecords import record_reader
 
 if TYPE_CHECKING:
@@ -38,10 +32,6 @@ DEFAULT_SPLITS = {
     "visual_domain_decathlon": ("train", "validation"),
 }
 MEMORY_LIMIT = 32 * 2**30  # bytes of encoded images; larger sets stay on disk
-
-
-class UnknownNameError(DataError):
-    """TensorFlow Datasets has no builder of that name."""
 
 
 def from_tfds(
@@ -71,7 +61,7 @@ def from_tfds(
             others, a class has no training images, or the files are not TFRECORD files.
     """
     builder, key = _open_classes(name, data_dir)
-    default_train, default_test = _default_splits(builder)
+    default_train, default_test = default_splits(builder)
     if not (train_split or test_split or default_test):
         (whole,) = _read_classes(builder, key, [default_train])
         train, test = whole.split()
@@ -85,14 +75,14 @@ def from_tfds(
 def tfds_test_images(name: str, *, data_dir: str | os.PathLike | None = None) -> LabeledImages:
     """Loads only the test images of `from_tfds`, with its default splits."""
     builder, key = _open_classes(name, data_dir)
-    _, split = _default_splits(builder)
+    _, split = default_splits(builder)
     if not split:
         return from_tfds(name, data_dir=data_dir)[1]
     (test,) = _read_classes(builder, key, [split])
     return test
 
 
-def _default_splits(builder):
+def default_splits(builder: "tfds.core.DatasetBuilder") -> tuple[str, str | None]:
     """The default splits (train, test) of a prepared builder; (train, None) if it has no other."""
     if builder.name in DEFAULT_SPLITS:
         return DEFAULT_SPLITS[builder.name]
@@ -125,78 +115,6 @@ def _read_classes(builder, key, splits):
     return read_splits(builder, splits, {key: True}, operator.itemgetter(key), names)
 
 
-def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.DatasetBuilder":
-    """The builder of that name, which may have no files yet; raises DataError if it is unknown."""
-    import tensorflow_datasets as tfds
-
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError) as error:
-        base, known = re.split("[/:]", name)[0], tfds.list_builders()
-        if base in known:  # its configuration or version is not
-            raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
-        nearest = difflib.get_close_matches(base, known, cutoff=0.5)
-        hint = f"did you mean {', '.join(nearest)}?" if nearest else "see tfds.list_builders()"
-        raise UnknownNameError(f"TensorFlow Datasets has no {name!r}; {hint}") from None
-
-
-def prepare(builder: "tfds.core.DatasetBuilder") -> None:
-    """Downloads and prepares the data set unless it is there; raises DataError if that fails."""
-    unreachable = _unreachable_hosts(builder)
-    try:
-        with _without_retries() if unreachable else contextlib.nullcontext():
-            builder.download_and_prepare()
-    except Exception as error:
-        reason = _sentence(error)
-        if unreachable and isinstance(error, OSError):  # those of requests are
-            reason = (
-                f"it is not in {builder.data_path.parent}, and {', '.join(unreachable)} cannot be "
-                "reached from here; connect this machine to the internet, or copy that folder from "
-                "another"
-            )
-        if instructions := builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            reason = (  # TFDS's own message includes the instructions if the folder is empty
-                f"{reason.partition('. Create it')[0]}; what TFDS cannot download goes into "
-                f"{manual_dir(builder)} by hand: {_sentence(instructions).rstrip('.')}"
-            )
-        raise DataError(f"{builder.name} cannot be prepared: {reason}") from error
-
-
-def _unreachable_hosts(builder):
-    """The hosts of a data set's files, if none of them can be found; else none."""
-    if builder.data_path.exists() or urllib.request.getproxies():  # a proxy finds hosts by itself
-        return []
-    urls = map(urllib.parse.urlsplit, builder.url_infos or ())
-    hosts = sorted({url.hostname for url in urls if url.scheme.startswith(("http", "ftp"))})
-    for host in hosts[:2]:  # each may take seconds
-        with contextlib.suppress(OSError):
-            socket.getaddrinfo(host, None)
-            return []
-    return hosts[:2]
-
-
-@contextlib.contextmanager
-def _without_retries():
-    """TFDS would look for a host that does not exist for minutes, whatever is asked of it.
-
-    It still takes what it has downloaded before.
-    """
-    from tensorflow_datasets.core.download import downloader
-
-    before = getattr(downloader, "MAX_RETRIES", None)
-    downloader.MAX_RETRIES = 0
-    try:
-        yield
-    finally:
-        downloader.MAX_RETRIES = before
-
-
-def manual_dir(builder: "tfds.core.DatasetBuilder") -> pathlib.Path:
-    """The folder in which TFDS looks for files that were downloaded by hand."""
-    root = builder.data_path.parents[builder.info.full_name.count("/")]
-    return root / "downloads" / "manual"
-
-
 def read_splits(
     builder: "tfds.core.DatasetBuilder",
     splits: Sequence[str],
@@ -218,22 +136,17 @@ def read_splits(
         class_names: One name per class.
         decode: From an encoded image to uint8 [height, width, 3].
     """
-    _check_splits(builder, splits)
-    in_memory = _num_bytes(builder, splits) <= MEMORY_LIMIT
+    in_memory = check_splits(builder, splits)
     return [
         _read(builder, split, features, label, class_names, decode, in_memory) for split in splits
     ]
 
 
-def _sentence(error):
-    """The first 300 characters of an error of TFDS, which may have many lines, on one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _check_splits(builder, splits):
+def check_splits(builder: "tfds.core.DatasetBuilder", splits: Sequence[str]) -> bool:
+    """Whether a prepared builder's splits fit into memory; raises as `read_splits` does."""
     known = builder.info.splits
     if not known:  # under tfds.testing.mock_data, which takes any split
-        return
+        return True
     if (file_format := builder.info.file_format.value) != "tfrecord":
         raise DataError(
             f"{builder.name} is stored in {builder.data_dir} as {file_format}, and only TFRECORD "
@@ -250,6 +163,7 @@ def _check_splits(builder, splits):
             ) from None
         if count == 0:
             raise DataError(f"the split {split!r} of {builder.name} is empty; choose a larger part")
+    return _num_bytes(builder, splits) <= MEMORY_LIMIT
 
 
 def _num_bytes(builder, splits):
@@ -262,6 +176,35 @@ def _num_bytes(builder, splits):
 
 
 def _read(builder, split, features, label, class_names, decode, in_memory):
+    def select(example):
+        return {"label": label(example)}
+
+    encoded, found, num_bytes = read_examples(builder, split, features, select, in_memory)
+    labels = _labels(found["label"], len(class_names), f"{split!r} of {builder.name}")
+    count = labels.shape[0]
+    return LabeledImages(
+        name=f"{builder.name}/{split}",
+        labels=labels,
+        class_names=class_names,
+        image_size=_image_size(builder.info.features["image"].shape, encoded, count),
+        read=lambda index: decode(encoded(index)),
+        fingerprint=fingerprint(builder, split, count),
+        num_bytes=num_bytes,
+    )
+
+
+def read_examples(
+    builder: "tfds.core.DatasetBuilder",
+    split: str,
+    features: dict,
+    select: Callable[[dict], dict],
+    in_memory: bool,
+) -> tuple[Callable[[tf.Tensor], tf.Tensor], dict, int]:
+    """Reads a split whose images stay encoded, in memory or on disk.
+
+    Returns (a function from an index to an encoded image; what `select` returns of each example's
+    `features`, as one tensor for all, ragged where lengths differ; the images' bytes).
+    """
     import tensorflow_datasets as tfds
 
     dataset = builder.as_dataset(
@@ -274,7 +217,7 @@ def _read(builder, split, features, label, class_names, decode, in_memory):
         read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=not in_memory),
     )
     image = "image" if in_memory else "tfds_id"
-    dataset = dataset.map(lambda example: {image: example[image], "label": label(example)})
+    dataset = dataset.map(lambda example: {image: example[image], **select(example)})
     with tf.device("CPU:0"):
         examples = dataset.ragged_batch(np.iinfo(np.int64).max).get_single_element()
     if in_memory:
@@ -283,18 +226,12 @@ def _read(builder, split, features, label, class_names, decode, in_memory):
     else:
         num_bytes = _num_bytes(builder, [split])
         encoded = _encoded_on_disk(builder.data_path, examples["tfds_id"].numpy())
+    return encoded, examples, num_bytes
 
-    labels = _labels(examples["label"], len(class_names), f"{split!r} of {builder.name}")
-    count = labels.shape[0]
-    return LabeledImages(
-        name=f"{builder.name}/{split}",
-        labels=labels,
-        class_names=class_names,
-        image_size=_image_size(builder.info.features["image"].shape, encoded, count),
-        read=lambda index: decode(encoded(index)),
-        fingerprint=zlib.crc32(f"{builder.info.full_name}/{split}/{count}".encode()),
-        num_bytes=num_bytes,
-    )
+
+def fingerprint(builder: "tfds.core.DatasetBuilder", split: str, count: int) -> int:
+    """A number that tells a split of `count` examples from others."""
+    return zlib.crc32(f"{builder.info.full_name}/{split}/{count}".encode())
 
 
 def _encoded_on_disk(folder, ids):

@@ -20,7 +20,8 @@ import tensorflow as tf
 
 from ..labeled_images import DataError, LabeledImages
 from .decoding import decode_rgb
-from .tfds import manual_dir, open_builder, prepare, read_splits
+from .tfds import read_splits
+from .tfds_builders import manual_dir, open_builder, prepare
 
 _CROP, _FLIP = frozenset({"crop"}), frozenset({"flip"})
 _BOTH = _CROP | _FLIP
