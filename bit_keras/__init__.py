@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .classification.prediction import predict_images as predict_images
     from .classification.pretraining import pretrain as pretrain
     from .classification.vtab import run_vtab as run_vtab
+    from .detection import detect_objects as detect_objects
+    from .detection import evaluate_detector as evaluate_detector
+    from .detection import fine_tune_detector as fine_tune_detector
     from .exporting import export as export
     from .layers import GroupNormalization as GroupNormalization
     from .layers import StdConv2D as StdConv2D
@@ -34,10 +37,13 @@ __all__ = [
     "StdConv2D",
     "TrainedModel",
     "data",
+    "detect_objects",
     "evaluate",
+    "evaluate_detector",
     "export",
     "few_shot_curve",
     "fine_tune",
+    "fine_tune_detector",
     "image_features",
     "list_models",
     "load",
@@ -56,10 +62,13 @@ _MODULES = {
     "ResNetV2": ".models.resnet_v2",
     "StdConv2D": ".layers",
     "TrainedModel": ".training",
+    "detect_objects": ".detection",
     "evaluate": ".classification.evaluation",
+    "evaluate_detector": ".detection",
     "export": ".exporting",
     "few_shot_curve": ".classification.few_shot",
     "fine_tune": ".classification.fine_tuning",
+    "fine_tune_detector": ".detection",
     "image_features": ".classification.features",
     "list_models": ".models.zoo",
     "load": ".models.zoo",

@@ -2,7 +2,7 @@
 
 import os
 
-from bit_keras.classification.given_images import find_images
+from bit_keras.data.sources.finding import find_images
 
 
 def test_files_folders_and_globs(tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ import numpy as np
 import PIL.Image
 
 from ..files import replace_file
+from ..reporting.texts import csv_text
 from .given_images import named_images
 from .opened_model import all_answers, open_for_features
-from .prediction import csv_text
 
 
 def image_features(

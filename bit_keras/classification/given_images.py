@@ -1,6 +1,5 @@
 """Images that a user gives to look at: files, folders, globs, or pictures in memory."""
 
-import glob
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +11,9 @@ import tensorflow as tf
 
 from ..data import LabeledImages
 from ..data.sources.arrays import uint8_images
+from ..data.sources.finding import find_images
 from ..data.sources.image_files import from_files
-from ..data.sources.pillow_images import is_image, rgb_pixels
-from ..files import expanded
+from ..data.sources.pillow_images import rgb_pixels
 
 NAME = "what was given"
 
@@ -66,37 +65,6 @@ def _of_pictures(pictures):
 
     labels = np.zeros(len(pictures), int)
     return LabeledImages(NAME, labels, ["any"], pictures[0].shape[:2], read)
-
-
-def find_images(images: Iterable[str | os.PathLike]) -> list[str]:
-    """Returns the image files in files, folders and globs, each once; ValueError if one has no."""
-    files = {}
-    for given in map(expanded, images):
-        if os.path.isfile(given):
-            found = [given]
-        elif os.path.isdir(given):
-            found = _images_among(os.path.join(given, name) for name in os.listdir(given))
-        else:
-            found = _images_among(glob.glob(given, recursive=True))
-        if not found:
-            raise ValueError(
-                f"the folder {given} holds no images; for those in the folders below it give "
-                f"'{os.path.join(given, '**')}'."
-                if os.path.isdir(given)
-                else f"there is no image {given}; give files, folders or globs ('photos/*.jpg')."
-            )
-        files.update(dict.fromkeys(found))
-    if not files:
-        raise ValueError("no images were given; give files, folders or globs ('photos/*.jpg').")
-    return list(files)
-
-
-def _images_among(paths):
-    return sorted(
-        path
-        for path in paths
-        if not os.path.basename(path).startswith(".") and os.path.isfile(path) and is_image(path)
-    )
 
 
 def as_labeled_images(files: Sequence[str], bad_images: str = "error") -> LabeledImages:

@@ -1,7 +1,5 @@
 """Predicts the classes of image files."""
 
-import csv
-import io
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 import PIL.Image
 
 from ..reporting.page import DASH
-from ..reporting.texts import printable
+from ..reporting.texts import csv_text, printable
 from .given_images import named_images
 from .opened_model import all_answers, open_model
 
@@ -116,16 +114,3 @@ def as_csv(predictions: Sequence[dict]) -> str:
         own = [(one["image"], n, found["class"], found["probability"]) for n, found in ranked]
         rows += own or [(one["image"], None, None, None)]
     return csv_text(("image", "rank", "class", "probability"), rows)
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence]) -> str:
-    """Returns lines of CSV in which every text is quoted, and no number.
-
-    Bytes of file names that are not UTF-8 are written as `\\udcff`, as in JSON.
-    """
-    text = io.StringIO()
-    # Quoted, names may hold anything, a lone carriage return for instance.
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()

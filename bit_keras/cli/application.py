@@ -13,12 +13,13 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
-from ..choices import BAD_IMAGES, KEEP, PRECISIONS, STRATEGIES
+from ..choices import KEEP, PRECISIONS, STRATEGIES
 from ..files import expanded
+from . import data_flags
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -59,12 +60,8 @@ def define_run_flags() -> None:
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Precision of training.")
 
 
-def define_training_flags(protocol: str) -> None:
-    """Defines the run flags, and those of the commands that train one model.
-
-    Args:
-        protocol: What a teacher lengthens, for the help: "the rule's steps".
-    """
+def define_run_options() -> None:
+    """Defines the run flags, and those of all commands that train a model."""
     define_run_flags()
     flags.DEFINE_string(
         "batch_split", "auto", 'Pieces a batch is computed in, or "auto": the fewest that fit.'
@@ -74,18 +71,7 @@ def define_training_flags(protocol: str) -> None:
         lambda text: text == "auto" or (text.isdecimal() and int(text) >= 1),
         message='it must be "auto", or a number of 1 or more.',
     )
-    flags.DEFINE_string(
-        "teacher",
-        None,
-        "Learn this model's answers in place of labels: a run's folder, or what else "
-        "bit_keras.load takes, with the classes of --dataset. By default, training then has ten "
-        f"times {protocol} and uniform mixup.",
-    )
-    flags.DEFINE_float(
-        "temperature", 1.0, "What the logits of teacher and student are divided by, for the loss."
-    )
     flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
-    _define_data_flags()
     flags.DEFINE_integer(
         "eval_every",
         None,
@@ -107,51 +93,24 @@ def define_training_flags(protocol: str) -> None:
     )
 
 
-def _define_data_flags():
-    flags.DEFINE_string(
-        "validation",
-        None,
-        "Images to choose a model by: a part of the training images (0.1), or a data set; by "
-        "default the folder validation (or val) beside train and test, if there is one.",
-    )
-    flags.DEFINE_string(
-        "group_by",
-        None,
-        "A regular expression that finds in a path what must stay on one side of a split, such as "
-        "a patient or a video; of a CSV file the column group does it too.",
-    )
-    define_bad_images()
-
-
-def define_bad_images() -> None:
-    """Defines the flag of the commands that read image files."""
-    flags.DEFINE_enum(
-        "bad_images", "error", BAD_IMAGES, "Stop at images that cannot be read, or leave them out."
-    )
-
-
-def read_images(name: str, **few: Any) -> tuple[Any, Any, Any]:
-    """Returns (train, test, their `data.overlap`) of a data set, as the flags say.
+def define_training_flags(protocol: str) -> None:
+    """Defines `define_run_options` and the flags of the commands that train a classifier.
 
     Args:
-        name: As `data.from_name` takes it.
-        **few: Its `examples_per_class` and `examples_per_class_seed`.
+        protocol: What a teacher lengthens, for the help: "the rule's steps".
     """
-    from .. import data
-
-    values = flags.FLAGS
-    train, test = data.from_name(
-        name, bad_images=values.bad_images, group_by=values.group_by, **few
+    define_run_options()
+    flags.DEFINE_string(
+        "teacher",
+        None,
+        "Learn this model's answers in place of labels: a run's folder, or what else "
+        "bit_keras.load takes, with the classes of --dataset. By default, training then has ten "
+        f"times {protocol} and uniform mixup.",
     )
-    train = data.with_validation(train, values.validation)
-    return train, test, data.overlap(train, test)
-
-
-def tested_on(train: Any, test: Any) -> str:
-    """Returns how many images a training is tested on and chosen by, as text."""
-    validation = train.validation
-    chosen = f", chosen by {len(validation):,}" if validation else ""
-    return f"tested on {len(test):,}{chosen}"
+    flags.DEFINE_float(
+        "temperature", 1.0, "What the logits of teacher and student are divided by, for the loss."
+    )
+    data_flags.define_data_flags()
 
 
 def known_model(model: str | os.PathLike) -> str:
@@ -205,16 +164,22 @@ def device_options() -> dict:
     }
 
 
-def training_options() -> dict:
-    """Returns the training flags that `fine_tune` and `pretrain` take, and the command line."""
+def run_options() -> dict:
+    """Returns the fields of `RunOptions` that flags give, and the command line."""
     return {
-        **device_options(),
+        "precision": flags.FLAGS.precision,
+        "batch_split": number_or_word(flags.FLAGS.batch_split),
         "seed": flags.FLAGS.seed,
         "evaluate_every": flags.FLAGS.eval_every,
         "keep": flags.FLAGS.keep,
         "patience": flags.FLAGS.patience,
         "command": command_line(),
     }
+
+
+def training_options() -> dict:
+    """Returns the training flags that `fine_tune` and `pretrain` take, and the command line."""
+    return {**device_options(), **run_options()}
 
 
 def run_folder(model: str, data: str) -> pathlib.Path:

@@ -12,7 +12,7 @@ import pathlib
 from absl import flags
 
 from ..choices import EMBEDDED_MODEL, INITS, METHODS
-from . import application
+from . import application, data_flags
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -58,7 +58,7 @@ TASKS = flags.DEFINE_list("tasks", None, "With --suite: its tasks to run; by def
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; not with --shots.")
 COMPARE = flags.DEFINE_bool("compare", False, "Put the runs that follow side by side.")
 OUTPUT = flags.DEFINE_string("output", "comparison.html", "With --compare: the page to write.")
-application.define_bad_images()
+data_flags.define_bad_images()
 application.define_run_flags()
 
 

@@ -13,7 +13,7 @@ from absl import flags
 
 from ..choices import AUGMENTATIONS, EMBEDDED_MODEL, INITS, SAMPLINGS
 from ..recipes import MIXES, HyperRule
-from . import application
+from . import application, data_flags
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -102,7 +102,7 @@ def _main():
     shots = EXAMPLES_PER_CLASS.value
     if DATASET.value is None and shots is None:
         shots = 10
-    train, test, overlap = application.read_images(
+    train, test, overlap = data_flags.read_images(
         DATASET.value or "digits",
         examples_per_class=shots,
         examples_per_class_seed=EXAMPLES_PER_CLASS_SEED.value,
@@ -112,7 +112,7 @@ def _main():
     workdir = application.run_folder(model, train.name)
     print(
         f"{model} ({INIT.value}) on {train.name}: {len(train):,} images of {train.num_classes} "
-        f"classes, {application.tested_on(train, test)}.\n"
+        f"classes, {data_flags.tested_on(train, test)}.\n"
         f"HyperRule: {rule.steps:,} steps of {rule.batch} images, learning rate {rule.base_lr:g}, "
         f"resized to {rule.resize}, cropped to {rule.crop}, "
         f"{_mixture(rule)}.\n" + (f"Teacher: {teacher}.\n" if teacher else "") + f"Run: {workdir}",

@@ -11,7 +11,7 @@ import json
 from absl import flags
 
 from ..files import replace_file
-from . import application
+from . import application, data_flags
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -60,7 +60,7 @@ FEATURES = flags.DEFINE_string(
     "A .npy file to write in place of the answers: the pooled features of each image, a row each; "
     "which row is of which image is written to FEATURES.files.csv.",
 )
-application.define_bad_images()
+data_flags.define_bad_images()
 flags.mark_flag_as_required("model")
 # What there is to say about answers, which features are not.
 _OF_ANSWERS = (

@@ -5,7 +5,7 @@ import functools
 from absl import flags
 
 from ..recipes import RECIPES, recipe
-from . import application
+from . import application, data_flags
 
 MODEL = flags.DEFINE_string(
     "model", None, 'The architecture: "R26x0.5", say, or a name of bit_keras.list_models().'
@@ -53,12 +53,12 @@ def _main():
     init = INIT.value if INIT.value == "random" else application.known_model(INIT.value)
     application.check_teacher()
     application.check_run(strategy, batch=BATCH.value)
-    train, test, overlap = application.read_images(DATASET.value)
+    train, test, overlap = data_flags.read_images(DATASET.value)
     protocol = _changed_recipe(recipe(RECIPE.value), len(train))
     teacher = flags.FLAGS.teacher
     print(
         f"{model} ({init}) on {train.name}: {len(train):,} images of "
-        f"{train.num_classes:,} classes, {application.tested_on(train, test)}.\n"
+        f"{train.num_classes:,} classes, {data_flags.tested_on(train, test)}.\n"
         f"{RECIPE.value}: {protocol.epochs} epochs, {protocol.steps(len(train)):,} steps of "
         f"{protocol.batch:,} images of {protocol.crop} pixels, learning rate "
         f"{protocol.base_lr:g} after {protocol.warmup_steps:,} steps of warm-up."

@@ -1,3 +1,6 @@
 """Object detection, from images with boxes to boxes with names."""
 
+from .evaluation import evaluate_detector
+from .fine_tuning import fine_tune_detector
+from .prediction import detect_objects
 from .retinanet import RetinaNet

@@ -1,6 +1,9 @@
-"""Texts on one line, for terminals and for pictures."""
+"""Texts on one line, for terminals and for pictures, and CSV."""
 
+import csv
+import io
 import pathlib
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,3 +33,16 @@ def shortened(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
     while text and font.getlength(f"{text}…") > width:
         text = text[:-1]
     return f"{text.rstrip()}…"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """Returns lines of CSV in which every text is quoted, and no number.
+
+    Bytes of file names that are not UTF-8 are written as `\\udcff`, as in JSON.
+    """
+    text = io.StringIO()
+    # Quoted, names may hold anything, a lone carriage return for instance.
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()

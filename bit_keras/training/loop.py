@@ -119,8 +119,21 @@ class TrainStep:
                     gradients, self.variables, self._is_kernel, strict=True
                 )
             ]
+        if self._objective.clip_norm:
+            gradients = self._clipped(gradients)
         self._optimizer.apply(gradients, self.variables)
         return losses
+
+    def _clipped(self, gradients):
+        """Shortens the gradient of the whole batch, and not that of a replica's part."""
+        if self._replicas > 1:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        # Under float16 gradients are those of the scaled loss.
+        longest = self._optimizer.scale_loss(tf.constant(self._objective.clip_norm))
+        gradients, _ = tf.clip_by_global_norm(gradients, longest)
+        # The optimizer adds up the replicas' gradients.
+        return [gradient / self._replicas for gradient in gradients]
 
     def _gradients_of_pieces(self, inputs, labels):
         if self._pieces == 1:

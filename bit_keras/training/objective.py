@@ -25,6 +25,8 @@ class Objective:
         targets: `targets(inputs, labels)` returns what the loss takes in place of labels, from the
             inputs that the model is given, micro-batch by micro-batch; it has no gradient.
         weight_decay: Factor of the L2 penalty, added to the gradient of variables named `kernel`.
+        clip_norm: Gradients whose norm over all variables is larger are shortened to it; 0 for no
+            clipping.
         spec: The `element_spec` of a batch, where making `batches` takes long.
     """
 
@@ -35,6 +37,7 @@ class Objective:
     parts: tuple[str, ...] = ()
     targets: Callable[[Any, Any], Any] | None = None
     weight_decay: float = 0.0
+    clip_norm: float = 0.0
     spec: Any = None
 
     def element_spec(self, examples: int) -> tuple[Any, Any]:

@@ -1,0 +1,169 @@
+"""bit-detect: trains a RetinaNet on a BiT's body, tests it, and finds objects on images.
+
+bit-detect train --dataset=voc_folder/ --name=cells     # by default drawn scenes
+bit-detect eval --model=runs/cells --dataset=voc_folder/
+bit-detect predict --model=runs/cells photos/ --pictures=found/
+"""
+
+import functools
+import json
+
+from absl import flags
+
+from ..choices import EMBEDDED_MODEL, INITS
+from ..files import replace_file
+from ..recipes import DETECTION_RECIPES
+from . import application, data_flags
+
+MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    f"train: the body, what bit_keras.load takes; by default {EMBEDDED_MODEL}. eval and predict: "
+    "the folder of a run of bit-detect train, or its model.keras.",
+)
+DATASET = flags.DEFINE_string(
+    "dataset",
+    "scenes",
+    "A Pascal VOC folder, a COCO file (or train.json,test.json), a YOLO folder or data.yaml, a "
+    'TFDS name, or "scenes", which are drawn.',
+)
+RECIPE = flags.DEFINE_enum(
+    "recipe", "retinanet-bit", sorted(DETECTION_RECIPES), "The protocol, fitted to the images."
+)
+SIZE = flags.DEFINE_integer(
+    "size", None, "Side of the square images, a multiple of 32; by default that of most images."
+)
+STEPS = flags.DEFINE_integer(
+    "steps", None, "Optimizer steps; the schedule is stretched to them.", lower_bound=1
+)
+BATCH = flags.DEFINE_integer(
+    "batch", None, "Images a step; by default what suits the set.", lower_bound=1
+)
+BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
+CHANNELS = flags.DEFINE_integer(
+    "channels", None, "Of the pyramid and the heads; by default 256, or 64 on small bodies."
+)
+INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights of the body to start from.")
+BAD_BOXES = flags.DEFINE_enum(
+    "bad_boxes", "error", ["error", "skip"], "Stop at wrong annotations, or leave them out."
+)
+THRESHOLD = flags.DEFINE_float(
+    "threshold",
+    None,
+    "predict: the least score of objects, by default 0.3. eval: of those drawn and counted as "
+    "errors, by default where F1 is highest.",
+)
+FORMAT = flags.DEFINE_enum(
+    "format", "table", ["table", "json", "csv"], "predict: how to write the answers."
+)
+OUTPUT = flags.DEFINE_string("output", None, "predict: the file to write.")
+PICTURES = flags.DEFINE_string("pictures", None, "predict: a new folder to draw the objects in.")
+data_flags.define_bad_images()
+application.define_run_options()
+
+
+def _main(arguments):
+    actions = {"train": _train, "eval": _evaluate, "predict": _predict}
+    if not arguments or arguments[0] not in actions:
+        got = f", got {arguments[0]!r}" if arguments else ""
+        raise ValueError(f"say what to do first: bit-detect train, eval or predict{got}.")
+    action, *rest = arguments
+    if rest and action != "predict":
+        raise ValueError(f"unexpected argument {rest[0]!r}; flags are written --name=value.")
+    if action != "train" and not MODEL.value:
+        raise ValueError("name the detector: --model=runs/NAME.")
+    actions[action](rest)
+
+
+def _read():
+    from .. import data
+
+    return data.boxes_from_name(
+        DATASET.value, bad_images=flags.FLAGS.bad_images, bad_boxes=BAD_BOXES.value
+    )
+
+
+def _train(_):
+    from .. import training
+    from ..detection.answers import sentence
+    from ..detection.fine_tuning import default_size, fine_tune_detector
+
+    strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
+    model = application.known_model(MODEL.value or EMBEDDED_MODEL)
+    application.check_run(strategy)
+    train, test = _read()
+    recipe = DETECTION_RECIPES[RECIPE.value].fitted_to(len(train), BATCH.value)
+    if STEPS.value:
+        recipe = recipe.with_epochs(STEPS.value * recipe.batch / len(train))
+    recipe = recipe.replace(size=SIZE.value or default_size(train))
+    if BASE_LR.value is not None:
+        recipe = recipe.replace(base_lr=BASE_LR.value)
+    workdir = application.run_folder(model, train.name)
+    print(
+        f"{model} ({INIT.value}) on {train.name}: {len(train):,} images with {len(train.boxes):,} "
+        f"boxes of {train.num_classes} classes, {data_flags.tested_on(train, test)}.\n"
+        f"{RECIPE.value}: {recipe.steps(len(train)):,} steps of {recipe.batch} images of "
+        f"{recipe.size} pixels, learning rate {recipe.base_lr:g} after {recipe.warmup_steps:,} "
+        f"steps of warm-up.\nRun: {workdir}",
+        flush=True,
+    )
+    metrics = fine_tune_detector(
+        model,
+        train,
+        test,
+        workdir=workdir,
+        recipe=recipe,
+        channels=CHANNELS.value,
+        init=INIT.value,
+        strategy=strategy,
+        **application.run_options(),
+    ).metrics
+    print(
+        f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
+        f"Report:   {workdir / 'report.html'}\n"
+        f"Detector: {workdir / 'model.keras'}"
+    )
+
+
+def _evaluate(_):
+    from ..detection.answers import sentence
+    from ..detection.evaluation import evaluate_detector
+
+    _, test = _read()
+    workdir = application.run_folder(MODEL.value, test.name)
+    options = {"threshold": THRESHOLD.value, "command": application.command_line()}
+    found = evaluate_detector(MODEL.value, test, workdir=workdir, **options)
+    print(f"{sentence(found.metrics)}.")
+    for row in found.per_class:
+        if row["boxes"]:
+            print(f"  {row['class']}: AP {row['ap']:.2%}, AP50 {row['ap50']:.2%}")
+    print(f"Report: {workdir / 'report.html'}")
+
+
+def _predict(images):
+    from ..detection.prediction import as_csv, as_table, detect_objects, write_pictures
+    from ..files import check_new_folder
+
+    if PICTURES.value:
+        check_new_folder(PICTURES.value)
+    threshold = 0.3 if THRESHOLD.value is None else THRESHOLD.value
+    found = detect_objects(MODEL.value, images, threshold=threshold)
+    text = {"table": as_table, "json": _as_json, "csv": as_csv}[FORMAT.value](found)
+    if OUTPUT.value:
+        replace_file(OUTPUT.value, text.encode("utf-8-sig" if FORMAT.value == "csv" else "utf-8"))
+    else:
+        print(text, end="", flush=True)
+    if PICTURES.value:
+        write_pictures(PICTURES.value, found)
+        print(f"Pictures: {PICTURES.value}")
+
+
+def _as_json(found):
+    return json.dumps(found, indent=2) + "\n"
+
+
+run = functools.partial(application.run, _main, positional=True)  # the entry point
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,85 @@
+"""A detector whose answers are boxes."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..data import BoxedImages, detection_test_batches, original_boxes
+from ..models.spec import spec_of
+from ..training import predict
+from .decoding import detections
+
+MAX_BOXES = 100  # of an image, as COCO's scores count
+SCORE_THRESHOLD = 0.05
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class Detections(keras.layers.Layer):
+    """From a `RetinaNet`'s outputs to boxes, scores and classes, as `decoding.detections`."""
+
+    def __init__(self, size: int, anchor_sizes: Sequence[float], **kwargs):
+        super().__init__(dtype="float32", **kwargs)
+        self.size, self.anchor_sizes = size, tuple(anchor_sizes)
+
+    def call(self, outputs):
+        return detections(
+            outputs,
+            (self.size, self.size),
+            self.anchor_sizes,
+            score_threshold=SCORE_THRESHOLD,
+            max_boxes=MAX_BOXES,
+        )
+
+    def compute_output_spec(self, outputs):
+        def of(shape, dtype):
+            return keras.KerasTensor((None, MAX_BOXES, *shape), dtype)
+
+        return {
+            "boxes": of([4], "float32"),
+            "scores": of([], "float32"),
+            "classes": of([], "int32"),
+        }
+
+
+def detecting(model: keras.Model) -> keras.Model:
+    """Returns a model of a `RetinaNet`'s weights: images of its `test_size` to detections."""
+    spec = spec_of(model)
+    images = keras.Input((spec.test_size, spec.test_size, 3), name="images")
+    found = Detections(spec.test_size, spec.anchor_sizes, name="detections")(model(images))
+    return keras.Model(images, found, name=model.name)
+
+
+def all_detections(
+    model: keras.Model,
+    images: BoxedImages,
+    *,
+    batch: int = 8,
+    strategy: tf.distribute.Strategy | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """Returns the objects that a detector finds on every image, the best first.
+
+    Args:
+        model: A `RetinaNet`, made in the scope of `strategy`.
+        images: The images.
+        batch: Images at once; does not change the answers.
+        strategy: As in `training.predict`.
+
+    Returns:
+        For every image `boxes` float32 [D, 4] (left, top, right, bottom in pixels of the image),
+        `scores` float32 [D] and `classes` int32 [D].
+    """
+    size = spec_of(model).test_size
+
+    def prepare(images, batch):
+        return detection_test_batches(images, batch=batch, size=size)
+
+    found = predict(detecting(model), images, prepare, batch=batch, strategy=strategy)
+    boxes = original_boxes(found["boxes"], images.image_sizes, size)
+    # Of what is found in the gray around an image, nothing is left within it.
+    kept = (found["classes"] >= 0) & np.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
+    return [
+        {"boxes": boxes[i][k], "scores": found["scores"][i][k], "classes": found["classes"][i][k]}
+        for i, k in enumerate(kept)
+    ]

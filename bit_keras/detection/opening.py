@@ -1,0 +1,38 @@
+"""Opens a detector that a run has left."""
+
+import os
+import pathlib
+
+import keras
+
+from ..files import expanded
+from ..models.spec import SpecifiedModel
+
+_MODEL = "model.keras"  # in a run's folder
+
+
+def open_detector(source: keras.Model | str | os.PathLike) -> SpecifiedModel:
+    """Returns a detector: of a run's folder, a `.keras` file, or as it is given.
+
+    Raises ValueError if there is none, or it cannot be read.
+    """
+    model = source
+    if not isinstance(source, keras.Model):
+        path = pathlib.Path(expanded(source))
+        path = path / _MODEL if path.is_dir() else path
+        if not path.is_file():
+            raise ValueError(
+                f"there is no detector {path}; give the folder of a run of bit-detect train, or a "
+                ".keras file."
+            )
+        try:
+            model = keras.saving.load_model(path, compile=False)
+        except Exception as error:  # Keras raises whatever it meets in a damaged file
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(
+                f"cannot read {path} as a detector ({reason}); give the folder of a run of "
+                "bit-detect train, or a .keras file."
+            ) from error
+    if not isinstance(model, SpecifiedModel) or not model.spec.anchor_sizes:
+        raise ValueError(f"{source} is no detector; give one that bit-detect train made.")
+    return model
