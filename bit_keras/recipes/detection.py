@@ -22,7 +22,7 @@ class DetectionRecipe(EpochRecipe):
     jitter; those three are customary values.
 
     Attributes:
-        epochs: Passes over the images; epoch e ends at step ceil(e * num_images / batch).
+        epochs: Passes over the images, or a part of one; epoch e ends at step ceil(e * num_images / batch).
         decay_epochs: The rate is divided by ten at the first step *at* the end of each of these.
         batch, base_lr, warmup_steps: As in `HyperRule`.
         weight_decay: Factor of the L2 penalty on kernels.
@@ -35,7 +35,7 @@ class DetectionRecipe(EpochRecipe):
         ValueError: If a setting is out of its range; the message says which.
     """
 
-    epochs: int = 30
+    epochs: float = 30
     decay_epochs: tuple[float, ...] = (16, 22)
     batch: int = 256
     base_lr: float = 0.08
@@ -48,7 +48,7 @@ class DetectionRecipe(EpochRecipe):
     def __post_init__(self):
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
         object.__setattr__(self, "scale_jitter", tuple(self.scale_jitter))
-        check_settings(self, epochs=1, batch=1, warmup_steps=0, weight_decay=0, clip_norm=0)
+        check_settings(self, batch=1, warmup_steps=0, weight_decay=0, clip_norm=0)
         self._check_epochs()
         if self.size < 32 or self.size % 32:
             raise ValueError(f"size must be a multiple of 32 pixels, got {self.size!r}.")

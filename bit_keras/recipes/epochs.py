@@ -40,7 +40,7 @@ class EpochRecipe:
         """Returns a copy with some settings changed, as `dataclasses.replace`."""
         return dataclasses.replace(self, **changes)
 
-    def with_epochs(self: Recipe, epochs: int) -> Recipe:
+    def with_epochs(self: Recipe, epochs: float) -> Recipe:
         """Returns the recipe stretched or shortened to so many epochs, decays and warm-up alike."""
         scale = epochs / self.epochs
         return self.replace(
