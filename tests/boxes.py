@@ -32,5 +32,5 @@ def rectangles(*images, size=(48, 64), **fields):
 def of_image(images, i):
     """What a set says of one image: [(class, box, crowd)]."""
     rows = slice(images.starts[i], images.starts[i + 1])
-    parts = (images.classes[rows], images.boxes[rows], images.crowd[rows])
-    return [(int(c), box.round(3).tolist(), bool(crowd)) for c, box, crowd in zip(*parts)]  # noqa: B905
+    parts = (images.classes[rows], images.boxes[rows].round(3), images.crowd[rows])
+    return [tuple(each) for each in zip(*(part.tolist() for part in parts), strict=True)]

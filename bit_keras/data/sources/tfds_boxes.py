@@ -69,9 +69,10 @@ def from_boxed_tfds(
 def _check_features(name, features):
     import tensorflow_datasets as tfds
 
-    objects = getattr(dict(features.items()).get("objects"), "feature", {})
+    features = dict(features.items())
+    objects = dict(getattr(features.get("objects"), "feature", {}).items())
     fits = (
-        isinstance(dict(features.items()).get("image"), tfds.features.Image)
+        isinstance(features.get("image"), tfds.features.Image)
         and "bbox" in objects
         and isinstance(objects.get("label"), tfds.features.ClassLabel)
     )
@@ -84,7 +85,7 @@ def _check_features(name, features):
 
 def _read(builder, split, in_memory):
     known = builder.info.features
-    objects = known["objects"].feature
+    objects = dict(known["objects"].feature.items())
     kept = [key for key in ("bbox", "label", "area", *_CROWD) if key in objects]
     image_id = next((key for key in ("image/id", "image/filename") if key in known), None)
     features = {"objects": dict.fromkeys(kept, True)} | ({image_id: True} if image_id else {})
