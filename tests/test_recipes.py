@@ -110,7 +110,7 @@ def test_a_teacher_is_patient_and_mixes_uniformly():
         ({"crop": 31}, "crop must be 32 or more"),
         ({"mixup_alpha": -1}, "mixup_alpha must be 0 or more"),
         ({"test_resize": 223}, "test_resize must be 224 or more, got 223"),
-        ({"base_lr": 0.0}, "base_lr must be above 0"),
+        ({"base_lr": 0.0}, "base_lr must be a number above 0"),
         ({"epochs": 80}, r"decay_epochs must rise between 0 and the 80 epochs, got \(30, 60, 80\)"),
         ({"decay_epochs": (60, 30)}, "decay_epochs must rise"),
         ({"decay_epochs": (0, 30)}, "decay_epochs must rise"),

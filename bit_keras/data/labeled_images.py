@@ -258,7 +258,8 @@ class LabeledImages:
         return self._parts(sample, others)
 
     def _parts(self, train, test, second="test"):
-        name = self.name.removesuffix("/train")
+        # Validation images are set aside from what is called train already.
+        name = self.name if second == "test" else self.name.removesuffix("/train")
         return self.subset(train, f"{name}/train"), self.subset(test, f"{name}/{second}")
 
     def few_shot_indices(self, examples_per_class: int, seed: int = 0) -> np.ndarray:

@@ -22,7 +22,8 @@ class DetectionRecipe(EpochRecipe):
     jitter; those three are customary values.
 
     Attributes:
-        epochs: Passes over the images, or a part of one; epoch e ends at step ceil(e * num_images / batch).
+        epochs: Passes over the images, or a part of one; epoch e ends at step ceil(e * num_images
+            / batch).
         decay_epochs: The rate is divided by ten at the first step *at* the end of each of these.
         batch, base_lr, warmup_steps: As in `HyperRule`.
         weight_decay: Factor of the L2 penalty on kernels.
