@@ -32,7 +32,11 @@ class Detections(keras.layers.Layer):
             max_boxes=MAX_BOXES,
         )
 
-    def compute_output_spec(self, outputs):
+    def compute_output_spec(
+        self, outputs: dict[str, keras.KerasTensor]
+    ) -> dict[str, keras.KerasTensor]:
+        """Returns the shapes and dtypes of the answers."""
+
         def of(shape, dtype):
             return keras.KerasTensor((None, MAX_BOXES, *shape), dtype)
 

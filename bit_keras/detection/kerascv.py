@@ -40,7 +40,7 @@ def grid_anchors(
         scales, aspect_ratios: Of the anchors at every place; all of a scale have the same area.
         strides: Pixels between two places of each level.
     """
-    generator = _keras_cv().layers.AnchorGenerator(
+    generator = require_keras_cv().layers.AnchorGenerator(
         "xyxy", [*sizes], [*scales], [*aspect_ratios], [*strides], dtype="float32"
     )
     return tf.concat([*generator(image_shape=(height, width, 3)).values()], axis=0)
@@ -51,12 +51,12 @@ def pairwise_iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
 
     Boxes without an area have 0 with all others.
     """
-    return _keras_cv().bounding_box.compute_iou(boxes, others, "xyxy")
+    return require_keras_cv().bounding_box.compute_iou(boxes, others, "xyxy")
 
 
 def centers_and_sides(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the centers (x, y) and sides (width, height) of boxes `[..., 4]`, each `[..., 2]`."""
-    converted = _keras_cv().bounding_box.convert_format(boxes, "xyxy", "center_xywh")
+    converted = require_keras_cv().bounding_box.convert_format(boxes, "xyxy", "center_xywh")
     return converted[..., :2], converted[..., 2:]
 
 
@@ -71,7 +71,7 @@ def focal_losses(labels: tf.Tensor, logits: tf.Tensor, alpha: float, gamma: floa
         logits: float32 `[..., num_classes]`, each with a sigmoid of its own.
         alpha, gamma: Weight of what is there, and how fast easy answers lose weight.
     """
-    loss = _keras_cv().losses.FocalLoss(
+    loss = require_keras_cv().losses.FocalLoss(
         alpha, gamma, from_logits=True, reduction="none", dtype="float32"
     )
     return loss(labels, logits)
@@ -98,7 +98,7 @@ def class_wise_nms(
         `{"boxes": [batch, D, 4], "scores": [batch, D], "classes": int32 [batch, D]}`, best first;
         where there are fewer than D, zeros of the class -1.
     """
-    layer = _keras_cv().layers.MultiClassNonMaxSuppression(
+    layer = require_keras_cv().layers.MultiClassNonMaxSuppression(
         "xyxy",
         from_logits=True,
         iou_threshold=iou_threshold,
@@ -114,11 +114,13 @@ def class_wise_nms(
     return {"boxes": kept, "scores": scores, "classes": classes}
 
 
-def _keras_cv() -> ModuleType:
+def require_keras_cv() -> ModuleType:
+    """Imports KerasCV; raises ValueError with the extra that it is in, if it is not installed."""
     try:
         import keras_cv
     except ImportError as error:
         raise ValueError(
-            "object detection needs the extra `detection`: pip install 'bit_keras[detection]'."
+            "object detection needs KerasCV, which is not installed; install it by "
+            'pip install "bit-keras[detection]".'
         ) from error
     return keras_cv

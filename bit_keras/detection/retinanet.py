@@ -18,6 +18,7 @@ from ..models.resnet_v2 import pyramid
 from ..models.spec import SpecifiedModel, spec_of
 from ..models.zoo import load
 from .anchors import LEVELS, PER_PLACE, check_size, default_anchor_sizes
+from .kerascv import require_keras_cv
 
 PRIOR = 0.01  # probability of every class at every anchor before training
 CONVOLUTIONS = 4  # of a head, before its last
@@ -60,8 +61,10 @@ def RetinaNet(  # noqa: N802 (it reads as the class of its result, as in keras.a
         Its `spec` is the body's, with `anchor_sizes` and `test_size`.
 
     Raises:
-        ValueError: If an argument is not one of the above.
+        ValueError: If an argument is not one of the above; or KerasCV, which its training and use
+            need, is not installed.
     """
+    require_keras_cv()
     if not (isinstance(num_classes, numbers.Integral) and num_classes >= 1):
         raise ValueError(f"num_classes must be 1 or more, got {num_classes!r}.")
     check_size(size, size)

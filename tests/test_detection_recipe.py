@@ -1,0 +1,65 @@
+import pytest
+
+from bit_keras.recipes import DetectionRecipe, detection_recipe
+
+COCO = 118_287
+
+
+def test_the_paper_s_protocol():
+    r = detection_recipe("retinanet-bit")
+    assert (r.epochs, r.decay_epochs, r.batch, r.base_lr) == (30, (16, 22), 256, 0.08)
+    assert (r.weight_decay, r.size) == (1e-4, 1024)
+    # By hand: 16 * 118,287 / 256 = 7392.9, 22 * ... = 10165.3, and 30 * ... = 13861.8.
+    assert r.steps(COCO) == 13_862
+    rates = {0: 0, 250: 0.04, 500: 0.08, 7_392: 0.08, 7_393: 0.008, 10_165: 0.008, 10_166: 0.0008}
+    assert {s: r.learning_rate(s, COCO) for s in rates} == pytest.approx(rates)
+    assert r.fitted_to(COCO) == r
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "steps", "warmup"),
+    [
+        (16_551, 256, 31, 2_005, 200),  # Pascal VOC 2007 and 2012
+        (2_000, 16, 30, 3_750, 375),
+        (300, 16, 107, 2_007, 200),
+        (20, 16, 1_600, 2_000, 200),
+    ],
+)
+def test_the_recipe_fits_small_sets(images, batch, epochs, steps, warmup):
+    r = detection_recipe("retinanet-bit").fitted_to(images)
+    assert (r.batch, r.epochs, r.steps(images)) == (batch, epochs, steps)
+    assert r.warmup_steps == warmup
+    assert r.base_lr / r.batch == pytest.approx(0.08 / 256)
+    assert [d / r.epochs for d in r.decay_epochs] == pytest.approx([16 / 30, 22 / 30])
+
+
+def test_a_given_batch_scales_the_rate_and_keeps_the_steps_above_their_least():
+    r = detection_recipe("retinanet-bit").fitted_to(1_000, batch=4)
+    assert (r.batch, r.epochs, r.steps(1_000)) == (4, 30, 7_500)
+    assert r.base_lr == pytest.approx(0.00125)
+    assert r.warmup_steps == 750
+    with pytest.raises(ValueError, match="batch must be 1 or more, got 0"):
+        detection_recipe("retinanet-bit").fitted_to(1_000, batch=0)
+    with pytest.raises(ValueError, match="num_examples must be 1 or more, got 0"):
+        detection_recipe("retinanet-bit").fitted_to(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 20}, r"decay_epochs must rise between 0 and the 20 epochs, got \(16, 22\)"),
+        ({"size": 1000}, "size must be a multiple of 32 pixels, got 1000"),
+        ({"size": 0}, "size must be a multiple of 32 pixels, got 0"),
+        ({"clip_norm": -1}, "clip_norm must be 0 or more, got -1"),
+        ({"batch": 0}, "batch must be 1 or more"),
+        ({"base_lr": float("nan")}, "base_lr must be a number above 0"),
+        ({"scale_jitter": (1.25, 0.8)}, "scale_jitter must be two rising factors above 0"),
+        ({"scale_jitter": (0, 1)}, "scale_jitter must be two rising factors above 0"),
+        ({"scale_jitter": (0.8,)}, "scale_jitter must be two rising factors above 0"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        DetectionRecipe(**changes)
+    with pytest.raises(ValueError, match="recipe must be one of retinanet-bit, got 'BiT-S'"):
+        detection_recipe("BiT-S")
