@@ -145,5 +145,5 @@ def test_a_folder_needs_one_yaml_file(yolo, tmp_path):
 
 def test_labels_that_are_not_found_are_told(yolo):
     (yolo / "labels").rename(yolo / "texts")
-    with pytest.raises(DataError, match=r"signs/train has 3 images and no box .*expected"):
+    with pytest.raises(DataError, match=r"no image of signs/train has a box .*expected"):
         data.from_yolo(yolo)
