@@ -136,6 +136,8 @@ def test_a_folder_needs_one_yaml_file(yolo, tmp_path):
     write(yolo, "other.yml")
     with pytest.raises(DataError, match="has 2 YAML files"):
         data.from_yolo(yolo)
+    with pytest.raises(DataError, match=r"there is no .*lost\.yaml"):
+        data.from_yolo(yolo / "lost.yaml")
     with pytest.raises(DataError, match='is no detection data set; give "scenes"'):
         data.boxes_from_name(str(tmp_path))
     (yolo / "signs.yaml").write_text("text")
