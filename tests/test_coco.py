@@ -52,7 +52,7 @@ def written(path, content):
 
 
 def both(path, folder=None, **options):
-    """All images of a file, read as the test set beside themselves in a copy of the folder."""
+    """(The training images, {id: (objects, file, pixels)} of all images of a file)."""
     train, test = data.from_coco(path, folder, test_fraction=0.3, **options)
     found = {}
     for images in (train, test):
@@ -285,5 +285,5 @@ def test_other_files_are_refused(tmp_path, text, message):
 
 
 def test_a_set_without_boxes_is_refused(photos):
-    with pytest.raises(DataError, match="all has 4 images and no box of a single object"):
+    with pytest.raises(DataError, match="no image of all has a box of a single object"):
         data.from_coco(written(photos / "all.json", CONTENT | {"annotations": []}))

@@ -138,7 +138,7 @@ def test_sizes_and_names_may_be_missing_or_with_folders(voc):
         ({"trainval": "a b a", "test": "d"}, r"a\.jpg is twice in train"),
         ({"trainval": "a b", "test": "d b"}, r"b\.png is in train and test"),
         ({"trainval": "c", "test": "a"}, "test has classes that cells/train lacks .'red', 'white'"),
-        ({"trainval": "a", "test": "c"}, "cells/test has 1 images and no box"),
+        ({"trainval": "a", "test": "c"}, "no image of cells/test has a box"),
     ],
 )
 def test_lists_are_checked(voc, names, message):
@@ -160,3 +160,13 @@ def test_files_must_be_there_and_sound(voc, tmp_path):
     (voc / "Annotations" / "e.xml").write_text("<annotation>")
     with pytest.raises(DataError, match=r"e\.xml is not an XML file"):
         data.from_voc(voc)
+
+
+def test_images_that_are_lost_after_they_were_checked_are_named(voc):
+    train, _ = data.from_voc(voc)
+    (voc / "JPEGImages" / f"{train.image_ids[0]}.jpg").unlink()
+    with (
+        pytest.raises(DataError, match="since the start, 1 image of"),
+        data.naming_lost_images(train),
+    ):
+        next(iter(data.detection_test_batches(train, batch=len(train), size=32)))

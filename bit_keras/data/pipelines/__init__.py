@@ -1,4 +1,6 @@
-"""From labeled images to batches: `fine_tuning` and `upstream`, each a function of (seed, step).
+"""From images to batches, each a function of (seed, step).
+
+`fine_tuning` and `upstream` take labeled images, `detection` boxed ones.
 
 `order` says which image is at which position, `batching` puts examples into batches, `mixing` mixes
 the images of a batch.

@@ -248,8 +248,8 @@ def _boxed(part, facts, boxes, faults, folder):
         raise DataError(f"none of the {len(good):,} images of {part.name} can be read; give others")
     if crowd.all():
         raise DataError(
-            f"{part.name} has {len(good):,} images and no box of a single object; annotate some, "
-            "or see whether the annotations lie where they are expected"
+            f"no image of {part.name} has a box of a single object; annotate some, or see whether "
+            "the annotations lie where they are expected"
         )
     areas = np.array(part.areas)[kept]
     files, facts = np.array(part.files, object)[good], facts[good]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from ..boxed_images import BoxedImages
 from ..labeled_images import DataError, LabeledImages
 from .checking import check_images
 from .decoding import decode_rgb, turn_upright
@@ -112,7 +113,7 @@ def identity(files: Sequence[str], folder: pathlib.Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def naming_lost_images(*sets: LabeledImages | None) -> Iterator[None]:
+def naming_lost_images(*sets: LabeledImages | BoxedImages | None) -> Iterator[None]:
     """Turns TensorFlow's error about a file that was good before into one that names all such.
 
     Raises DataError as `check_images` does, if files of the sets were deleted or damaged meanwhile.

@@ -76,6 +76,8 @@ def from_yolo(
 def _yaml_file(path):
     if path.is_file():
         return path
+    if not path.is_dir():
+        raise DataError(f"there is no {path}; give a YAML file, or a folder with a data.yaml")
     found = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
     named = [file for file in found if file.stem == "data"]
     if len(named or found) != 1:
