@@ -126,12 +126,12 @@ def test_the_body_is_shared_and_its_last_normalization_is_kept():
     norm.gamma.assign(tf.range(512, dtype=tf.float32))
     detector = RetinaNet(body, 3, size=96, channels=16)
     assert detector.get_layer("block4") is body.get_layer("block4")
-    own = detector.get_layer("feature_pyramid").norms[-1]
+    own = detector.get_layer("feature_pyramid").norms["P5"]
     np.testing.assert_array_equal(own.gamma, np.arange(512))
     other = RetinaNet(detector, 7, size=128, channels=8)
-    assert other.output_shape["classes"][-1] == 7
+    assert other.output["classes"].shape[-1] == 7
     assert other.get_layer("block4") is body.get_layer("block4")
-    own = other.get_layer("feature_pyramid").norms[-1]
+    own = other.get_layer("feature_pyramid").norms["P5"]
     np.testing.assert_array_equal(own.gamma, np.arange(512))
 
 

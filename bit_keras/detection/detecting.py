@@ -47,7 +47,7 @@ class Detections(keras.layers.Layer):
         }
 
 
-def detecting(model: keras.Model) -> keras.Model:
+def _detecting(model: keras.Model) -> keras.Model:
     """Returns a model of a `RetinaNet`'s weights: images of its `test_size` to detections."""
     spec = spec_of(model)
     images = keras.Input((spec.test_size, spec.test_size, 3), name="images")
@@ -79,7 +79,7 @@ def all_detections(
     def prepare(images, batch):
         return detection_test_batches(images, batch=batch, size=size)
 
-    found = predict(detecting(model), images, prepare, batch=batch, strategy=strategy)
+    found = predict(_detecting(model), images, prepare, batch=batch, strategy=strategy)
     boxes = original_boxes(found["boxes"], images.image_sizes, size)
     # Of what is found in the gray around an image, nothing is left within it.
     kept = (found["classes"] >= 0) & np.all(boxes[..., 2:] > boxes[..., :2], axis=-1)

@@ -1,0 +1,94 @@
+"""A detector from its training to its answers: the run, its folder, the command."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import bit_keras
+from bit_keras import data
+from bit_keras.detection.detecting import all_detections
+from bit_keras.recipes import DetectionRecipe
+
+RECIPE = DetectionRecipe(
+    epochs=1, decay_epochs=(0.8,), batch=4, base_lr=0.002, warmup_steps=1, size=64
+)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    train, test = data.scenes(16, seed=1)
+    return train.subset(range(16)), test.subset(range(6))
+
+
+@pytest.fixture(scope="module")
+def run(sets, tmp_path_factory):
+    train, test = sets
+    workdir = tmp_path_factory.mktemp("runs") / "scenes"
+    body = bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 0)
+    options = {"workdir": workdir, "recipe": RECIPE, "channels": 8}
+    return bit_keras.fine_tune_detector(body, train, test, **options)
+
+
+def test_a_run_leaves_its_whole_folder(run, sets):
+    folder = run.workdir
+    assert {"ap", "ap50", "ap75", "ar", "num_test", "steps"} <= run.metrics.keys()
+    assert (run.metrics["steps"], run.metrics["num_test"]) == (4, 6)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
+    assert {"loss", "class_loss", "box_loss"} <= lines[0].keys()
+    for name in ("report.html", "per_class.csv", "detections.json", "config.json"):
+        assert (folder / name).is_file()
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["recipe"]["size"] == 64
+    assert settings["class_names"] == list(sets[0].class_names)
+
+
+def test_the_detector_that_is_kept_answers_as_the_trained_one(run, sets):
+    _, test = sets
+    one = all_detections(run.model, test, batch=1)
+    for found in (
+        all_detections(run.model, test, batch=6),
+        bit_keras.evaluate_detector(run.workdir, test).detections,
+    ):
+        for a, b in zip(one, found, strict=True):
+            np.testing.assert_allclose(a["scores"], b["scores"], atol=1e-5)
+            np.testing.assert_allclose(a["boxes"], b["boxes"], atol=0.05)
+            np.testing.assert_array_equal(a["classes"], b["classes"])
+    limits = test.image_sizes[0, ::-1]
+    assert all(np.all((f["boxes"] >= 0) & (f["boxes"] <= [*limits, *limits])) for f in one)
+
+
+def test_the_command_finds_objects_on_files(run, sets, tmp_path):
+    _, test = sets
+    for i in range(2):
+        PIL.Image.fromarray(np.asarray(test.read(np.int64(i)))).save(tmp_path / f"{i}.png")
+    command = [sys.executable, "-m", "bit_keras.cli.detect", "predict", f"--model={run.workdir}"]
+    flags = ["--threshold=0", "--format=json", "--output=found.json", "--pictures=drawn", "."]
+    done = subprocess.run(
+        [*command, *flags], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [pathlib.Path(one["image"]).name for one in found] == ["0.png", "1.png"]
+    expected = bit_keras.detect_objects(run.workdir, sorted(tmp_path.glob("*.png")), threshold=0)
+    assert [one["objects"] for one in found] == [one["objects"] for one in expected]
+    assert {path.name for path in (tmp_path / "drawn").iterdir()} == {"1-0.jpg", "2-1.jpg"}
+
+
+def test_mistakes_get_one_sentence(run, sets, tmp_path):
+    train, test = sets
+    other = data.scenes(2, seed=1)[0]
+    with pytest.raises(ValueError, match="there is no detector"):
+        bit_keras.detect_objects(tmp_path / "nowhere", ["x.jpg"])
+    with pytest.raises(ValueError, match="threshold must be a score in"):
+        bit_keras.detect_objects(run.workdir, ["x.jpg"], threshold=2)
+    with pytest.raises(ValueError, match="is no detector"):
+        bit_keras.evaluate_detector(bit_keras.ResNetV2((1,), 0.25, 2), test)
+    with pytest.raises(ValueError, match=r"expected|did you mean"):
+        bit_keras.fine_tune_detector("BiT-XSX", train, test, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert other.class_names == train.class_names
