@@ -121,7 +121,10 @@ def test_broken_images_are_left_out_and_validation_images_choose(trained):
     assert re.search(r"\d+ images of 2 classes, tested on \d+, chosen by \d+", done.stdout)
     assert "cutmix 1." in done.stdout
     assert "Left out: 1 image of 24 cannot be read: " in done.stderr
-    assert "patients: 1 files are left out, as they are no images or in no class" in done.stderr
+    assert (
+        "patients: files left out, as they are no images or in no class folder: 1, of"
+        in done.stderr
+    )
     run = folder / "out/second"
     assert (run / "skipped_images.txt").read_text().endswith("red/patient1_0.png\n")
     report = (run / "report.html").read_text()

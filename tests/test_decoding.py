@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from bit_keras.detection.anchors import anchors_of, encoded
-from bit_keras.detection.decoding import detections, mapped_back
+from bit_keras.detection.decoding import detections
 
 SIZES = (16, 32, 64, 128, 256)
 ANCHORS = anchors_of(96, 64, SIZES)
@@ -65,16 +65,3 @@ def test_an_image_has_its_detections_whatever_batch_it_is_in():
         one = detections({k: v[i : i + 1] for k, v in both.items()}, (96, 64), SIZES)
         for name, value in one.items():
             np.testing.assert_array_equal(value[0], whole[name][i])
-
-
-def test_boxes_go_back_to_the_original_image():
-    """One was halved and put at (0, 16), one stretched to 96 x 64 from 48 x 128 (width, height)."""
-    boxes = tf.constant([[[10.0, 20, 30, 60], [-5, 0, 96, 96]], [[10, 20, 30, 60], [0, 0, 96, 64]]])
-    found = mapped_back(
-        boxes,
-        scale=tf.constant([[0.5, 0.5], [2, 0.5]]),
-        offset=tf.constant([[0.0, 16], [0, 0]]),
-        sizes=tf.constant([[128, 192], [128, 48]]),
-    )
-    expected = [[[20, 8, 60, 88], [0, 0, 192, 128]], [[5, 40, 15, 120], [0, 0, 48, 128]]]
-    np.testing.assert_array_equal(found, expected)

@@ -57,7 +57,9 @@ def test_images_in_folders_below_a_class_are_of_that_class(folder, capfd):
     assert sum(map(len, parts)) == 20
     assert sum((part.labels == 0).sum() for part in parts) == 10
     said = capfd.readouterr().err
-    assert "photos: 4 files are left out, as they are no images or in no class folder: " in said
+    assert (
+        "photos: files left out, as they are no images or in no class folder: 4, of these " in said
+    )
     assert f"2 .npy ({folder}/dog/a.npy), 1 .dcm" in said
 
 
@@ -106,3 +108,11 @@ def test_groups_stay_on_one_side(folder):
             data.from_directory(folder, group_by=pattern)
     with pytest.raises(data.DataError, match="group_by finds groups in paths, and digits is no"):
         data.from_name("digits", group_by="x")
+
+
+def test_a_class_to_choose_by_must_be_a_class_to_train(folder, tmp_path):
+    for part in ("train", "test", "val"):
+        shutil.copytree(folder, tmp_path / "parts" / part)
+    (tmp_path / "parts/val/cat").rename(tmp_path / "parts/val/lynx")
+    with pytest.raises(data.DataError, match=r"parts/val has classes that .* lacks \(lynx\)"):
+        data.from_directory(tmp_path / "parts")

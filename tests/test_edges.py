@@ -52,6 +52,7 @@ FOUR = np.zeros((4, 8, 8, 3), np.float32)
         (FOUR + np.float32(INF), [0, 1, 0, 1], "floats in .*inf, inf"),
         (FOUR[:0], [], "holds no images"),
         (FOUR, [0, 1, NAN, 1], "must be integers"),
+        (FOUR, np.array([0, 1, 10, 2], object), "must be integers"),
         ([FOUR[0], FOUR[0, :5]], [0, 1], "arrays of one shape, got list of several"),
     ],
 )

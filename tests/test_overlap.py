@@ -34,10 +34,10 @@ def test_equal_files_and_look_alikes_are_found(parts):
     assert found.equal == [(f"{parts}/train/b/3.png", f"{parts}/test/b/copy.png")]
     assert found.alike == [(f"{parts}/train/b/5.png", f"{parts}/test/b/small.jpg")]
     said = str(found)
-    assert "1 images to test on are also among those to train on, byte by byte: " in said
-    assert "1 images to test on look like one to train on: " in said
+    assert "Images to test on that are also among those to train on, byte by byte: 1 (" in said
+    assert "Images to test on that look like one to train on: 1 (" in said
     assert "group_by" in said
-    assert str(overlap(train, train.subset([0]))).startswith("1 images")
+    assert str(overlap(train, train.subset([0]))).startswith("Images to test on that are also")
     assert str(overlap(*data.digits(5))) == ""
 
 

@@ -10,7 +10,7 @@ import json
 
 from absl import flags
 
-from ..choices import EMBEDDED_MODEL, INITS
+from ..choices import BAD_BOXES, EMBEDDED_MODEL, INITS
 from ..files import replace_file
 from ..recipes import DETECTION_RECIPES
 from . import application, data_flags
@@ -44,8 +44,11 @@ CHANNELS = flags.DEFINE_integer(
     "channels", None, "Of the pyramid and the heads; by default 256, or 64 on small bodies."
 )
 INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights of the body to start from.")
-BAD_BOXES = flags.DEFINE_enum(
-    "bad_boxes", "error", ["error", "skip"], "Stop at wrong annotations, or leave them out."
+VALIDATION = flags.DEFINE_float(
+    "validation", None, "The part of the training images to set aside and choose a model by: 0.1."
+)
+SKIP_BOXES = flags.DEFINE_enum(
+    "bad_boxes", "error", BAD_BOXES, "Stop at wrong annotations, or leave them out."
 )
 THRESHOLD = flags.DEFINE_float(
     "threshold",
@@ -79,12 +82,12 @@ def _read():
     from .. import data
 
     return data.boxes_from_name(
-        DATASET.value, bad_images=flags.FLAGS.bad_images, bad_boxes=BAD_BOXES.value
+        DATASET.value, bad_images=flags.FLAGS.bad_images, bad_boxes=SKIP_BOXES.value
     )
 
 
 def _train(_):
-    from .. import training
+    from .. import data, training
     from ..detection.answers import sentence
     from ..detection.fine_tuning import default_size, fine_tune_detector
 
@@ -92,6 +95,7 @@ def _train(_):
     model = application.known_model(MODEL.value or EMBEDDED_MODEL)
     application.check_run(strategy)
     train, test = _read()
+    train = data.with_validation(train, VALIDATION.value)
     recipe = DETECTION_RECIPES[RECIPE.value].fitted_to(len(train), BATCH.value)
     if STEPS.value:
         recipe = recipe.with_epochs(STEPS.value * recipe.batch / len(train))

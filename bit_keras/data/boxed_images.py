@@ -26,7 +26,7 @@ class BoxedImages:
         boxes: float32 [M, 4], image by image. What lies outside the image is cut off.
         classes: int32 [M], in 0 .. num_classes - 1.
         starts: int64 [N + 1]; image i has the rows starts[i] to starts[i + 1] of what is [M].
-        crowd: bool [M], whether a box is not of one object, or of one that nobody need find: it is
+        crowd: bool [M], whether a box is not of one object, or of one that need not be found: it is
             not trained on, and no mistake in scoring, found or not (COCO's `iscrowd`, VOC's
             `difficult`). By default none is.
         areas: float32 [M], the objects' areas in pixels, which may be smaller than the boxes'. By

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import tqdm
 
 from .labeled_images import LabeledImages
 from .sources.pillow_images import open_image
@@ -42,7 +43,7 @@ class Overlap:
             if pairs:
                 shown = ", ".join(f"{test} and {train}" for train, test in pairs[:3])
                 more = f", and {len(pairs) - 3:,} more" if len(pairs) > 3 else ""
-                lines.append(f"{len(pairs):,} images to test on {what}: {shown}{more}.")
+                lines.append(f"Images to test on that {what}: {len(pairs):,} ({shown}{more}).")
         if lines:
             lines.append(
                 "Results on them say little; remove them from one side, or keep what belongs "
@@ -101,7 +102,9 @@ def _alike(train, test):
 def _hashes(files):
     """uint64 [N]."""
     with concurrent.futures.ThreadPoolExecutor() as threads:
-        return np.array([*threads.map(_perceptual_hash, files)], np.uint64)
+        hashes = threads.map(_perceptual_hash, files)
+        shown = tqdm.tqdm(hashes, "Comparing images", len(files), unit="image", delay=2)
+        return np.array([*shown], np.uint64)
 
 
 def _perceptual_hash(file):

@@ -53,20 +53,3 @@ def detections(
         iou_threshold=iou_threshold,
         max_boxes=max_boxes,
     )
-
-
-def mapped_back(
-    boxes: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, sizes: tf.Tensor
-) -> tf.Tensor:
-    """Returns boxes in pixels of the original images, clipped to them.
-
-    Args:
-        boxes: float32 `[batch, D, 4]` in pixels of the detector's images.
-        scale, offset: float32 `[batch, 2]` for x and y: a point x of an original image was put at
-            x * scale + offset.
-        sizes: Height and width of the original images, `[batch, 2]`.
-    """
-    scale, offset = (tf.tile(x, (1, 2))[:, tf.newaxis] for x in (scale, offset))
-    height, width = tf.unstack(tf.cast(sizes, tf.float32), axis=1)
-    largest = tf.stack([width, height, width, height], axis=1)[:, tf.newaxis]
-    return tf.clip_by_value((boxes - offset) / scale, 0.0, largest)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data import BoxedImages, boxes_from_name, detection_batches
+from ..data import BoxedImages, boxes_from_name, detection_batches, with_validation
 from ..metrics.detection import require_pycocotools
 from ..models.published import full_name
 from ..models.resnet_v2 import copied
@@ -34,8 +34,8 @@ def fine_tune_detector(
     test: BoxedImages | None = None,
     *,
     workdir: str | os.PathLike,
+    validation: BoxedImages | float | None = None,
     recipe: str | DetectionRecipe = "retinanet-bit",
-    size: int | None = None,
     channels: int | None = None,
     init: str = "pretrained",
     **options: Any,
@@ -51,10 +51,10 @@ def fine_tune_detector(
         test: Images to test on, with the classes of `train`.
         workdir: The run's folder, as in `fine_tune`; `model/` is a file `model.keras` here, and
             `detections.json` holds what was found on the test images.
-        recipe: "retinanet-bit", the paper's protocol `fitted_to` the number of images; or a
-            recipe, which is taken as it is.
-        size: Side in pixels of the square images; by default the recipe's, or for a recipe by name
-            the longer side of most images, at most 1,024.
+        validation: Images to choose a model by, or the part of `train` to set aside; by default
+            those that the source of `train` has set aside, if there are some.
+        recipe: "retinanet-bit", the paper's protocol `fitted_to` the images: their number, and
+            `default_size`; or a recipe, which is taken as it is.
         channels: Of the feature pyramid and the heads: by default 256, or 64 on bodies narrower
             than width 1.
         init: "pretrained" or "random", as in `bit_keras.load`.
@@ -69,12 +69,10 @@ def fine_tune_detector(
     if isinstance(train, str | os.PathLike):
         train, own_test = boxes_from_name(os.fspath(train))
         test = own_test if test is None else test
+    train = with_validation(train, validation)
     _check_sets(train, test)
     if isinstance(recipe, str):
-        recipe = detection_recipe(recipe).fitted_to(len(train))
-        recipe = recipe.replace(size=size or default_size(train))
-    elif size is not None:
-        recipe = recipe.replace(size=size)
+        recipe = detection_recipe(recipe).fitted_to(len(train)).replace(size=default_size(train))
     task = _DetectorTraining(
         model=model,
         name=model.name if isinstance(model, keras.Model) else full_name(model),

@@ -16,7 +16,7 @@ from .checking import check_images
 from .image_files import file_reader, identity
 
 _TURNED = 5  # EXIF orientations from here on exchange height and width
-_ROUNDING = 1  # pixels that a box may reach beyond its image without a word
+_ROUNDING = 1  # pixels that a box may reach beyond its image without a message
 
 
 @dataclasses.dataclass

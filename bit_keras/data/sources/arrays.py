@@ -41,7 +41,7 @@ def from_arrays(
     images, labels = _as_arrays(images, labels, "the images to train on")
     if test is not None:
         test = _as_arrays(*test, "the images to test on")
-    if getattr(labels, "dtype", None) is not None and labels.dtype.kind in "OSU":
+    if _are_names(labels):
         class_names, labels, test = _numbered(labels, test, class_names)
     columns = labels.shape[1] if len(labels.shape) == 2 else 1
     labels, test_labels = _single_or_multi_hot(labels, test and test[1], multi_label)
@@ -95,6 +95,11 @@ def _as_arrays(images, labels, what):
             "several; resize the images first, or give files by `from_directory` or `from_csv`"
         ) from error
     return images, labels
+
+
+def _are_names(labels):
+    kind = labels.dtype.kind
+    return kind in "SU" or (kind == "O" and all(isinstance(name, str) for name in labels.flat))
 
 
 def _numbered(labels, test, class_names):

@@ -3,10 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import numbers
 import os
 import pathlib
+from typing import TypeVar
 
 from ...files import expanded
+from ..boxed_images import BoxedImages
 from ..labeled_images import DataError, LabeledImages
 from .arrays import digits
 from .csv_file import csv_test_images, from_csv
@@ -14,6 +17,8 @@ from .directory import directory_test_images, from_directory
 from .tfds import from_tfds, tfds_test_images
 from .tfds_builders import UnknownNameError
 from .vtab import from_vtab
+
+Images = TypeVar("Images", LabeledImages, BoxedImages)
 
 
 def from_name(
@@ -99,15 +104,15 @@ def labeled_images(images: object, what: str) -> LabeledImages:
 
 
 def with_validation(
-    train: LabeledImages, validation: LabeledImages | str | float | None
-) -> LabeledImages:
+    train: Images, validation: LabeledImages | BoxedImages | str | float | None
+) -> Images:
     """Returns images to train on with images to choose a model by.
 
     Args:
-        train: The images to train on.
-        validation: Such images, or a folder or name as `evaluation_images` takes it; or the part
-            of `train` to set aside, in (0, 1), class by class as `LabeledImages.split` does, or
-            such a number as text. None leaves `train` as its source made it.
+        train: The images to train on, labeled or boxed.
+        validation: Such images, or of labeled images a folder or name as `evaluation_images` takes
+            it; or the part of `train` to set aside, in (0, 1), as its `split` does, or such a
+            number as text. None leaves `train` as its source made it.
 
     Raises:
         DataError: If there is no such set, or it cannot be set aside.
@@ -117,14 +122,21 @@ def with_validation(
     if isinstance(validation, str):
         with contextlib.suppress(ValueError):
             validation = float(validation)
-    if isinstance(validation, int | float):
+    if isinstance(validation, numbers.Real):
         if not 0 < validation < 1:
             raise DataError(
                 f"validation must be a part of the images, in (0, 1), or images, got {validation}"
             )
         train, validation = train.split(validation, second="validation")
         return dataclasses.replace(train, validation=validation)
-    return dataclasses.replace(train, validation=labeled_images(validation, "validation"))
+    if not isinstance(train, BoxedImages):
+        validation = labeled_images(validation, "validation")
+    elif not isinstance(validation, BoxedImages):
+        raise DataError(
+            "validation must be boxed images, or the part of the training images to set aside, in "
+            f"(0, 1), got {validation!r}"
+        )
+    return dataclasses.replace(train, validation=validation)
 
 
 def _is_of_files(name):

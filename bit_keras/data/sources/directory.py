@@ -60,14 +60,13 @@ def from_directory(
             or an image is broken or in an unsupported format (HEIC, ...).
     """
     root, parts = _open(path)
-    if "test" not in parts:
-        parts = {"all": parts["all"]}
-    elif unknown := sorted({*parts["test"].names} - {*parts["train"].names}):
-        raise DataError(
-            f"{parts['test'].title} has classes that {parts['train'].title} lacks "
-            f"({', '.join(unknown)}); a model can only be tested on classes it was trained on"
-        )
     first = parts["all" if "all" in parts else "train"]
+    for part in parts.values():
+        if unknown := sorted({*part.names} - {*first.names}):
+            raise DataError(
+                f"{part.title} has classes that {first.title} lacks ({', '.join(unknown)}); "
+                "a model can only be tested on classes it was trained on"
+            )
     read = _read(root, parts, first.names, bad_images, group_by)
     if "all" in read:
         return read["all"].split(test_fraction, seed)
@@ -194,7 +193,7 @@ def _files_below(folder, above=()):
 
 def _read(root, parts, class_names, bad_images, group_by):
     """{part: its images}; all files are checked before the first is refused."""
-    others = [e.path for e in _visible(root) if not e.is_dir()]  # images too, as no class is said
+    others = [e.path for e in _visible(root) if not e.is_dir()]  # images too: they have no class
     found = {name: _labeled_files(part, class_names, others) for name, part in parts.items()}
     say_left_out(root.name, sorted({f for f in others if os.path.basename(f) not in _CLUTTER}))
     facts = check_images([f for files, _ in found.values() for f in files], root, bad_images)

@@ -176,8 +176,8 @@ def say_left_out(name: str, others: Sequence[str]) -> None:
     frequent = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     shown = ", ".join(f"{len(files):,} {kind} ({files[0]})" for kind, files in frequent[:_KINDS])
     print(
-        f"{name}: {sum(map(len, kinds.values())):,} files are left out, as they are no images or "
-        f"in no class folder: {shown}{', ...' if len(kinds) > _KINDS else ''}.",
+        f"{name}: files left out, as they are no images or in no class folder: "
+        f"{sum(map(len, kinds.values())):,}, of these {shown}{', ...' * (len(kinds) > _KINDS)}.",
         file=sys.stderr,
         flush=True,
     )

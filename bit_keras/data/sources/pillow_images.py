@@ -16,7 +16,7 @@ FORMATS = {
     *("SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
 } & PIL.Image.OPEN.keys()
 READABLE = {suffix for suffix, kind in PIL.Image.registered_extensions().items() if kind in FORMATS}
-# Photos for sure, that Pillow does not read (.dng: only its preview).
+# Suffixes of images that Pillow does not read (of .dng it reads the preview alone).
 UNREADABLE = {
     *(".heic", ".heics", ".heif", ".hif", ".jxl", ".jxr", ".svg"),
     *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raw"),
