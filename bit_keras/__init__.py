@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .classification.vtab import run_vtab as run_vtab
     from .detection import detect_objects as detect_objects
     from .detection import evaluate_detector as evaluate_detector
+    from .detection import export_detector as export_detector
     from .detection import fine_tune_detector as fine_tune_detector
     from .exporting import export as export
     from .layers import GroupNormalization as GroupNormalization
@@ -41,6 +42,7 @@ __all__ = [
     "evaluate",
     "evaluate_detector",
     "export",
+    "export_detector",
     "few_shot_curve",
     "fine_tune",
     "fine_tune_detector",
@@ -66,6 +68,7 @@ _MODULES = {
     "evaluate": ".classification.evaluation",
     "evaluate_detector": ".detection",
     "export": ".exporting",
+    "export_detector": ".detection",
     "few_shot_curve": ".classification.few_shot",
     "fine_tune": ".classification.fine_tuning",
     "fine_tune_detector": ".detection",

@@ -1,8 +1,9 @@
-"""bit-detect: trains a RetinaNet on a BiT's body, tests it, and finds objects on images.
+"""bit-detect: trains a RetinaNet on a BiT's body, tests it, finds objects on images, exports it.
 
 bit-detect train --dataset=voc_folder/ --name=cells     # by default drawn scenes
 bit-detect eval --model=runs/cells --dataset=voc_folder/
 bit-detect predict --model=runs/cells photos/ --pictures=found/
+bit-detect export --model=runs/cells --format=onnx --output=cells.onnx --dataset=voc_folder/
 """
 
 import functools
@@ -10,22 +11,25 @@ import json
 
 from absl import flags
 
-from ..choices import BAD_BOXES, EMBEDDED_MODEL, INITS
+from ..choices import BAD_BOXES, DETECTOR_FORMATS, EMBEDDED_MODEL, INITS
 from ..files import replace_file
 from ..recipes import DETECTION_RECIPES
 from . import application, data_flags
 
+_TEXTS = ("table", "json", "csv")  # formats of answers
+
 MODEL = flags.DEFINE_string(
     "model",
     None,
-    f"train: the body, what bit_keras.load takes; by default {EMBEDDED_MODEL}. eval and predict: "
+    f"train: the body, what bit_keras.load takes; by default {EMBEDDED_MODEL}. Else the detector: "
     "the folder of a run of bit-detect train, or its model.keras.",
 )
 DATASET = flags.DEFINE_string(
     "dataset",
-    "scenes",
+    None,
     "A Pascal VOC folder, a COCO file (or train.json,test.json), a YOLO folder or data.yaml, a "
-    'TFDS name, or "scenes", which are drawn.',
+    'TFDS name, or "scenes", which are drawn, the default. export: test images to compare on; by '
+    "default two photos.",
 )
 RECIPE = flags.DEFINE_enum(
     "recipe", "retinanet-bit", sorted(DETECTION_RECIPES), "The protocol, fitted to the images."
@@ -57,19 +61,26 @@ THRESHOLD = flags.DEFINE_float(
     "errors, by default where F1 is highest.",
 )
 FORMAT = flags.DEFINE_enum(
-    "format", "table", ["table", "json", "csv"], "predict: how to write the answers."
+    "format",
+    None,
+    [*_TEXTS, *DETECTOR_FORMATS],
+    f"predict: how to write the answers, {', '.join(_TEXTS)}, by default the first. export: "
+    f"{' or '.join(DETECTOR_FORMATS)}, by default the first.",
 )
-OUTPUT = flags.DEFINE_string("output", None, "predict: the file to write.")
+OUTPUT = flags.DEFINE_string("output", None, "predict and export: the file or folder to write.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "export: replace an older export once the new one is proven."
+)
 PICTURES = flags.DEFINE_string("pictures", None, "predict: a new folder to draw the objects in.")
 data_flags.define_bad_images()
 application.define_run_options()
 
 
 def _main(arguments):
-    actions = {"train": _train, "eval": _evaluate, "predict": _predict}
+    actions = {"train": _train, "eval": _evaluate, "predict": _predict, "export": _export}
     if not arguments or arguments[0] not in actions:
         got = f", got {arguments[0]!r}" if arguments else ""
-        raise ValueError(f"say what to do first: bit-detect train, eval or predict{got}.")
+        raise ValueError(f"say what to do first: bit-detect train, eval, predict or export{got}.")
     action, *rest = arguments
     if rest and action != "predict":
         raise ValueError(f"unexpected argument {rest[0]!r}; flags are written --name=value.")
@@ -82,7 +93,7 @@ def _read():
     from .. import data
 
     return data.boxes_from_name(
-        DATASET.value, bad_images=flags.FLAGS.bad_images, bad_boxes=SKIP_BOXES.value
+        DATASET.value or "scenes", bad_images=flags.FLAGS.bad_images, bad_boxes=SKIP_BOXES.value
     )
 
 
@@ -148,18 +159,36 @@ def _predict(images):
     from ..detection.prediction import as_csv, as_table, detect_objects, write_pictures
     from ..files import check_new_folder
 
+    format = _format(_TEXTS)
     if PICTURES.value:
         check_new_folder(PICTURES.value)
     threshold = 0.3 if THRESHOLD.value is None else THRESHOLD.value
     found = detect_objects(MODEL.value, images, threshold=threshold)
-    text = {"table": as_table, "json": _as_json, "csv": as_csv}[FORMAT.value](found)
+    text = {"table": as_table, "json": _as_json, "csv": as_csv}[format](found)
     if OUTPUT.value:
-        replace_file(OUTPUT.value, text.encode("utf-8-sig" if FORMAT.value == "csv" else "utf-8"))
+        replace_file(OUTPUT.value, text.encode("utf-8-sig" if format == "csv" else "utf-8"))
     else:
         print(text, end="", flush=True)
     if PICTURES.value:
         write_pictures(PICTURES.value, found)
         print(f"Pictures: {PICTURES.value}")
+
+
+def _export(_):
+    from ..detection.exporting import export_detector
+
+    if not OUTPUT.value:
+        raise ValueError("say where to write the export: --output=PATH.")
+    images = _read()[1] if DATASET.value else None
+    format = _format(DETECTOR_FORMATS)
+    export_detector(MODEL.value, OUTPUT.value, format, images=images, overwrite=OVERWRITE.value)
+
+
+def _format(known):
+    """The value of --format, which differs between actions; by default the first."""
+    if FORMAT.value not in (None, *known):
+        raise ValueError(f"--format must be {' or '.join(known)} here, got {FORMAT.value}.")
+    return FORMAT.value or known[0]
 
 
 def _as_json(found):

@@ -1,6 +1,6 @@
 """Labeled or boxed images from many sources, and batches of them for training and testing."""
 
-from .boxed_images import BoxedImages
+from .boxed_images import BoxedImages, without_boxes
 from .class_balance import read_class_weights
 from .class_map import accepted_classes, read_class_map
 from .labeled_images import DataError, LabeledImages

@@ -252,3 +252,15 @@ def _different(image_ids):
     if len({*image_ids}) == len(image_ids):
         return image_ids
     return [f"{image_id}#{i}" for i, image_id in enumerate(image_ids)]
+
+
+def without_boxes(
+    name: str,
+    class_names: Sequence[str],
+    read: Callable[[tf.Tensor], tf.Tensor],
+    image_sizes: np.ndarray,
+) -> BoxedImages:
+    """Returns images in which nothing is annotated; arguments as of `BoxedImages`."""
+    none = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, int)}
+    starts = np.zeros(len(image_sizes) + 1, int)
+    return BoxedImages(name, class_names, read, image_sizes=image_sizes, starts=starts, **none)

@@ -1,6 +1,7 @@
 """Object detection, from images with boxes to boxes with names."""
 
 from .evaluation import evaluate_detector
+from .exporting import export_detector
 from .fine_tuning import fine_tune_detector
 from .prediction import detect_objects
 from .retinanet import RetinaNet

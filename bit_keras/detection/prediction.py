@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
-from ..data import BoxedImages
+from ..data import without_boxes
 from ..data.sources.checking import check_images
 from ..data.sources.finding import find_images
 from ..data.sources.image_files import file_reader
@@ -48,7 +48,8 @@ def detect_objects(
     detector = open_detector(model)
     names = detector.spec.names()
     files = find_images([images] if isinstance(images, str | os.PathLike) else images)
-    boxed = _without_boxes(files, names)
+    facts = check_images(files, pathlib.Path(), "error")
+    boxed = without_boxes("what was given", names, file_reader(files, facts), facts[:, :2])
     found = []
     for file, one in zip(files, all_detections(detector, boxed, batch=batch), strict=True):
         objects = [
@@ -58,20 +59,6 @@ def detect_objects(
         ]
         found.append({"image": file, "objects": objects})
     return found
-
-
-def _without_boxes(files, class_names):
-    """Image files as a set in which nothing is annotated."""
-    facts = check_images(files, pathlib.Path(), "error")
-    return BoxedImages(
-        "what was given",
-        class_names,
-        file_reader(files, facts),
-        image_sizes=facts[:, :2],
-        boxes=np.zeros((0, 4)),
-        classes=np.zeros(0, int),
-        starts=np.zeros(len(files) + 1, int),
-    )
 
 
 def write_pictures(folder: str | os.PathLike, found: Sequence[dict]) -> None:

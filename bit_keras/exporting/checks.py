@@ -51,7 +51,7 @@ def check_export(model: keras.Model, path: pathlib.Path, options: ExportOptions)
                 f"int8 is judged by the classes it finds, and {model.name!r} has no head; export "
                 "it in float16."
             )
-    _check_target(path, options)
+    check_target(path, options.format, options.overwrite)
     check_packages(options.format)
 
 
@@ -112,8 +112,8 @@ def _check_labels(labels, num_classes):
         )
 
 
-def _check_target(path, options):
-    format = options.format
+def check_target(path: pathlib.Path, format: str, overwrite: bool) -> None:
+    """Raises ExportError if no export in that format can be written to `path`."""
     kind = FORMATS[format]
     if not kind.is_folder and not kind.matches(path):
         raise ExportError(f"a {format} file's name must end in {kind.name}, got {path.name!r}.")
@@ -121,7 +121,7 @@ def _check_target(path, options):
         raise ExportError(f"path must not hold any of * ? [ ], which TensorFlow expands: {path}.")
     if not path.exists():
         return
-    if not options.overwrite:
+    if not overwrite:
         raise ExportError(
             f"{path} exists already; choose another path, or say overwrite to replace it once the "
             "new export is proven."

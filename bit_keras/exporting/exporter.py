@@ -1,32 +1,26 @@
 """Exports models: write, open, compare with the model, and only then move into place."""
 
 import contextlib
-import ctypes
-import gc
 import importlib.metadata
-import json
 import logging
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from ..checkpoints import CheckpointError, DownloadError
+from ..checkpoints import DownloadError
 from ..data import LabeledImages
-from ..files import expanded, move_file
+from ..files import expanded
 from ..models.spec import spec_of
-from ..models.spec_files import BESIDE
 from ..training import inference_function
 from .artifact import has_head
 from .checks import ExportOptions, check_export
-from .errors import ExportError, reason
 from .formats import FORMATS
-from .inference_graph import float32_policy, inference_graph
+from .inference_graph import computes_in_float32, float32_policy, inference_graph
+from .placing import described, give_memory_back, put_in_place
 from .proof import compare, compare_pictures, own_images, photos
 from .quiet import quiet
 
@@ -114,44 +108,13 @@ def export(
     check_export(model, path, options)
     spec = _facts(model, options)
     calibration, shown = _images(options, spec.test_size)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, so that the last step is a rename.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            written, report = pathlib.Path(folder) / path.name, pathlib.Path(folder) / "proof.json"
-            with quiet(), _described(model, options):
-                _write(model, written, options, spec, calibration)
-                compared = _compare(model, written, options, spec, shown)
-            proof = _proof(model, options, compared)
-            if not proof["passed"]:
-                raise ExportError(f"{_verdict(proof)}; nothing was written to {path}.")
-            report.write_text(json.dumps(proof, indent=2) + "\n")
-            _put_in_place(written, path)
-            facts = written.with_name(path.name + BESIDE)
-            if facts.exists():
-                move_file(facts, f"{path}{BESIDE}")
-            move_file(report, f"{path}.proof.json")
-    except OSError as error:
-        raise ExportError(
-            f"cannot write {path} ({reason(error)}); nothing there was changed, so make room or "
-            "choose another place."
-        ) from error
-    print(f"{path}: {_verdict(proof)}")
-    return proof["largest_difference"]
 
+    def written_and_compared(written):
+        with quiet(), described(model.name, format):
+            _write(model, written, options, spec, calibration)
+            return _proof(model, options, _compare(model, written, options, spec, shown))
 
-@contextlib.contextmanager
-def _described(model, options):
-    """Turns what converters and runtimes raise, which can be anything, into ExportError."""
-    try:
-        yield
-    except (ExportError, CheckpointError, OSError):
-        raise
-    except Exception as error:
-        raise ExportError(
-            f"{model.name!r} cannot be exported as {options.format} ({reason(error)}); nothing "
-            "was written."
-        ) from error
+    return put_in_place(path, written_and_compared, _verdict)["largest_difference"]
 
 
 def _facts(model, options):
@@ -190,7 +153,7 @@ def _write(model, path, options, spec, calibration):
     }
     kind = FORMATS[options.format]
     kind.write(model, path, spec=spec, **{name: known[name] for name in kind.options})
-    _give_memory_back()
+    give_memory_back()
 
 
 def _compare(model, path, options, spec, images):
@@ -199,7 +162,7 @@ def _compare(model, path, options, spec, images):
     keeps_policy = options.format == "keras" or (
         options.format == "saved_model" and not options.frozen
     )
-    if not keeps_policy and not _computes_in_float32(reference):
+    if not keeps_policy and not computes_in_float32(reference):
         reference = inference_function(inference_graph(model))
     with contextlib.nullcontext() if keeps_policy else float32_policy():
         artifact = kind.open(path)
@@ -273,31 +236,3 @@ def _verdict(proof):
     if proof["passed"] and (other := FORMATS[proof["format"]].not_compared):
         measured += f"; not compared: answers of {other}"
     return f"{kind} {'proven' if proof['passed'] else 'refused'}: {measured}"
-
-
-def _give_memory_back():
-    """Frees what converters left behind, some of it up to twice the model's size."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # where the C library is not glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _computes_in_float32(function):
-    """Whether no tensor of a traced function has a type of fewer bits."""
-    operations = function.get_concrete_function().graph.get_operations()
-    types = {tensor.dtype for operation in operations for tensor in operation.outputs}
-    return not types & {tf.float16, tf.bfloat16}
-
-
-def _put_in_place(written, path):
-    """Renames a file or folder to `path`; an old folder there is put back if that fails."""
-    if not path.is_dir():
-        os.replace(written, path)
-        return
-    old = written.with_name("old")  # deleted with the temporary folder
-    os.replace(path, old)
-    try:
-        os.replace(written, path)
-    except OSError:
-        os.replace(old, path)
-        raise

@@ -81,6 +81,13 @@ class _UnfoldableZeroPadding2D(keras.layers.Layer):
         return ops.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))[:, 1:-1, 1:-1]
 
 
+def computes_in_float32(function: tf.types.experimental.PolymorphicFunction) -> bool:
+    """Whether no tensor of a function of one signature has a type of fewer bits."""
+    operations = function.get_concrete_function().graph.get_operations()
+    types = {tensor.dtype for operation in operations for tensor in operation.outputs}
+    return not types & {tf.float16, tf.bfloat16}
+
+
 @contextlib.contextmanager
 def float32_policy() -> Iterator[None]:
     """Builds float32 layers inside: composite layers give their parts the global policy."""

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Callable
 from unittest import mock
 
 import keras
@@ -13,26 +14,44 @@ from .artifact import Artifact, named, output_name, single_output, unnamed
 from .inference_graph import inference_graph
 
 
-def write_onnx(model: keras.Model, path: pathlib.Path, *, spec: ModelSpec) -> None:
+def write_onnx(
+    model: keras.Model,
+    path: pathlib.Path,
+    *,
+    spec: ModelSpec,
+    answers: Callable[[Callable, tf.Tensor], dict[str, tf.Tensor]] | None = None,
+) -> None:
     """Writes an `.onnx` file for images of any size, with the facts in its metadata.
 
     The graph is converted with its weights as inputs, which then become constants: tf2onnx holds
     some thirty copies of what weights it sees, 3.5 GB for an R50x1.
+
+    Args:
+        model: The model.
+        path: The file.
+        spec: The facts.
+        answers: From the model's inference graph, as a function, and images, float32 `[batch,
+            height, width, 3]`, to the file's outputs; by default those of the model, by name.
     """
     graph = inference_graph(model)
     variables = {f"weight{n}": variable for n, variable in enumerate(graph.variables)}
-    written = _converted(graph, variables, output_name(model))
+    if answers is None:
+
+        def answers(network, images):
+            return named(network(images), output_name(model))
+
+    written = _converted(graph, variables, answers)
     written.metadata_props.add(key="bit_keras", value=spec.to_json())
     _write(path, written, _take_constants(written.graph, variables))
 
 
-def _converted(graph, variables, output):
-    """The graph as an ONNX model with inputs `images` and all the weights."""
+def _converted(graph, variables, answers):
+    """The graph and what is around it, as an ONNX model with inputs `images` and all weights."""
     import tf2onnx
 
     @tf.function(autograph=False)
     def forward(images, *weights):
-        return named(graph.stateless_call([], weights, images)[0], output)
+        return answers(lambda inputs: graph.stateless_call([], weights, inputs)[0], images)
 
     signature = [tf.TensorSpec((None, None, None, 3), tf.float32, name="images")]
     signature += [tf.TensorSpec(v.shape, tf.float32, name=name) for name, v in variables.items()]

@@ -14,6 +14,7 @@ from .artifact import Artifact
 from .errors import ExportError
 
 _PICTURES = 16
+_PIECE = 214  # rows of a piece of the photos
 _MAX_IMAGES = 100  # of the user's own, spread evenly
 _OTHER_SIZES = ((97, 97), (96, 160))  # an odd and an oblong one
 _PIXELS = 2 * 224 * 224  # at once: activations take memory
@@ -21,15 +22,19 @@ _PIXELS = 2 * 224 * 224  # at once: activations take memory
 
 def photos(size: int) -> np.ndarray:
     """Returns 16 pieces of the two photos that come with scikit-learn, uint8 `[16, s, s, 3]`."""
+    pieces = [piece for piece in photos_of_many_sizes() if len(piece) <= _PIECE]
+    return np.concatenate([_resized(piece[None], (size, size)) for piece in pieces])
+
+
+def photos_of_many_sizes() -> list[np.ndarray]:
+    """Returns the two photos that come with scikit-learn, and eight pieces of each; all uint8."""
     import sklearn.datasets
 
-    pieces = [
-        piece
-        for photo in sklearn.datasets.load_sample_images().images
-        for row in np.array_split(photo, 2)
-        for piece in np.array_split(row, 4, axis=1)
-    ]
-    return np.concatenate([_resized(piece[None], (size, size)) for piece in pieces])
+    found = []
+    for photo in sklearn.datasets.load_sample_images().images:
+        halves = np.array_split(photo, 2)
+        found += [photo, *(piece for half in halves for piece in np.array_split(half, 4, axis=1))]
+    return found
 
 
 def own_images(images: LabeledImages | np.ndarray, size: int) -> np.ndarray:

@@ -123,6 +123,23 @@ def fitted(image: tf.Tensor, size: int, fit: str = "letterbox") -> tuple[tf.Tens
     return image, scale
 
 
+def letterboxed(images: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Images of one size as `fitted` makes them, by operations that other runtimes have.
+
+    Args:
+        images: float32 [batch, height, width, 3] in [0, 1].
+        size: Side in pixels of the squares.
+
+    Returns:
+        (float32 [batch, size, size, 3] in [0, 1], the scale as float32 [2] for x and y).
+    """
+    sides, scale = _fitted(tf.shape(images)[1:3], size, "letterbox", 1.0)
+    images = tf.image.resize(images, sides)
+    padding = tf.concat([[[0, 0]], tf.stack([[0, 0], size - sides], 1), [[0, 0]]], 0)
+    images = tf.pad(images, padding, constant_values=PAD)
+    return tf.ensure_shape(images, [None, size, size, 3]), scale
+
+
 def original_boxes(
     boxes: np.ndarray, image_sizes: np.ndarray, size: int, fit: str = "letterbox"
 ) -> np.ndarray:

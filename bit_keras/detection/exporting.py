@@ -1,0 +1,162 @@
+"""Exports detectors: write, open, compare with the detector, and only then move into place."""
+
+import importlib.metadata
+import os
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ..choices import DETECTOR_FORMATS
+from ..data import BoxedImages, without_boxes
+from ..exporting import FORMATS, ExportError
+from ..exporting.checks import check_packages, check_target
+from ..exporting.inference_graph import computes_in_float32, inference_graph
+from ..exporting.onnx import write_onnx
+from ..exporting.placing import described, give_memory_back, put_in_place
+from ..exporting.proof import photos_of_many_sizes
+from ..exporting.quiet import quiet
+from ..files import expanded
+from ..training import inference_function
+from .detecting import MAX_BOXES, SCORE_THRESHOLD, all_detections
+from .matching import agreement
+from .opening import open_detector
+from .serving import (
+    objects_on,
+    open_onnx_detector,
+    open_saved_detector,
+    write_saved_detector,
+)
+
+_IMAGES = 32  # of the user's own, spread evenly
+_LEAST_MATCHED = 0.995  # suppression decides by thresholds, which rounding may cross
+
+
+def export_detector(
+    model: keras.Model | str | os.PathLike,
+    path: str | os.PathLike,
+    format: str = "saved_model",
+    *,
+    images: BoxedImages | None = None,
+    overwrite: bool = False,
+) -> float:
+    """Writes a detector, reads it back, compares what it finds, and moves it into place.
+
+    An export takes images of any size, prepares them itself, and gives boxes in their own pixels:
+    of at most 100 objects an image, those with a score above 0.05. It holds the detector in
+    float32, and its facts, such as the names of classes, with it. Its own runtime then answers for
+    real images, from their pixels and from PNG files. What came out is printed, and written to
+    PATH.proof.json.
+
+    Args:
+        model: The folder of a run of `fine_tune_detector`, its `model.keras`, or the model.
+        path: Where to.
+        format: "saved_model", a folder, with the signatures of `serving.write_saved_detector`; or
+            "onnx", a file that takes float32 `images` `[batch, height, width, 3]` in [0, 1] and
+            gives `boxes`, `scores` and `classes` as `serving.objects_on`. The names of classes are
+            in its metadata: "bit_keras" is JSON with "class_names".
+        images: What to compare on, at most 32 of them. By default two photos and pieces of them,
+            for detectors that find something there.
+        overwrite: Replace an older export at `path`, once the new one was compared.
+
+    Returns:
+        The part of the objects that the detector finds, or the export, which the other finds as
+        well: in the same class, with an intersection over union of 0.99 or more, and with a score
+        that is within 1e-3.
+
+    Raises:
+        ValueError: If `model` is no detector.
+        ExportError: If another argument is wrong, a package is missing or the disk full; the
+            detector finds nothing on the images; or the part is below 0.995. `path` is then as it
+            was.
+    """
+    path = pathlib.Path(expanded(path))
+    if format not in DETECTOR_FORMATS:
+        raise ExportError(
+            f"a detector's format must be one of {', '.join(DETECTOR_FORMATS)}, got {format!r}."
+        )
+    check_target(path, format, overwrite)
+    check_packages(format)
+    detector = open_detector(model)
+    shown = _photos(detector) if images is None else _some(images)
+
+    def written_and_compared(written):
+        with quiet(), described(detector.name, format):
+            if format == "onnx":
+
+                def answers(network, images):
+                    return objects_on(network, images, detector.spec)
+
+                write_onnx(detector, written, spec=detector.spec, answers=answers)
+            else:
+                write_saved_detector(detector, written, spec=detector.spec)
+            give_memory_back()
+            return _compare(detector, written, format, shown)
+
+    return put_in_place(path, written_and_compared, _verdict)["matched"]
+
+
+def _photos(detector):
+    pictures = [tf.io.encode_png(image) for image in photos_of_many_sizes()]
+    encoded = tf.stack(pictures)
+
+    def read(index):
+        return tf.io.decode_png(encoded[index], channels=3)
+
+    sizes = [tf.io.decode_png(picture).shape[:2] for picture in pictures]
+    return without_boxes("two photos and pieces of them", detector.spec.names(), read, sizes)
+
+
+def _some(images):
+    return images.subset(np.unique(np.linspace(0, len(images) - 1, _IMAGES).round().astype(int)))
+
+
+def _compare(detector, path, format, images):
+    """The content of `PATH.proof.json`."""
+    spec, routes = {"saved_model": open_saved_detector, "onnx": open_onnx_detector}[format](path)
+    if spec != detector.spec:
+        raise ExportError("the export has other facts than the detector; nothing was written.")
+    native = detector
+    if not computes_in_float32(inference_function(detector)):
+        native = inference_graph(detector)
+    expected = all_detections(native, images)
+    number = sum(len(one["scores"]) for one in expected)
+    if not number:
+        raise ExportError(
+            f"{detector.name!r} finds nothing on {images.name}, so its export cannot be compared; "
+            "give images with objects that it knows (--dataset=NAME)."
+        )
+    pixels = [images.read(tf.constant(index, tf.int64)).numpy() for index in range(len(images))]
+    compared = [
+        agreement(expected, [route(image) for image in pixels], SCORE_THRESHOLD, MAX_BOXES)
+        for route in routes.values()
+    ]
+    matched = min(one.matched for one in compared)
+    return {
+        "format": format,
+        "model": detector.name,
+        "images": len(images),
+        "images_of": images.name,
+        "objects": number,
+        "routes": list(routes),
+        "matched": matched,
+        "least_matched": _LEAST_MATCHED,
+        "largest_score_difference": max(one.score_difference for one in compared),
+        "largest_corner_difference": max(one.corner_difference for one in compared),
+        "passed": matched >= _LEAST_MATCHED,
+        "proven": "Objects that its own runtime finds on these images, from pixels of any size to "
+        "classes, scores and boxes, are those that the detector finds.",
+        "versions": {name: importlib.metadata.version(name) for name in FORMATS[format].packages},
+    }
+
+
+def _verdict(proof):
+    """What was measured, in words that suit whether it passed."""
+    return (
+        f"{proof['format']} export {'proven' if proof['passed'] else 'refused'}: "
+        f"{proof['matched']:.1%} of {proof['objects']:,} objects on {proof['images']} images are "
+        f"found alike, and {proof['least_matched']:.1%} must; scores are within "
+        f"{proof['largest_score_difference']:.2g}, and corners within "
+        f"{proof['largest_corner_difference']:.2g} pixels"
+    )
