@@ -67,7 +67,7 @@ def main():
         found = studies.run_jobs(study, jobs, PROCESSES.value)
     accuracy = {  # of each start, in the order of `starts`
         shots: [
-            studies.accuracies(found, f"{shots}-shot-{init}-{times}x", SEEDS.value)
+            studies.percentages(found, f"{shots}-shot-{init}-{times}x", SEEDS.value)
             for init, times in starts
         ]
         for shots in SHOTS.value

@@ -76,7 +76,7 @@ def main():
     }
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
         found = studies.run_jobs(study, jobs, PROCESSES.value)
-    accuracy = {name: np.array(studies.accuracies(found, name, SEEDS.value)) for name in names}
+    accuracy = {name: np.array(studies.percentages(found, name, SEEDS.value)) for name in names}
     print(f"Mean (least to most) of {SEEDS.value} seeds:\n")
     studies.print_table(
         ["", "accuracy in %", f"gain over {UNCHANGED}"],

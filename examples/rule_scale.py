@@ -77,7 +77,7 @@ def main():
         for batch in map(int, BATCHES.value):
             for rate in map(float, RATES.value):
                 names = (cells[start, batch, rate, dataset] for dataset in DATASETS.value)
-                means = [np.mean(studies.accuracies(found, name, SEEDS.value)) for name in names]
+                means = [np.mean(studies.percentages(found, name, SEEDS.value)) for name in names]
                 rows.append([f"{batch} x {rate:g}", *(f"{mean:.1f}" for mean in means)])
         studies.print_table(["batch x rate", *DATASETS.value], rows)
 

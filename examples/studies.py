@@ -113,9 +113,9 @@ def _end_with_parent():
     os._exit(1)
 
 
-def accuracies(found, name, seeds):
-    """Returns the accuracies in % of the jobs `name-0`, `name-1`, ..., one for each seed."""
-    return [100 * found[f"{name}-{seed}"]["accuracy"] for seed in range(seeds)]
+def percentages(found, name, seeds, metric="accuracy"):
+    """Returns a metric in % of the jobs `name-0`, `name-1`, ..., one for each seed."""
+    return [100 * found[f"{name}-{seed}"][metric] for seed in range(seeds)]
 
 
 def spread(values, form=".1f"):
@@ -157,7 +157,7 @@ def pretrain_and_transfer(study, upstream, seeds, processes):
             job = (transfer, {"model": model, "seed": seed, **arguments})
             downstream[f"{name}-to-digits-{seed}"] = job
     found = run_jobs(study, downstream, processes)
-    return pretrained, {name: accuracies(found, f"{name}-to-digits", seeds) for name in upstream}
+    return pretrained, {name: percentages(found, f"{name}-to-digits", seeds) for name in upstream}
 
 
 def transfer(workdir, *, model, shots, seed, steps, batch):

@@ -17,27 +17,34 @@ def test_the_paper_s_protocol():
 
 
 @pytest.mark.parametrize(
-    ("images", "batch", "epochs", "steps", "warmup"),
+    ("images", "batch", "epochs", "steps", "warmup", "rate"),
     [
-        (16_551, 256, 31, 2_005, 200),  # Pascal VOC 2007 and 2012
-        (2_000, 16, 30, 3_750, 375),
-        (300, 16, 107, 2_007, 200),
-        (20, 16, 1_600, 2_000, 200),
+        (16_551, 256, 31, 2_005, 200, 0.08),  # Pascal VOC 2007 and 2012; not above the paper's
+        # By hand: 0.005 * sqrt(30 * 118,287 / (3,750 * 16)), and the same with the others' steps.
+        (2_000, 16, 30, 3_750, 375, 0.03845),
+        (300, 16, 107, 2_007, 200, 0.05256),
+        (20, 16, 1_600, 2_000, 200, 0.05265),
     ],
 )
-def test_the_recipe_fits_small_sets(images, batch, epochs, steps, warmup):
+def test_the_recipe_fits_small_sets(images, batch, epochs, steps, warmup, rate):
     r = detection_recipe("retinanet-bit").fitted_to(images)
     assert (r.batch, r.epochs, r.steps(images)) == (batch, epochs, steps)
     assert r.warmup_steps == warmup
-    assert r.base_lr / r.batch == pytest.approx(0.08 / 256)
+    assert r.base_lr == pytest.approx(rate, rel=1e-3)
     assert [d / r.epochs for d in r.decay_epochs] == pytest.approx([16 / 30, 22 / 30])
 
 
 def test_a_given_batch_scales_the_rate_and_keeps_the_steps_above_their_least():
-    r = detection_recipe("retinanet-bit").fitted_to(1_000, batch=4)
+    recipe = detection_recipe("retinanet-bit")
+    r = recipe.fitted_to(1_000, batch=4)
     assert (r.batch, r.epochs, r.steps(1_000)) == (4, 30, 7_500)
-    assert r.base_lr == pytest.approx(0.00125)
+    assert r.base_lr == pytest.approx(0.00125 * (118_287 / 1_000) ** 0.5)
     assert r.warmup_steps == 750
+    short = recipe.fitted_to(1_000, batch=4, steps=100)
+    assert (short.steps(1_000), short.warmup_steps, short.base_lr) == (100, 10, 0.08)
+    assert recipe.fitted_to(11, batch=8, steps=100).steps(11) == 100  # 100 * 8 / 11 * 11 / 8 > 100
+    assert recipe.fitted_to(COCO, batch=16).base_lr == pytest.approx(0.005)
+    assert recipe.fitted_to(COCO, batch=512).base_lr == pytest.approx(0.16)
     with pytest.raises(ValueError, match="batch must be 1 or more, got 0"):
         detection_recipe("retinanet-bit").fitted_to(1_000, batch=0)
     with pytest.raises(ValueError, match="num_examples must be 1 or more, got 0"):

@@ -107,9 +107,7 @@ def _train(_):
     application.check_run(strategy)
     train, test = _read()
     train = data.with_validation(train, VALIDATION.value)
-    recipe = DETECTION_RECIPES[RECIPE.value].fitted_to(len(train), BATCH.value)
-    if STEPS.value:
-        recipe = recipe.with_epochs(STEPS.value * recipe.batch / len(train))
+    recipe = DETECTION_RECIPES[RECIPE.value].fitted_to(len(train), BATCH.value, STEPS.value)
     recipe = recipe.replace(size=SIZE.value or default_size(train))
     if BASE_LR.value is not None:
         recipe = recipe.replace(base_lr=BASE_LR.value)

@@ -1,0 +1,128 @@
+"""How much longer must a detector train from random weights, until pre-training helps no more?
+
+    python examples/rethinking_pretraining.py --dataset=scenes --size=128 --steps=300 --batch=16
+
+The experiment of He et al., 2018 ("Rethinking ImageNet Pre-training", arXiv 1811.08883): the same
+RetinaNet from a pre-trained and from a random start, with schedules of one, two and three times the
+length, and with all training images, a third and a tenth of them. All are tested on the same
+images. Prints a Markdown table and draws it. An interrupted study goes on when it is started again;
+more seeds, parts and schedules can be added later.
+"""
+
+import functools
+
+import numpy as np
+import studies
+from absl import flags
+
+import bit_keras
+from bit_keras import training
+from bit_keras.cli import application
+from bit_keras.detection.fine_tuning import default_size
+from bit_keras.models import zoo
+from bit_keras.recipes import detection_recipe
+
+MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "The body.")
+DATASET = flags.DEFINE_string("dataset", "scenes", "As of bit-detect train.")
+PARTS = flags.DEFINE_list("parts", ["1", "3", "10"], "Train on all images, a third, a tenth.")
+SCHEDULES = flags.DEFINE_list("schedules", ["1", "2", "3"], "Lengths of schedules.")
+STEPS = flags.DEFINE_integer("steps", 300, "Steps of one schedule.", lower_bound=1)
+BATCH = flags.DEFINE_integer("batch", 16, "Images a step.", lower_bound=1)
+SIZE = flags.DEFINE_integer("size", None, "Side of images; by default that of most images.")
+SEEDS, PROCESSES, LOGDIR = studies.define_flags("runs/rethinking", seeds=1)
+STARTS = ("pretrained", "random")
+
+
+@functools.cache  # a process trains on the same images several times
+def images(name):
+    return bit_keras.data.boxes_from_name(name)
+
+
+def tune(workdir, *, model, init, dataset, part, size, seed, steps, times, batch):
+    train, test = images(dataset)
+    # The rate is that of one schedule on all images, as He et al. have it.
+    recipe = detection_recipe("retinanet-bit").fitted_to(len(train), batch, steps)
+    number = -(-len(train) // part)
+    if part > 1:
+        order = np.random.default_rng(seed).permutation(len(train))
+        train = train.subset(np.sort(order[:number]))
+    epochs = (times * steps - 0.5) * batch / number  # half a step less, against rounding
+    recipe = recipe.with_epochs(epochs).replace(size=size, warmup_steps=recipe.warmup_steps)
+    bit_keras.fine_tune_detector(
+        model,
+        train,
+        test,
+        workdir=workdir,
+        recipe=recipe,
+        init=init,
+        seed=seed,
+        batch_split=1,
+        export=False,
+    )
+
+
+def main():
+    lengths, parts = sorted(map(int, SCHEDULES.value)), [*map(int, PARTS.value)]
+    number = len(images(DATASET.value)[0])
+    size = SIZE.value or default_size(images(DATASET.value)[0])
+    common = {"model": MODEL.value, "dataset": DATASET.value, "size": size}
+    common |= {"steps": STEPS.value, "batch": BATCH.value}
+    jobs = {
+        f"{part}-{init}-{times}x-{seed}": (
+            tune,
+            {**common, "init": init, "part": part, "times": times, "seed": seed},
+        )
+        for seed in range(SEEDS.value)
+        for times in reversed(lengths)  # the longest first, so that all end together
+        for part in parts
+        for init in STARTS
+    }
+    config = {**common, "weights": zoo.weights_crc32(MODEL.value), "images": number}
+    with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
+        found = studies.run_jobs(study, jobs, PROCESSES.value)
+    ap50 = {  # of each part and start: [times, seeds]
+        (part, init): np.array(
+            [
+                studies.percentages(found, f"{part}-{init}-{times}x", SEEDS.value, "ap50")
+                for times in lengths
+            ]
+        )
+        for part in parts
+        for init in STARTS
+    }
+    rows = [
+        [f"{-(-number // part):,}", init, *map(studies.spread, ap50[part, init])]
+        for part in parts
+        for init in STARTS
+    ]
+    print(f"AP50 in %, mean (least to most) of {SEEDS.value} seeds:\n")
+    studies.print_table(["images", "start", *(f"{times}x" for times in lengths)], rows)
+    draw(ap50, number, lengths, study.path / "rethinking_pretraining.png")
+
+
+def draw(ap50, number, lengths, file):
+    import matplotlib.figure
+
+    figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    steps = [times * STEPS.value for times in lengths]
+    for (part, init), values in ap50.items():
+        axes.plot(
+            steps,
+            values.mean(axis=1),
+            "o--" if init == "pretrained" else "o-",
+            color=f"C{[*map(int, PARTS.value)].index(part)}",
+            label=None if init == "pretrained" else f"{-(-number // part):,} images",
+        )
+    axes.set_xticks(steps)
+    axes.set(xlabel="steps", ylabel="AP50 in %", ylim=(0, None))
+    axes.set_title(
+        f"{DATASET.value.rstrip('/').split('/')[-1]}: random start (dashed: pre-trained)"
+    )
+    axes.legend()
+    figure.savefig(file, dpi=150)
+    print(f"\nwrote {file}")
+
+
+if __name__ == "__main__":
+    application.run(main)
