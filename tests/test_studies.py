@@ -10,6 +10,7 @@ import sys
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 from absl import flags
 
@@ -51,7 +52,10 @@ def study(tmp_path, monkeypatch, capsys):
     yield run
     for name in set(flags.FLAGS) - before:  # the studies have flags of the same names
         delattr(flags.FLAGS, name)
-    for name in ("from_scratch", "upstream_size", "normalization", "hyperrule_changes"):
+    for name in (
+        *("from_scratch", "upstream_size", "normalization", "hyperrule_changes"),
+        "rethinking_pretraining",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -124,6 +128,46 @@ def test_from_scratch(study, small):
         pretrained, *random = map(statistics.fmean, runs)
         near = [n for n, mean in zip((2, 3, 10), random, strict=True) if mean >= pretrained - 1]
         assert row[-1] == (f"{near[0]}x" if near else "more than 10x")
+
+
+@pytest.fixture
+def squares(tmp_path):
+    """Ten images of one square each, in COCO's format; eight are trained on."""
+    content = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "square"}]}
+    for i in range(10):
+        pixels = np.zeros((64, 64, 3), np.uint8)
+        pixels[8 : 40 + i, 8 : 40 + i] = 255
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        content["images"].append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
+        box = {"bbox": [8, 8, 32 + i, 32 + i], "area": (32 + i) ** 2, "iscrowd": 0}
+        content["annotations"].append({"id": i + 1, "image_id": i, "category_id": 1, **box})
+    (tmp_path / "squares.json").write_text(json.dumps(content))
+    return "--dataset=squares.json"
+
+
+def test_rethinking_pretraining(study, squares, tmp_path):
+    model = bit_keras.ResNetV2((1, 1, 1, 1), 1 / 16, 0)
+    checkpoints.save_npz("body.npz", {v.path: v.numpy() for v in model.variables})
+    settings = ("rethinking_pretraining", "--model=body.npz", squares, "--steps=2", "--batch=2")
+    (header, *rows), recorded = study(*settings, "--parts=3", "--schedules=2")
+    assert header == ["images", "start", "2x"]
+    assert [row[:2] for row in rows] == [["3", "pretrained"], ["3", "random"]]
+    assert len(recorded) == 2
+    config = json.loads(pathlib.Path("runs/3-random-2x-0/config.json").read_text())
+    assert config["recipe"]["size"] == 64 + 32
+    assert json.loads(pathlib.Path("runs/3-random-2x-0/metrics.json").read_text())["steps"] == 4
+    assert pathlib.Path("runs/rethinking_pretraining.png").stat().st_size > 10_000
+
+    starts, seeds = ("pretrained", "random"), range(2)
+    results = made_up((1, 3), "-", starts, "-", (1, 3), "x-", seeds)
+    found = percent(results)
+    results = [{"run": row["run"], "ap50": row["accuracy"]} for row in results]
+    (_, *rows), _ = study(
+        *(*settings, "--parts=1,3", "--schedules=3,1", "--seeds=2"), results=results
+    )
+    for row, (part, start) in zip(rows, itertools.product((1, 3), starts), strict=True):
+        runs = [[found[f"{part}-{start}-{times}x-{seed}"] for seed in seeds] for times in (1, 3)]
+        assert row == [{1: "8", 3: "3"}[part], start, *map(spread, runs)]
 
 
 def test_upstream_size(study, glyphs):
