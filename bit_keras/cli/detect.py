@@ -76,8 +76,9 @@ data_flags.define_bad_images()
 application.define_run_options()
 
 
-def _main(arguments):
-    actions = {"train": _train, "eval": _evaluate, "predict": _predict, "export": _export}
+def _check(arguments):
+    """What can be told of the flags alone."""
+    actions = ("train", "eval", "predict", "export")
     if not arguments or arguments[0] not in actions:
         got = f", got {arguments[0]!r}" if arguments else ""
         raise ValueError(f"say what to do first: bit-detect train, eval, predict or export{got}.")
@@ -86,6 +87,16 @@ def _main(arguments):
         raise ValueError(f"unexpected argument {rest[0]!r}; flags are written --name=value.")
     if action != "train" and not MODEL.value:
         raise ValueError("name the detector: --model=runs/NAME.")
+    if action == "export" and not OUTPUT.value:
+        raise ValueError("say where to write the export: --output=PATH.")
+    known = {"predict": _TEXTS, "export": DETECTOR_FORMATS}.get(action, ())
+    if known and FORMAT.value not in (None, *known):
+        raise ValueError(f"--format must be {' or '.join(known)} here, got {FORMAT.value}.")
+
+
+def _main(arguments):
+    actions = {"train": _train, "eval": _evaluate, "predict": _predict, "export": _export}
+    action, *rest = arguments
     actions[action](rest)
 
 
@@ -157,7 +168,7 @@ def _predict(images):
     from ..detection.prediction import as_csv, as_table, detect_objects, write_pictures
     from ..files import check_new_folder
 
-    format = _format(_TEXTS)
+    format = FORMAT.value or _TEXTS[0]
     if PICTURES.value:
         check_new_folder(PICTURES.value)
     threshold = 0.3 if THRESHOLD.value is None else THRESHOLD.value
@@ -175,25 +186,16 @@ def _predict(images):
 def _export(_):
     from ..detection.exporting import export_detector
 
-    if not OUTPUT.value:
-        raise ValueError("say where to write the export: --output=PATH.")
     images = _read()[1] if DATASET.value else None
-    format = _format(DETECTOR_FORMATS)
+    format = FORMAT.value or DETECTOR_FORMATS[0]
     export_detector(MODEL.value, OUTPUT.value, format, images=images, overwrite=OVERWRITE.value)
-
-
-def _format(known):
-    """The value of --format, which differs between actions; by default the first."""
-    if FORMAT.value not in (None, *known):
-        raise ValueError(f"--format must be {' or '.join(known)} here, got {FORMAT.value}.")
-    return FORMAT.value or known[0]
 
 
 def _as_json(found):
     return json.dumps(found, indent=2) + "\n"
 
 
-run = functools.partial(application.run, _main, positional=True)  # the entry point
+run = functools.partial(application.run, _main, check=_check, positional=True)  # the entry point
 
 
 if __name__ == "__main__":

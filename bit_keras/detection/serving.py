@@ -20,8 +20,6 @@ from .detecting import MAX_BOXES, SCORE_THRESHOLD
 
 _WHITE = np.float32(255)
 
-_WHITE = np.float32(255)
-
 
 def objects_on(
     network: Callable[[tf.Tensor], dict[str, tf.Tensor]], images: tf.Tensor, spec: ModelSpec
