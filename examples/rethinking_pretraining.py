@@ -38,8 +38,9 @@ def images(name):
     return bit_keras.data.boxes_from_name(name)
 
 
-def tune(workdir, *, model, init, dataset, part, size, seed, steps, times, batch):
-    train, test = images(dataset)
+def tune(workdir, *, settings, init, part, times, seed):
+    batch, steps = settings["batch"], settings["steps"]
+    train, test = images(settings["dataset"])
     # The rate is that of one schedule on all images, as He et al. have it.
     recipe = detection_recipe("retinanet-bit").fitted_to(len(train), batch, steps)
     number = -(-len(train) // part)
@@ -47,9 +48,11 @@ def tune(workdir, *, model, init, dataset, part, size, seed, steps, times, batch
         order = np.random.default_rng(seed).permutation(len(train))
         train = train.subset(np.sort(order[:number]))
     epochs = (times * steps - 0.5) * batch / number  # half a step less, against rounding
-    recipe = recipe.with_epochs(epochs).replace(size=size, warmup_steps=recipe.warmup_steps)
+    recipe = recipe.with_epochs(epochs).replace(
+        size=settings["size"], warmup_steps=recipe.warmup_steps
+    )
     bit_keras.fine_tune_detector(
-        model,
+        settings["model"],
         train,
         test,
         workdir=workdir,
@@ -70,7 +73,7 @@ def main():
     jobs = {
         f"{part}-{init}-{times}x-{seed}": (
             tune,
-            {**common, "init": init, "part": part, "times": times, "seed": seed},
+            {"settings": common, "init": init, "part": part, "times": times, "seed": seed},
         )
         for seed in range(SEEDS.value)
         for times in reversed(lengths)  # the longest first, so that all end together
