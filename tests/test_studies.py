@@ -159,7 +159,7 @@ def test_rethinking_pretraining(study, squares, tmp_path):
     assert pathlib.Path("runs/rethinking_pretraining.png").stat().st_size > 10_000
 
     starts, seeds = ("pretrained", "random"), range(2)
-    results = made_up((1, 3), "-", starts, "-", (1, 3), "x-", seeds)
+    results = made_up((1, 3), "-", starts, "-", (1, 3), ("x-",), seeds)
     found = percent(results)
     results = [{"run": row["run"], "ap50": row["accuracy"]} for row in results]
     (_, *rows), _ = study(
