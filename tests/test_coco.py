@@ -217,6 +217,8 @@ def test_broken_images_may_be_left_out_with_their_boxes(photos, capsys):
     _, found = both(path, bad_images="skip")
     assert {key: len(objects) for key, (objects, _, _) in found.items()} == {40: 1, 9: 1, 11: 0}
     assert "Left out: 1 image of 4" in capsys.readouterr().err
+    skipped = data.evaluation_boxes(str(path), bad_images="skip").skipped
+    assert skipped == (str(photos / "sub" / "b.png"),)
 
 
 def test_boxes_far_beyond_their_image_are_told(photos, capsys):
@@ -287,3 +289,11 @@ def test_other_files_are_refused(tmp_path, text, message):
 def test_a_set_without_boxes_is_refused(photos):
     with pytest.raises(DataError, match="no image of all has a box of a single object"):
         data.from_coco(written(photos / "all.json", CONTENT | {"annotations": []}))
+
+
+def test_evaluation_reads_the_images_to_test_on_alone(photos):
+    path = written(photos / "all.json", CONTENT)
+    assert len(data.evaluation_boxes(str(path))) == 4
+    few = {**CONTENT, "images": CONTENT["images"][:2], "annotations": CONTENT["annotations"][:3]}
+    test = data.evaluation_boxes(f"{photos / 'none.json'},{written(photos / 'test.json', few)}")
+    assert (test.name, test.image_ids) == ("test", (40, 7))

@@ -1,5 +1,6 @@
 """A detector from its training to its answers: the run, its folder, the command."""
 
+import dataclasses
 import json
 import pathlib
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 import bit_keras
 from bit_keras import data
 from bit_keras.detection.detecting import all_detections
+from bit_keras.detection.evaluation import held_out
 from bit_keras.recipes import DetectionRecipe
+from bit_keras.training.reading_runs import may_have_been_trained_on
 
 RECIPE = DetectionRecipe(
     epochs=1, decay_epochs=(0.8,), batch=4, base_lr=0.002, warmup_steps=1, size=64
@@ -93,6 +96,43 @@ def test_validation_images_choose_the_detector(sets, tmp_path):
     assert (settings["train"]["num_images"], settings["validation"]["num_images"]) == (12, 4)
     with pytest.raises(ValueError, match="validation must be boxed images, or the part"):
         bit_keras.fine_tune_detector(body, train, test, validation="more", **options)
+
+
+def test_classes_are_those_of_the_same_names(run, sets):
+    _, test = sets
+    expected = bit_keras.evaluate_detector(run.workdir, test)
+    known = np.unique(test.classes)[::-1]  # another order, and without those of no box here
+    number = {label: i for i, label in enumerate(known)}
+    fewer = dataclasses.replace(
+        test,
+        class_names=tuple(test.class_names[label] for label in known),
+        classes=np.array([number[label] for label in test.classes]),
+        category_ids=None,
+    )
+    found = bit_keras.evaluate_detector(run.workdir, fewer)
+    assert found.metrics == expected.metrics
+    np.testing.assert_array_equal(found.images.classes, test.classes)
+    other = dataclasses.replace(fewer, class_names=("yak", *fewer.class_names[1:]))
+    with pytest.raises(ValueError, match=r"does not know 1 of the \d+ classes of .* \(yak\)"):
+        bit_keras.evaluate_detector(run.workdir, other)
+
+
+def test_a_set_without_a_test_part_is_tested_as_it_was_split(sets, tmp_path):
+    train, _ = sets
+    first, second = train.split()
+    body = bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 0)
+    first = dataclasses.replace(first, skipped=("broken.jpg",))
+    options = {"workdir": tmp_path / "run", "recipe": RECIPE, "channels": 8}
+    bit_keras.fine_tune_detector(body, first, second, **options)
+    assert (tmp_path / "run/skipped_images.txt").read_text() == "broken.jpg\n"
+    assert "1 images cannot be read" in (tmp_path / "run/report.html").read_text()
+    folder = str(tmp_path / "run")
+    assert held_out(folder, train).description() == second.description()
+    assert not may_have_been_trained_on(folder, held_out(folder, train))
+    assert may_have_been_trained_on(folder, first)
+    others = train.subset(range(8))
+    assert held_out(folder, others) is others
+    assert held_out(folder, train.subset([0])).image_ids == train.image_ids[:1]
 
 
 def test_mistakes_get_one_sentence(run, sets, tmp_path):

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 import bit_keras
 from bit_keras import HyperRule, data
-from bit_keras.classification.evaluation import may_have_been_trained_on
 from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.metrics.classification import score
+from bit_keras.training.reading_runs import may_have_been_trained_on
 
 QUICK = HyperRule(20, 16, 0.003, 2, (16,), 36, 32, 0.0)
 

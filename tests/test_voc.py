@@ -170,3 +170,15 @@ def test_images_that_are_lost_after_they_were_checked_are_named(voc):
         data.naming_lost_images(train),
     ):
         next(iter(data.detection_test_batches(train, batch=len(train), size=32)))
+
+
+def test_evaluation_reads_the_images_to_test_on_alone(voc):
+    assert len(data.evaluation_boxes(str(voc))) == 6  # no lists: all of them
+    lists(voc, trainval="a c d", test="b e")
+    (voc / "JPEGImages" / "d.jpg").write_bytes(b"no image")  # is not looked at
+    test = data.evaluation_boxes(str(voc))
+    assert (test.name, test.image_ids, test.class_names) == (
+        "cells/test",
+        ("b", "e"),
+        ("red", "white"),
+    )

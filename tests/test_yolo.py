@@ -149,3 +149,11 @@ def test_labels_that_are_not_found_are_told(yolo):
     (yolo / "labels").rename(yolo / "texts")
     with pytest.raises(DataError, match=r"no image of signs/train has a box .*expected"):
         data.from_yolo(yolo)
+
+
+def test_evaluation_reads_the_images_to_test_on_alone(yolo):
+    assert data.evaluation_boxes(str(yolo)).image_ids[0] == "images/val/0.png"
+    write(yolo, test="images/test")
+    assert data.evaluation_boxes(str(yolo)).image_ids[0] == "images/test/0.png"
+    write(yolo, val=None)
+    assert len(data.evaluation_boxes(str(yolo))) == 3

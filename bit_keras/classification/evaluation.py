@@ -11,7 +11,6 @@ from ..data import LabeledImages, labeled_images
 from ..exporting import open_network
 from ..models.resnet_v2 import copied
 from ..training import RunFolder, is_chief, make_strategy, predict, wait_for_all_workers
-from ..training.reading_runs import model_of_run, settings_around
 from .answers import Evaluation, check_testable
 from .class_matching import check_one_to_one, matched_classes, without_classes
 from .explanation import explanations
@@ -111,13 +110,3 @@ def _explanations(model, opened, images):
         return explanations(network, opened.spec, images)
     except ValueError:
         return None
-
-
-def may_have_been_trained_on(model: str | os.PathLike, images: LabeledImages) -> bool:
-    """Whether images are of the data set of the model's run, and not those it was tested on."""
-    run = settings_around(model_of_run(model))
-    if "train" not in run:
-        return False
-    same_set = run["train"]["name"].split("/")[0] == images.name.split("/")[0]
-    tested = (run.get("test") or {}).get("fingerprint")
-    return same_set and tested != images.description()["fingerprint"]

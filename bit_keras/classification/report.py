@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..files import write_text
 from ..metrics.classification import calibration_bins, confidence, confused_pairs
 from ..reporting import write_report
 from ..reporting.charts import reliability_diagram
 from ..reporting.classes import class_table, write_per_class
+from ..reporting.left_out import write_skipped
 from ..reporting.page import Section, percent, table
 from ..reporting.pictures import picture_grid, thumbnail
 from ..training import RunFolder
@@ -36,16 +36,12 @@ def write_run_report(
     Args:
         run: Its folder.
         evaluation: Of the test images.
-        skipped: Files that were left out as broken, which are listed in `skipped_images.txt`.
+        skipped: As in `write_skipped`.
         **page: `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
     said = advice(page["settings"], run.history())
     sections = [("What to try", f"<p>{escape(said)}</p>")] if said else []
-    if skipped:
-        text = "".join(f"{file}\n" for file in sorted(skipped))
-        write_text(run.path / "skipped_images.txt", text, errors="replace")
-        count = f"{len(skipped):,} images cannot be read and are left out: skipped_images.txt"
-        sections.append(("Images left out", f"<p>{count} lists them.</p>"))
+    sections += write_skipped(run.path, skipped)
     if evaluation:
         sections += report_sections(evaluation)
         write_per_class(run.path, evaluation.per_class)

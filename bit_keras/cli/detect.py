@@ -103,9 +103,17 @@ def _main(arguments):
 def _read():
     from .. import data
 
-    return data.boxes_from_name(
-        DATASET.value or "scenes", bad_images=flags.FLAGS.bad_images, bad_boxes=SKIP_BOXES.value
-    )
+    return data.boxes_from_name(DATASET.value or "scenes", **_leave_out())
+
+
+def _read_test():
+    from .. import data
+
+    return data.evaluation_boxes(DATASET.value or "scenes", **_leave_out())
+
+
+def _leave_out():
+    return {"bad_images": flags.FLAGS.bad_images, "bad_boxes": SKIP_BOXES.value}
 
 
 def _train(_):
@@ -151,12 +159,15 @@ def _train(_):
 
 def _evaluate(_):
     from ..detection.answers import sentence
-    from ..detection.evaluation import evaluate_detector
+    from ..detection.evaluation import evaluate_detector, held_out
+    from ..training.reading_runs import may_have_been_trained_on
 
-    _, test = _read()
+    test = held_out(MODEL.value, _read_test())
     workdir = application.run_folder(MODEL.value, test.name)
     options = {"threshold": THRESHOLD.value, "command": application.command_line()}
     found = evaluate_detector(MODEL.value, test, workdir=workdir, **options)
+    if may_have_been_trained_on(MODEL.value, test):
+        print(f"Caution: {MODEL.value} was trained on images of this set, maybe on some of these.")
     print(f"{sentence(found.metrics)}.")
     for row in found.per_class:
         if row["boxes"]:
@@ -186,7 +197,7 @@ def _predict(images):
 def _export(_):
     from ..detection.exporting import export_detector
 
-    images = _read()[1] if DATASET.value else None
+    images = _read_test() if DATASET.value else None
     format = FORMAT.value or DETECTOR_FORMATS[0]
     export_detector(MODEL.value, OUTPUT.value, format, images=images, overwrite=OVERWRITE.value)
 

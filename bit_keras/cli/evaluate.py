@@ -120,9 +120,9 @@ def _test_model():
 
 def _print_found(model, images, found, workdir):
     from ..classification.answers import worst_classes
-    from ..classification.evaluation import may_have_been_trained_on
     from ..metrics.classification import sentence
     from ..reporting.texts import printable
+    from ..training.reading_runs import may_have_been_trained_on
 
     if found.left_out:
         print(

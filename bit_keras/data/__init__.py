@@ -14,7 +14,7 @@ from .pipelines.detection import (
 from .pipelines.fine_tuning import feature_batches, test_batches, training_batches
 from .pipelines.upstream import center_crop_batches, upstream_batches
 from .sources.arrays import digits, from_arrays
-from .sources.boxes_by_name import boxes_from_name
+from .sources.boxes_by_name import boxes_from_name, evaluation_boxes
 from .sources.by_name import evaluation_images, from_name, labeled_images, with_validation
 from .sources.coco import from_coco
 from .sources.csv_file import from_csv

@@ -37,6 +37,7 @@ class BoxedImages:
         fingerprint: A number that differs between sets of different images, to tell runs apart.
         augmentations: The random changes that keep classes correct, of "flip".
         num_bytes: How many bytes one pass over the images reads from files or arrays.
+        skipped: Paths of images that were left out because they cannot be read.
         validation: Images of the same classes that the source has set aside to choose a model by.
 
     Raises:
@@ -59,6 +60,7 @@ class BoxedImages:
     fingerprint: int = 0
     augmentations: frozenset[str] = frozenset({"flip"})
     num_bytes: int = 0
+    skipped: tuple[str, ...] = ()
     validation: "BoxedImages | None" = None
 
     def __post_init__(self):

@@ -1,12 +1,15 @@
 """Tests a detector on images with boxes."""
 
+import dataclasses
 import os
 
 import keras
+import numpy as np
 
-from ..data import BoxedImages
+from ..data import BoxedImages, DataError
 from ..metrics.detection import require_pycocotools
 from ..training import RunFolder
+from ..training.reading_runs import settings_of
 from .answers import Evaluation
 from .detecting import all_detections
 from .opening import open_detector
@@ -26,7 +29,7 @@ def evaluate_detector(
 
     Args:
         model: The folder of a run of `fine_tune_detector`, its `model.keras`, or the model.
-        images: Images whose classes are the model's, in the same order.
+        images: Images of classes that the model knows by their names, in any order.
         batch: Images at once; does not change the answers.
         threshold: As in `Evaluation`.
         workdir: A new folder for `config.json`, `metrics.json`, `per_class.csv`, `detections.json`
@@ -34,16 +37,12 @@ def evaluate_detector(
         command: The command line to show in the report.
 
     Raises:
-        ValueError: If the model cannot be opened or has other classes, no image has a box, or
-            `workdir` holds another run.
+        ValueError: If the model cannot be opened or does not know all classes, no image has a box,
+            or `workdir` holds another run.
     """
     require_pycocotools()
     detector = open_detector(model)
-    if images.class_names != detector.spec.names():
-        raise ValueError(
-            f"{images.name} must have the model's classes in the same order, "
-            f"{', '.join(detector.spec.names())}, got {', '.join(images.class_names)}."
-        )
+    images = _with_classes(images, detector.spec.names())
     if images.crowd.all():
         raise ValueError(f"{images.name} has no boxes to find; add images that have some.")
     if workdir is None:
@@ -53,6 +52,33 @@ def evaluate_detector(
     with RunFolder(workdir, config) as run:
         found = Evaluation(images, all_detections(detector, images, batch=batch), threshold)
         page = {"title": f"{title} on {images.name}", "command": command}
+        page["skipped"] = images.skipped
         write_run_report(run, found, settings=config, metrics=found.metrics, **page)
         run.finish(found.metrics)
     return found
+
+
+def held_out(model: str | os.PathLike, images: BoxedImages) -> BoxedImages:
+    """Returns those images of a set that the model's run held out to test on; else all."""
+    tested = (settings_of(model).get("test") or {}).get("fingerprint")
+    try:
+        _, test = images.split()
+    except DataError:  # of too few images, which no run can have been split
+        return images
+    return test if test.description()["fingerprint"] == tested else images
+
+
+def _with_classes(images, names):
+    """The images, numbered by the model's classes."""
+    if images.class_names == names:
+        return images
+    if unknown := [name for name in images.class_names if name not in names]:
+        raise ValueError(
+            f"the model does not know {len(unknown)} of the {images.num_classes} classes of "
+            f"{images.name} ({', '.join(unknown[:5])}{', ...' if len(unknown) > 5 else ''}); it "
+            f"knows {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
+        )
+    numbers = np.array([names.index(name) for name in images.class_names])
+    return dataclasses.replace(
+        images, class_names=names, classes=numbers[images.classes], category_ids=None
+    )

@@ -218,7 +218,10 @@ class _DetectorTraining(Task):
     def report(
         self, model: keras.Model, run: RunFolder, tested: Evaluation | None, **page: Any
     ) -> None:
-        write_run_report(run, tested, title=f"{self.name} on {self.train.name}", **page)
+        sets = (self.train, self.test_images, self.train.validation)
+        skipped = {file for images in sets if images is not None for file in images.skipped}
+        title = f"{self.name} on {self.train.name}"
+        write_run_report(run, tested, title=title, skipped=skipped, **page)
 
 
 def _evaluation(images, model, strategy):

@@ -1,6 +1,7 @@
 """The report of a detector's run: `report.html`, `per_class.csv` and `detections.json`."""
 
 import pathlib
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..reporting import write_report
 from ..reporting.boxes import box_key, draw_boxes
 from ..reporting.charts import Line, precision_recall
 from ..reporting.classes import class_table, write_per_class
+from ..reporting.left_out import write_skipped
 from ..reporting.page import Section, percent, table
 from ..reporting.pictures import drawing, picture_grid
 from ..reporting.texts import printable
@@ -26,17 +28,20 @@ SIDE = 540  # pixels of the longer side of a picture
 KEYS = 32
 
 
-def write_run_report(run: RunFolder, evaluation: Evaluation | None, **page: Any) -> None:
+def write_run_report(
+    run: RunFolder, evaluation: Evaluation | None, *, skipped: Collection[str] = (), **page: Any
+) -> None:
     """Writes a run's `report.html` and, if it was tested, `per_class.csv` and `detections.json`.
 
     Args:
         run: Its folder.
         evaluation: Of the test images.
+        skipped: As in `write_skipped`.
         **page: `title`, `settings`, `metrics` and `command`, as in `write_report`.
     """
-    sections = []
+    sections = write_skipped(run.path, skipped)
     if evaluation:
-        sections = report_sections(evaluation)
+        sections += report_sections(evaluation)
         write_per_class(run.path, evaluation.per_class)
         path = run.path / "detections.json"
         write_coco_detections(path, evaluation.images, evaluation.detections)

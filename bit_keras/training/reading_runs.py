@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+from typing import Any
 
 from ..files import expanded
 
@@ -42,7 +43,7 @@ def _run_settings(folder: str | os.PathLike) -> dict:
     except (OSError, ValueError):
         return {}
     # Other programs have files of that name too.
-    ours = isinstance(settings, dict) and {"loss", "class_names"} <= settings.keys()
+    ours = isinstance(settings, dict) and "class_names" in settings and "train" in settings
     return settings if ours else {}
 
 
@@ -54,6 +55,12 @@ def settings_around(model: str | os.PathLike) -> dict:
     if not os.path.exists(model):  # the name of a published model
         return {}
     return next(filter(None, map(_run_settings, _folders_above(model))), {})
+
+
+def settings_of(source: str | os.PathLike) -> dict:
+    """Returns the settings of a run, by its folder or a model in it; nothing of other sources."""
+    source = expanded(source)
+    return _run_settings(source) or settings_around(source)
 
 
 def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
@@ -68,6 +75,21 @@ def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
     if not (path / "model").is_dir():
         raise ValueError(f"the run {path} has no model yet; finish it by the command it began by.")
     return path / "model"
+
+
+def may_have_been_trained_on(model: str | os.PathLike, images: Any) -> bool:
+    """Whether images are of the data set of the model's run, and not those it was tested on.
+
+    Args:
+        model: A run's folder or a model in it, or anything else.
+        images: Labeled or boxed images.
+    """
+    run = settings_of(model)
+    if not run:
+        return False
+    same_set = run["train"]["name"].split("/")[0] == images.name.split("/")[0]
+    tested = (run.get("test") or {}).get("fingerprint")
+    return same_set and tested != images.description()["fingerprint"]
 
 
 def class_names_around(model: str | os.PathLike) -> list[str] | None:

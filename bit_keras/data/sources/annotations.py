@@ -145,6 +145,15 @@ def boxed_sets(
     }
 
 
+def train_and_test(
+    sets: Mapping[str, BoxedImages], test_fraction: float = 0.2, seed: int = 0
+) -> tuple[BoxedImages, BoxedImages]:
+    """Returns (train, test) of "all", which is split, or of "train", "test" and "validation"."""
+    if "all" in sets:
+        return sets["all"].split(test_fraction, seed)
+    return dataclasses.replace(sets["train"], validation=sets.get("validation")), sets["test"]
+
+
 def _check_different_files(parts):
     seen = {}
     for name, part in parts.items():
@@ -269,4 +278,5 @@ def _boxed(part, facts, boxes, faults, folder):
         files=files,
         fingerprint=fingerprint,
         num_bytes=num_bytes,
+        skipped=tuple(np.array(part.files, object)[~good].tolist()),
     )

@@ -9,7 +9,7 @@ import pathlib
 from ...files import expanded
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
-from .annotations import Annotations, boxed_sets, numbers
+from .annotations import Annotations, boxed_sets, numbers, train_and_test
 
 
 def from_coco(
@@ -49,13 +49,20 @@ def from_coco(
             without area, outside the image, of an unknown image or category), or the test file has
             other class names.
     """
+    parts, folder = coco_annotations(path, image_folder, test)
+    return train_and_test(boxed_sets(parts, folder, bad_images, bad_boxes), test_fraction, seed)
+
+
+def coco_annotations(
+    path: str | os.PathLike,
+    image_folder: str | os.PathLike | None = None,
+    test: tuple[str | os.PathLike, str | os.PathLike | None] | str | os.PathLike | None = None,
+) -> tuple[dict[str, Annotations], pathlib.Path]:
+    """Returns the parts "all", or "train" and "test", and the folder of their images."""
     path = pathlib.Path(expanded(path)).absolute()
     if test is None:
         whole = _read(path, image_folder, path.stem)
-        folder = _common_folder([whole])
-        return boxed_sets({"all": whole}, folder, bad_images, bad_boxes)["all"].split(
-            test_fraction, seed
-        )
+        return {"all": whole}, _common_folder([whole])
     test_path, test_folder = test if isinstance(test, tuple) else (test, None)
     test_path = pathlib.Path(expanded(test_path)).absolute()
     names = [path.stem, test_path.stem]
@@ -63,8 +70,7 @@ def from_coco(
         names = [f"{file.parent.name}/{file.stem}" for file in (path, test_path)]
     parts = {"train": _read(path, image_folder, names[0])}
     parts["test"] = _read(test_path, test_folder, names[1], parts["train"])
-    read = boxed_sets(parts, _common_folder(parts.values()), bad_images, bad_boxes)
-    return read["train"], read["test"]
+    return parts, _common_folder(parts.values())
 
 
 def _common_folder(parts):

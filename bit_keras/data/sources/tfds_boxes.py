@@ -51,12 +51,7 @@ def from_boxed_tfds(
         DataError: If the name or a split is unknown, a split has no boxes, or the features or the
             files are others.
     """
-    builder = open_builder(name, data_dir)
-    _check_features(name, builder.info.features)
-    prepare(builder)
-    config = builder.builder_config
-    full_name = f"{builder.name}/{config.name}" if config else builder.name
-    default_train, default_test = _SPLITS.get(full_name) or default_splits(builder)
+    builder, default_train, default_test = _opened(name, data_dir)
     if not (train_split or test_split or default_test):
         check_splits(builder, [default_train])
         return _read(builder, default_train, True).split()
@@ -64,6 +59,23 @@ def from_boxed_tfds(
     in_memory = check_splits(builder, splits)
     train, test = (_read(builder, split, in_memory) for split in splits)
     return train, test
+
+
+def tfds_test_boxes(name: str) -> BoxedImages:
+    """Loads the test split of a detection data set, or all images of one that has none."""
+    builder, train, test = _opened(name, None)
+    in_memory = check_splits(builder, [test or train])
+    return _read(builder, test or train, in_memory)
+
+
+def _opened(name, data_dir):
+    """(The prepared builder, its default training split, its default test split or None)"""
+    builder = open_builder(name, data_dir)
+    _check_features(name, builder.info.features)
+    prepare(builder)
+    config = builder.builder_config
+    full_name = f"{builder.name}/{config.name}" if config else builder.name
+    return builder, *(_SPLITS.get(full_name) or default_splits(builder))
 
 
 def _check_features(name, features):

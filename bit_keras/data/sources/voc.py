@@ -1,6 +1,5 @@
 """Boxed images from a folder in the layout of Pascal VOC."""
 
-import dataclasses
 import math
 import os
 import pathlib
@@ -9,7 +8,7 @@ import xml.etree.ElementTree
 from ...files import expanded
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
-from .annotations import Annotations, boxed_sets, numbers
+from .annotations import Annotations, boxed_sets, numbers, train_and_test
 from .pillow_images import is_image
 
 _ANNOTATIONS, _IMAGES, _LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
@@ -47,6 +46,20 @@ def from_voc(
             an object is wrong (not finite, corners in the wrong order, outside the image), or a
             test class has no training objects.
     """
+    parts, root = voc_annotations(path)
+    return train_and_test(boxed_sets(parts, root, bad_images, bad_boxes), test_fraction, seed)
+
+
+def voc_annotations(
+    path: str | os.PathLike, only: str | None = None
+) -> tuple[dict[str, Annotations], pathlib.Path]:
+    """Returns the parts "all", or "train", "test" and maybe "validation", and the folder.
+
+    Args:
+        path: As in `from_voc`.
+        only: A part to read alone, if there is one of that name; classes are then those of its own
+            objects.
+    """
     root = pathlib.Path(expanded(path)).absolute()
     for folder in (_ANNOTATIONS, _IMAGES):
         if not (root / folder).is_dir():
@@ -54,12 +67,9 @@ def from_voc(
                 f"{root} has no folder {folder}; give a folder with {_ANNOTATIONS}/*.xml and the "
                 f"images in {_IMAGES}, as Pascal VOC has"
             )
-    objects = {name: _read(root, names) for name, names in _lists(root).items()}
-    parts = _annotations(root, objects)
-    read = boxed_sets(parts, root, bad_images, bad_boxes)
-    if "all" in read:
-        return read["all"].split(test_fraction, seed)
-    return dataclasses.replace(read["train"], validation=read.get("validation")), read["test"]
+    lists = _lists(root)
+    lists = {only: lists[only]} if only in lists else lists
+    return _annotations(root, {name: _read(root, names) for name, names in lists.items()}), root
 
 
 def _lists(root):
@@ -113,7 +123,7 @@ def _annotations(root, objects):
         part: sorted({_class_name(o) for _, tree, _ in read for o in tree.iter("object")} - {""})
         for part, read in objects.items()
     }
-    class_names = classes["all" if "all" in classes else "train"]
+    class_names = classes["train"] if "train" in classes else next(iter(classes.values()))
     for part, names in classes.items():
         if unknown := sorted({*names} - {*class_names}):
             raise DataError(

@@ -1,6 +1,5 @@
 """Boxed images from a folder in the layout of YOLO: a `data.yaml`, images, and a text for each."""
 
-import dataclasses
 import math
 import os
 import pathlib
@@ -8,7 +7,7 @@ import pathlib
 from ...files import expanded
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
-from .annotations import Annotations, boxed_sets, numbers
+from .annotations import Annotations, boxed_sets, numbers, train_and_test
 from .pillow_images import is_image
 
 _ROUNDED = 1e-3  # what a coordinate may exceed its range by
@@ -46,6 +45,12 @@ def from_yolo(
             comes twice or is broken, a line has another form, a class that has no name, or numbers
             outside [0, 1], or a part has no boxes.
     """
+    parts, root = yolo_annotations(path)
+    return train_and_test(boxed_sets(parts, root, bad_images, bad_boxes), test_fraction, seed)
+
+
+def yolo_annotations(path: str | os.PathLike) -> tuple[dict[str, Annotations], pathlib.Path]:
+    """Returns the parts "all", or "train", "test" and maybe "validation", and the folder."""
     file = _yaml_file(pathlib.Path(expanded(path)).absolute())
     settings = _settings(file)
     class_names, root = _class_names(file, settings), file.parent
@@ -59,18 +64,17 @@ def from_yolo(
     }
     if "train" not in images:
         raise DataError(f"{file} names no images to train on; add `train:` and their folder")
-    if "test" not in images and "val" in images:
-        images["test"] = images.pop("val")
+    if images.keys() == {"train"}:
+        images = {"all": images["train"]}
+    elif "val" in images:
+        images["validation" if "test" in images else "test"] = images.pop("val")
     parts = {}
-    for key, paths in images.items():
-        name = file.parent.name if images.keys() == {"train"} else f"{file.parent.name}/{key}"
-        parts[key] = Annotations(name, class_names, relative=True)
+    for part, paths in images.items():
+        name = file.parent.name if part == "all" else f"{file.parent.name}/{part}"
+        parts[part] = Annotations(name, class_names, relative=True)
         for image in paths:
-            _add(parts[key], image, root)
-    read = boxed_sets(parts, root, bad_images, bad_boxes)
-    if "test" not in read:
-        return read["train"].split(test_fraction, seed)
-    return dataclasses.replace(read["train"], validation=read.get("val")), read["test"]
+            _add(parts[part], image, root)
+    return parts, root
 
 
 def _yaml_file(path):
