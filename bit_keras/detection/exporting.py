@@ -80,6 +80,7 @@ def export_detector(
     check_packages(format)
     detector = open_detector(model)
     shown = _photos(detector) if images is None else _some(images)
+    expected = _expected(detector, shown)
 
     def written_and_compared(written):
         with quiet(), described(detector.name, format):
@@ -92,7 +93,7 @@ def export_detector(
             else:
                 write_saved_detector(detector, written, spec=detector.spec)
             give_memory_back()
-            return _compare(detector, written, format, shown)
+            return _compare(detector, written, format, shown, expected)
 
     return put_in_place(path, written_and_compared, _verdict)["matched"]
 
@@ -112,21 +113,25 @@ def _some(images):
     return images.subset(np.unique(np.linspace(0, len(images) - 1, _IMAGES).round().astype(int)))
 
 
-def _compare(detector, path, format, images):
-    """The content of `PATH.proof.json`."""
-    spec, routes = {"saved_model": open_saved_detector, "onnx": open_onnx_detector}[format](path)
-    if spec != detector.spec:
-        raise ExportError("the export has other facts than the detector; nothing was written.")
+def _expected(detector, images):
+    """What the detector finds on each image, in float32."""
     native = detector
     if not computes_in_float32(inference_function(detector)):
         native = inference_graph(detector)
-    expected = all_detections(native, images)
-    number = sum(len(one["scores"]) for one in expected)
-    if not number:
+    found = all_detections(native, images)
+    if not any(len(one["scores"]) for one in found):
         raise ExportError(
             f"{detector.name!r} finds nothing on {images.name}, so its export cannot be compared; "
             "give images with objects that it knows (--dataset=NAME)."
         )
+    return found
+
+
+def _compare(detector, path, format, images, expected):
+    """The content of `PATH.proof.json`."""
+    spec, routes = {"saved_model": open_saved_detector, "onnx": open_onnx_detector}[format](path)
+    if spec != detector.spec:
+        raise ExportError("the export has other facts than the detector; nothing was written.")
     pixels = [images.read(tf.constant(index, tf.int64)).numpy() for index in range(len(images))]
     compared = [
         agreement(expected, [route(image) for image in pixels], SCORE_THRESHOLD, MAX_BOXES)
@@ -138,7 +143,7 @@ def _compare(detector, path, format, images):
         "model": detector.name,
         "images": len(images),
         "images_of": images.name,
-        "objects": number,
+        "objects": sum(len(one["scores"]) for one in expected),
         "routes": list(routes),
         "matched": matched,
         "least_matched": _LEAST_MATCHED,

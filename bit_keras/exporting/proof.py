@@ -14,7 +14,6 @@ from .artifact import Artifact
 from .errors import ExportError
 
 _PICTURES = 16
-_PIECE = 214  # rows of a piece of the photos
 _MAX_IMAGES = 100  # of the user's own, spread evenly
 _OTHER_SIZES = ((97, 97), (96, 160))  # an odd and an oblong one
 _PIXELS = 2 * 224 * 224  # at once: activations take memory
@@ -22,19 +21,22 @@ _PIXELS = 2 * 224 * 224  # at once: activations take memory
 
 def photos(size: int) -> np.ndarray:
     """Returns 16 pieces of the two photos that come with scikit-learn, uint8 `[16, s, s, 3]`."""
-    pieces = [piece for piece in photos_of_many_sizes() if len(piece) <= _PIECE]
+    _, pieces = _photos_and_pieces()
     return np.concatenate([_resized(piece[None], (size, size)) for piece in pieces])
 
 
 def photos_of_many_sizes() -> list[np.ndarray]:
     """Returns the two photos that come with scikit-learn, and eight pieces of each; all uint8."""
+    whole, pieces = _photos_and_pieces()
+    return [*whole, *pieces]
+
+
+def _photos_and_pieces():
     import sklearn.datasets
 
-    found = []
-    for photo in sklearn.datasets.load_sample_images().images:
-        halves = np.array_split(photo, 2)
-        found += [photo, *(piece for half in halves for piece in np.array_split(half, 4, axis=1))]
-    return found
+    whole = sklearn.datasets.load_sample_images().images
+    halves = [half for photo in whole for half in np.array_split(photo, 2)]
+    return whole, [piece for half in halves for piece in np.array_split(half, 4, axis=1)]
 
 
 def own_images(images: LabeledImages | np.ndarray, size: int) -> np.ndarray:
