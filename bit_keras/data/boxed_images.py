@@ -130,7 +130,10 @@ class BoxedImages:
     def _checked_masks(self, number):
         if self.masks is None:
             return None
-        masks = self._array("masks", self.masks, object, [number])
+        masks = np.empty(len(self.masks), object)
+        for row, mask in enumerate(self.masks):  # NumPy would look into what is no dictionary
+            masks[row] = mask
+        masks = self._array("masks", masks, object, [number])
         sizes = np.repeat(self.image_sizes, np.diff(self.starts), axis=0).tolist()
         for row, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
             if mask is not None and not _is_code(mask, size):

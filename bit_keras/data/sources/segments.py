@@ -38,7 +38,7 @@ def read_segment(value: object) -> tuple[Segment | None, str]:
         kind = f"list of {type(next(v for v in value if not isinstance(v, list))).__name__}"
     return None, (
         "must have a segmentation of polygons, [[x, y, x, y, ...], ...], or of a run-length code, "
-        f'{{"size": [height, width], "counts": ...}}, got a {kind}'
+        f'{{"size": [height, width], "counts": ...}}, got {kind}'
     )
 
 
@@ -113,7 +113,7 @@ def size_faults(segments: Sequence[Segment | None], sizes: np.ndarray) -> dict[i
         sizes: Integers [M, 2]: the (height, width) of the picture that was annotated.
 
     Returns:
-        {number of an object: what is wrong, such as "has a polygon outside its image ..."}
+        {number of an object: what is wrong, such as "has a run-length code of ..."}
     """
     faults = {}
     for i, (segment, (height, width)) in enumerate(zip(segments, sizes.tolist(), strict=True)):
@@ -123,25 +123,23 @@ def size_faults(segments: Sequence[Segment | None], sizes: np.ndarray) -> dict[i
                     f"has a run-length code of {segment['size'][1]}x{segment['size'][0]} pixels, "
                     f"and its image has {width}x{height}"
                 )
-        elif segment and not _near(segment, height, width):
-            faults[i] = (
-                f"has a segmentation outside its image of {width}x{height} pixels, beginning at "
-                f"({segment[0][0]:g}, {segment[0][1]:g})"
-            )
+        elif segment and (fault := _place_fault(segment, height, width)):
+            faults[i] = f"has {fault} its image of {width}x{height} pixels"
     return faults
 
 
-def _near(polygons, height, width):
-    """Whether one of the polygons has a part in the image, and none is far from it."""
+def _place_fault(polygons, height, width):
     lowest, highest = (min(p.min() for p in polygons), max(p.max() for p in polygons))
     if lowest >= 0 and highest < min(height, width):
-        return True
-    x, y = ([p[axis::2] for p in polygons] for axis in (0, 1))
-    within = any(
-        min(i) < width and max(i) > 0 and min(j) < height and max(j) > 0
-        for i, j in zip(x, y, strict=True)
-    )
-    return within and max(-lowest, highest) <= _FAR * max(height, width)
+        return ""
+    if max(-lowest, highest) > _FAR * max(height, width):
+        far = lowest if -lowest > highest else highest
+        return f"a polygon with the coordinate {far:g}, far outside"
+    for polygon in polygons:
+        x, y = polygon[::2], polygon[1::2]
+        if x.min() < width and x.max() > 0 and y.min() < height and y.max() > 0:
+            return ""
+    return f"polygons that lie outside, beginning at ({x[0]:g}, {y[0]:g}),"
 
 
 def segment_code(segment: Segment, size: Sequence[int], orientation: int) -> dict:
