@@ -143,6 +143,7 @@ def code(counts, size=(24, 30)):
         (code("zzz"), "counts cannot be read"),
         (code("o" * 50), "counts cannot be read"),
         (code("é"), "counts cannot be read"),
+        (code("\ud800"), "counts cannot be read"),
         ({"counts": [720]}, r"size must be \[height, width\], got None"),
         (code([720], ("24", "30")), r"size must be \[height, width\]"),
     ],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..masks import mask_code, mask_pixels
+from ..masks import mask_code, mask_pixels, run_lengths
 from .decoding import turn_upright
 
 _FAR = 10  # an image's sides that a polygon may extend to; pycocotools walks along all its edges
@@ -63,7 +63,8 @@ def _read_code(code):
     if not good or not all(isinstance(side, int) and side > 0 for side in size):
         return None, f"has a run-length code whose size must be [height, width], got {size!r}"
     if isinstance(counts, str):
-        runs = _run_lengths(counts)
+        runs = run_lengths(counts.encode(errors="surrogatepass"))
+        runs = None if runs is None else runs.tolist()
     elif isinstance(counts, list) and all(isinstance(count, int) for count in counts):
         runs = counts
     else:
@@ -76,28 +77,6 @@ def _read_code(code):
             f"{size[0]} pixels ({size[0] * size[1]}), and sum to {sum(runs)}"
         )
     return code, ""
-
-
-def _run_lengths(text):
-    """The runs of a compressed code; None if it is none. pycocotools would read beyond its end.
-
-    A number is of groups of 5 bits, the lowest first, each a character from "0" on; 32 is added to
-    all but the last, whose highest bit is the sign. From the fourth on, numbers are differences to
-    the last but one.
-    """
-    runs, number, shift = [], 0, 0
-    for character in text:
-        group = ord(character) - 48
-        if not 0 <= group < 64 or shift > 60:
-            return None
-        number |= (group & 31) << shift
-        shift += 5
-        if not group & 32:
-            if group & 16:
-                number -= 1 << shift
-            runs.append(number + (runs[-2] if len(runs) > 2 else 0))
-            number, shift = 0, 0
-    return None if shift else runs
 
 
 def _shown(value):
