@@ -18,7 +18,7 @@ TREES = {
 # Public functions whose every parameter is a choice of the user (ARCHITECTURE.md).
 MANY_PARAMETERS = {
     *("evaluate", "export", "few_shot_curve", "fine_tune", "plan", "predict_images", "pretrain"),
-    *("run_vtab", "training_batches", "upstream_batches"),
+    *("run_vtab", "training_batches", "upstream_batches", "detection_batches"),
 }
 # What Keras calls; Keras itself leaves these without annotations.
 KERAS_HOOKS = {"build", "call", "compute_output_shape", "get_config"}

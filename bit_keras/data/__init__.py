@@ -4,6 +4,7 @@ from .boxed_images import BoxedImages, without_boxes
 from .class_balance import read_class_weights
 from .class_map import accepted_classes, read_class_map
 from .labeled_images import DataError, LabeledImages
+from .masks import require_masks
 from .overlaps import Overlap, overlap
 from .pipelines.detection import (
     detection_batches,

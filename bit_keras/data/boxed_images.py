@@ -34,6 +34,9 @@ class BoxedImages:
         image_ids: One int or text per image, which names it in files; by default its number.
         category_ids: int64 [K], the number of every class in COCO files; by default 1 to K.
         files: The images' paths, an array of objects [N], where they are files.
+        masks: An array of objects [M]: the pixels of each object in COCO's run-length code,
+            {"size": [height, width] of its image, "counts": bytes}, as `pycocotools.mask.encode`
+            makes it, or None for an object without a mask. None if no object has one.
         fingerprint: A number that differs between sets of different images, to tell runs apart.
         augmentations: The random changes that keep classes correct, of "flip".
         num_bytes: How many bytes one pass over the images reads from files or arrays.
@@ -42,7 +45,8 @@ class BoxedImages:
 
     Raises:
         DataError: If there are no images or classes, a shape or range is another, or a box is not
-            finite, has no area, its corners in the wrong order, or no part within its image.
+            finite, has no area, its corners in the wrong order, or no part within its image, or a
+            mask is no such code or of another size than its image.
     """
 
     name: str
@@ -57,6 +61,7 @@ class BoxedImages:
     image_ids: Sequence[int | str] | None = None
     category_ids: np.ndarray | None = None
     files: np.ndarray | None = None
+    masks: np.ndarray | None = None
     fingerprint: int = 0
     augmentations: frozenset[str] = frozenset({"flip"})
     num_bytes: int = 0
@@ -109,6 +114,7 @@ class BoxedImages:
             areas=self._array("areas", areas, np.float32, [number]),
             category_ids=self._array("category_ids", ids, np.int64, [self.num_classes]),
             image_ids=tuple(image_ids),
+            masks=self._checked_masks(number),
         )
         if not np.all(self.areas >= 0):
             raise DataError(f"the areas of {self.name} must be 0 or more")
@@ -122,6 +128,28 @@ class BoxedImages:
                     f"{self.name} must have {needed} different {what}, got {len(values)}, "
                     f"{len(set(values))} of them different"
                 )
+
+    def _checked_masks(self, number):
+        if self.masks is None:
+            return None
+        masks = np.empty(len(self.masks), object)
+        for row, mask in enumerate(self.masks):  # NumPy would look into what is no dictionary
+            masks[row] = mask
+        masks = self._array("masks", masks, object, [number])
+        sizes = np.repeat(self.image_sizes, np.diff(self.starts), axis=0).tolist()
+        for row, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
+            if mask is not None and not _is_code(mask, size):
+                image = np.searchsorted(self.starts, row, "right") - 1
+                shown = type(mask).__name__
+                if isinstance(mask, dict):
+                    counts = type(mask.get("counts")).__name__
+                    shown = f"the size {mask.get('size')} and counts of type {counts}"
+                raise DataError(
+                    f"mask {row - self.starts[image]} of image {image} of {self.name} must be "
+                    f'{{"size": {size}, "counts": bytes}}, as pycocotools.mask.encode makes it of '
+                    f"an image of {size[1]}x{size[0]} pixels, or None, got {shown}"
+                )
+        return None if all(mask is None for mask in masks) else masks
 
     def _set(self, **fields):
         for name, value in fields.items():
@@ -145,14 +173,30 @@ class BoxedImages:
         """The number of class names."""
         return len(self.class_names)
 
-    def description(self) -> dict:
-        """What identifies the set in a run's settings."""
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are objects to train on, and each of them has a mask."""
+        if self.masks is None or self.crowd.all():
+            return False
+        return all(mask is not None for mask in self.masks[~self.crowd])
+
+    def description(self, masks: bool = False) -> dict:
+        """What identifies the set in a run's settings.
+
+        Args:
+            masks: Whether sets of different masks differ, for runs that train on them or test by
+                them. Others go on whether or not masks could be read.
+        """
+        fingerprint = self.fingerprint
+        if masks and self.masks is not None:
+            codes = (b"" if mask is None else mask["counts"] for mask in self.masks)
+            fingerprint = zlib.crc32(b"\n".join(codes), fingerprint)
         parts = (self.image_sizes, self.boxes, self.classes, self.starts, self.crowd, self.areas)
         return {
             "name": self.name,
             "num_images": len(self),
             "num_boxes": len(self.boxes),
-            "fingerprint": zlib.crc32(b"".join(part.tobytes() for part in parts), self.fingerprint),
+            "fingerprint": zlib.crc32(b"".join(part.tobytes() for part in parts), fingerprint),
         }
 
     def subset(self, indices: Sequence[int], name: str | None = None) -> "BoxedImages":
@@ -175,6 +219,7 @@ class BoxedImages:
             starts=starts,
             image_ids=_different([self.image_ids[i] for i in indices]),
             files=None if self.files is None else self.files[indices],
+            masks=None if self.masks is None else self.masks[rows],
             fingerprint=zlib.crc32(indices.tobytes(), self.fingerprint),
             num_bytes=self.num_bytes * len(indices) // len(self),  # an estimate
         )
@@ -247,6 +292,13 @@ def clipped_boxes(boxes: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, dic
 def box_areas(boxes: np.ndarray) -> np.ndarray:
     """Returns width times height of boxes [M, 4]: [M]."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _is_code(mask, size):
+    """Whether a mask is a run-length code of an image of size [height, width]."""
+    if not isinstance(mask, dict) or not isinstance(mask.get("counts"), bytes):
+        return False
+    return isinstance(mask.get("size"), list | tuple) and [*mask["size"]] == size
 
 
 def _different(image_ids):

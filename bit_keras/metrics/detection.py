@@ -51,11 +51,11 @@ class DetectionScores:
     ignored: np.ndarray
 
 
-def require_pycocotools() -> None:
-    """Raises ValueError if pycocotools is missing, which `score` needs."""
+def require_pycocotools(purpose: str = "score detections") -> None:
+    """Raises ValueError if pycocotools is missing, which is needed for `purpose`."""
     if importlib.util.find_spec("pycocotools") is None:
         raise ValueError(
-            "pycocotools is needed to score detections and is not installed: "
+            f"pycocotools is needed to {purpose} and is not installed: "
             'pip install "bit-keras[detection]"'
         )
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
+from ..masks import MASK_SIDE, coverage, require_masks
 from .batching import check_sizes, endless_batches, flipped_at_random, ordered_batches, resized
 from .order import random_keys, shuffled_index
 
@@ -26,6 +27,8 @@ def detection_batches(
     scale_jitter: tuple[float, float] = (0.8, 1.25),
     fit: str = "letterbox",
     part: tuple[int, int] = (0, 1),
+    masks: bool = False,
+    seeds: bool = False,
 ) -> tf.data.Dataset:
     """Augmented batches without end, from `start_step` on.
 
@@ -43,6 +46,12 @@ def detection_batches(
         scale_jitter: The smallest and the largest scale; its logarithm is uniform between theirs.
             (1, 1) for none.
         fit: "letterbox" keeps the aspect ratio, so that the long side fits; "stretch" does not.
+        masks: Whether labels have "masks", uint8 [batch / n, D, 112, 112], how much of each cell of
+            a grid over the object's whole box the object covers, from 0 to 255 for all; "frames",
+            float32 [batch / n, D, 4], where that box then is in pixels of the square, not cut off;
+            and "seeds".
+        seeds: Whether labels have "seeds", int32 [batch / n, 2], random numbers of (seed, step,
+            row), for random choices within the training step.
 
     Returns:
         Elements (float32 [batch / n, size, size, 3] in [0, 1], {"boxes": float32 [batch / n, D, 4],
@@ -52,21 +61,24 @@ def detection_batches(
 
     Raises:
         DataError: If `size` is below 32, `batch` below 1 or not divided by n, `start_step`
-            negative, `scale_jitter` not two positive numbers in order, or `fit` neither of the two.
+            negative, `scale_jitter` not two positive numbers in order, `fit` neither of the two, or
+            an object has no mask where `masks` are asked for.
     """
     _check(batch, size, fit)
+    if masks:
+        require_masks(images)
     lowest, highest = scale_jitter
     if not 0 < lowest <= highest < np.inf:
         raise DataError(
             "scale_jitter must be two positive numbers, the smaller one first, such as (0.8, "
             f"1.25), got {scale_jitter}"
         )
-    order_key, augment_key, _ = random_keys(seed)
-    objects = _objects(images)
+    order_key, augment_key, seed_key = random_keys(seed)
+    objects, grids = _objects(images), _grids(images) if masks else None
 
     def example(position):
         index = shuffled_index(position, len(images), order_key)
-        boxes, classes = objects(index)
+        boxes, classes, rows = objects(index)
         image = tf.ensure_shape(images.read(index), [None, None, 3])
         random = tf.random.stateless_uniform([4], [augment_key, position])
         factor = lowest * (highest / lowest) ** random[0]
@@ -74,11 +86,27 @@ def detection_batches(
         image = resized(image, sides[0], sides[1]) / 255
         image, offset = _canvas(image, sides, size, random[1:3])
         boxes = boxes * tf.tile(scale, [2]) + tf.tile(offset, [2])
-        if "flip" in images.augmentations:
+        flips = "flip" in images.augmentations
+        if flips:
             image = flipped_at_random(image, random[3])
             mirrored = tf.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]])
             boxes = tf.where(random[3] < 0.5, tf.transpose(mirrored), boxes)
-        return image, _padded(*_visible(boxes, classes, size), _most_boxes(images))
+        clipped, kept = _visible(boxes, size)
+        chosen = {"boxes": clipped, "classes": classes}
+        if masks:
+            chosen |= {"frames": boxes, "rows": rows}
+        labels = {name: tf.boolean_mask(values, kept) for name, values in chosen.items()}
+        if masks:
+            labels["masks"] = grids(labels.pop("rows"))
+            if flips:
+                mirrored = tf.reverse(labels["masks"], [2])
+                labels["masks"] = tf.where(random[3] < 0.5, mirrored, labels["masks"])
+        labels = _padded(labels, _most_boxes(images))
+        if masks or seeds:
+            labels["seeds"] = tf.random.stateless_uniform(
+                [2], [seed_key, position], minval=None, maxval=None, dtype=tf.int32
+            )
+        return image, labels
 
     return endless_batches(example, batch, start_step, part)
 
@@ -174,8 +202,8 @@ def _most_boxes(images):
     return max(1, int(_counts(images).max()))
 
 
-def _objects(images: BoxedImages) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """From an index to the boxes and classes to train on; its tensors are eager."""
+def _objects(images: BoxedImages) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
+    """From an index to the boxes and classes to train on, and to their numbers among all such."""
     with tf.device("CPU:0"):
         boxes = tf.constant(images.boxes[~images.crowd])
         classes = tf.constant(images.classes[~images.crowd])
@@ -183,9 +211,24 @@ def _objects(images: BoxedImages) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.T
 
     def objects(index):
         start, stop = starts[index], starts[index + 1]
-        return boxes[start:stop], classes[start:stop]
+        return boxes[start:stop], classes[start:stop], tf.range(start, stop)
 
     return objects
+
+
+def _grids(images):
+    """From the numbers of objects, as `_objects` has them, to their uint8 [n, side, side]."""
+    codes, boxes = images.masks[~images.crowd], images.boxes[~images.crowd]
+
+    def covered(rows):
+        found = [coverage(codes[row], boxes[row]) for row in rows]
+        return np.reshape(found, (-1, MASK_SIDE, MASK_SIDE)).astype(np.uint8)
+
+    def grids(rows):
+        found = tf.numpy_function(covered, [rows], tf.uint8, stateful=False)
+        return tf.ensure_shape(found, [None, MASK_SIDE, MASK_SIDE])
+
+    return grids
 
 
 def _fitted(sides, size, fit, factor):
@@ -212,21 +255,20 @@ def _canvas(image, sides, size, uniform):
     return tf.ensure_shape(image, [size, size, 3]), tf.cast(start[::-1], tf.float32)
 
 
-def _visible(boxes, classes, size):
-    """What is within the square, of the boxes of which enough is."""
+def _visible(boxes, size):
+    """(What of each box is within the square, bool, whether enough of it is)."""
     clipped = tf.clip_by_value(boxes, 0, float(size))
     sides, visible = boxes[:, 2:] - boxes[:, :2], clipped[:, 2:] - clipped[:, :2]
     share = tf.reduce_prod(visible, 1) / tf.reduce_prod(sides, 1)
     kept = (share >= MIN_VISIBLE) & (tf.reduce_min(visible, 1) >= MIN_SIDE)
-    return tf.boolean_mask(clipped, kept), tf.boolean_mask(classes, kept)
+    return clipped, kept
 
 
-def _padded(boxes, classes, number):
-    """Boxes and classes of static shape, filled up with zeros and class -1."""
-    missing = number - tf.shape(classes)[0]
-    boxes = tf.pad(boxes, [[0, missing], [0, 0]])
-    classes = tf.pad(classes, [[0, missing]], constant_values=-1)
-    return {
-        "boxes": tf.ensure_shape(boxes, [number, 4]),
-        "classes": tf.ensure_shape(classes, [number]),
-    }
+def _padded(labels, number):
+    """Labels of `number` rows, filled up with zeros and class -1."""
+    padded = {}
+    for name, values in labels.items():
+        missing = [[0, number - tf.shape(values)[0]], *[[0, 0]] * (len(values.shape) - 1)]
+        values = tf.pad(values, missing, constant_values=-1 if name == "classes" else 0)
+        padded[name] = tf.ensure_shape(values, [number, *values.shape[1:]])
+    return padded

@@ -12,8 +12,10 @@ import numpy as np
 from ...choices import BAD_BOXES
 from ..boxed_images import BoxedImages, box_areas, clipped_boxes
 from ..labeled_images import DataError
+from ..masks import can_encode
 from .checking import check_images
 from .image_files import file_reader, identity
+from .segments import Segment, segment_code, size_faults
 
 _TURNED = 5  # EXIF orientations from here on exchange height and width
 _ROUNDING = 1  # pixels that a box may reach beyond its image without a message
@@ -32,6 +34,7 @@ class Annotations:
         boxes, classes, crowd, areas: As in `BoxedImages`, unchecked; areas may be NaN, which stands
             for the box's.
         image_of: The number of each box's image.
+        segments: Per box what it says of its object's pixels, as `read_segment` returns it.
         places: Per box, where it was read, such as "annotation 7 of train.json".
         faults: {number of a box: what is wrong with it}, as far as it was found already.
     """
@@ -48,6 +51,7 @@ class Annotations:
     crowd: list[bool] = dataclasses.field(default_factory=list)
     areas: list[float] = dataclasses.field(default_factory=list)
     image_of: list[int] = dataclasses.field(default_factory=list)
+    segments: list[Segment | None] = dataclasses.field(default_factory=list)
     places: list[str] = dataclasses.field(default_factory=list)
     faults: dict[int, str] = dataclasses.field(default_factory=dict)
 
@@ -72,6 +76,7 @@ class Annotations:
         *,
         crowd: bool = False,
         area: float = math.nan,
+        segment: Segment | None = None,
         fault: str = "",
     ) -> None:
         """Adds a box of an image; a wrong one with what is wrong with it, if that is known."""
@@ -82,6 +87,7 @@ class Annotations:
         self.crowd.append(crowd)
         self.areas.append(area)
         self.image_of.append(image)
+        self.segments.append(segment)
         self.places.append(place)
 
 
@@ -104,9 +110,10 @@ def boxed_sets(
 ) -> dict[str, BoxedImages]:
     """Checks all images and boxes of one or more parts of a set.
 
-    Boxes are taken to be in the upright image, as it is displayed. Where its size is stated and is
-    not the upright one but that of the pixels as they are stored (an EXIF orientation exchanges
-    width and height), they are turned with the image.
+    Boxes and segments are taken to be in the upright image, as it is displayed. Where its size is
+    stated and is not the upright one but that of the pixels as they are stored (an EXIF orientation
+    exchanges width and height), they are turned with the image. Without pycocotools, segments are
+    checked and left out.
 
     Args:
         parts: Annotations by the name of the part, such as "train" and "test".
@@ -119,8 +126,8 @@ def boxed_sets(
 
     Raises:
         DataError: If an image comes twice, cannot be read (unless these are left out), or has
-            another size than stated; if boxes cannot be used (unless they are left out), of which
-            all are counted and the first is named; or if a part has no boxes.
+            another size than stated; if boxes or segments cannot be used (unless they are left
+            out), of which all are counted and the first is named; or if a part has no boxes.
     """
     if bad_boxes not in BAD_BOXES:
         raise DataError(f'bad_boxes must be "error" or "skip", got {bad_boxes!r}')
@@ -135,6 +142,7 @@ def boxed_sets(
         image_of = np.array(part.image_of, np.int64)
         sizes, known = facts[name][image_of, :2], facts[name][image_of, 0] > 0
         clipped, found = clipped_boxes(boxes[name], sizes)
+        found |= size_faults(part.segments, _annotated_sizes(part, facts[name])[image_of])
         faults[name] = {i: f for i, f in (found | part.faults).items() if known[i]}
         _say_clipped(part, boxes[name], sizes, known & ~np.isin(np.arange(len(known)), [*found]))
         boxes[name] = clipped
@@ -192,14 +200,24 @@ def _in_pixels(part, facts):
     image_of = np.array(part.image_of, np.int64)
     if part.relative:
         boxes *= np.tile(facts[image_of, 1::-1], 2)
+    for i in np.flatnonzero(_is_turned(part, facts)):
+        rows = image_of == i
+        boxes[rows] = _turned_upright(boxes[rows], *facts[i])
+    return boxes
+
+
+def _is_turned(part, facts):
+    """bool [N]: whether what was annotated is not the upright image but the pixels as stored."""
     turned = [
         stated is not None and stated[0] != (height, width)
         for stated, (height, width) in zip(part.stated, facts[:, :2].tolist(), strict=True)
     ]
-    for i in np.flatnonzero(np.array(turned, bool) & (facts[:, 0] > 0)):
-        rows = image_of == i
-        boxes[rows] = _turned_upright(boxes[rows], *facts[i])
-    return boxes
+    return np.array(turned, bool) & (facts[:, 0] > 0)
+
+
+def _annotated_sizes(part, facts):
+    """int [N, 2]: (height, width) of the pictures that were annotated."""
+    return np.where(_is_turned(part, facts)[:, np.newaxis], facts[:, 1::-1], facts[:, :2])
 
 
 def _turned_upright(boxes, height, width, orientation):
@@ -260,7 +278,7 @@ def _boxed(part, facts, boxes, faults, folder):
             f"no image of {part.name} has a box of a single object; annotate some, or see whether "
             "the annotations lie where they are expected"
         )
-    areas = np.array(part.areas)[kept]
+    areas, masks = np.array(part.areas)[kept], _masks(part, facts, kept)
     files, facts = np.array(part.files, object)[good], facts[good]
     fingerprint, num_bytes = identity(files, folder)
     return BoxedImages(
@@ -276,7 +294,21 @@ def _boxed(part, facts, boxes, faults, folder):
         image_ids=[part.image_ids[i] for i in np.flatnonzero(good)],
         category_ids=part.category_ids,
         files=files,
+        masks=masks,
         fingerprint=fingerprint,
         num_bytes=num_bytes,
         skipped=tuple(np.array(part.files, object)[~good].tolist()),
     )
+
+
+def _masks(part, facts, kept):
+    """The masks of the boxes that are kept, as `BoxedImages.masks`."""
+    masks = np.full(len(kept), None)
+    if can_encode():
+        sizes = _annotated_sizes(part, facts)
+        orientations = np.where(_is_turned(part, facts), facts[:, 2], 1)
+        for i, row in enumerate(kept):
+            if segment := part.segments[row]:
+                image = part.image_of[row]
+                masks[i] = segment_code(segment, sizes[image], orientations[image])
+    return masks

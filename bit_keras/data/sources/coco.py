@@ -10,6 +10,7 @@ from ...files import expanded
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
 from .annotations import Annotations, boxed_sets, numbers, train_and_test
+from .segments import read_segment
 
 
 def from_coco(
@@ -30,6 +31,10 @@ def from_coco(
     are those of the upright image, so are the boxes; where they are those of the pixels as stored,
     boxes are turned with the image. A box that is partly outside is cut off.
 
+    Every `segmentation`, polygons or a run-length code, compressed or not, becomes a mask in
+    `BoxedImages.masks`, as pycocotools makes it; without pycocotools it is only checked. An object
+    whose segmentation is missing or empty has no mask. Areas are those of the file.
+
     Args:
         path: The JSON file to train on; `~` and environment variables are replaced.
         image_folder: Where the `file_name` of each image begins. By default the first of these
@@ -46,8 +51,9 @@ def from_coco(
     Raises:
         DataError: If a file is no such JSON, categories, images or files come twice, images are
             missing, broken or of another size than stated, annotations are wrong (not finite,
-            without area, outside the image, of an unknown image or category), or the test file has
-            other class names.
+            without area, outside the image, of an unknown image or category; polygons of fewer than
+            3 points or an odd number of coordinates; run-length codes of another size or sum), or
+            the test file has other class names.
     """
     parts, folder = coco_annotations(path, image_folder, test)
     return train_and_test(boxed_sets(parts, folder, bad_images, bad_boxes), test_fraction, seed)
@@ -186,6 +192,7 @@ def _add_annotation(part, file, i, annotation, number_of, label_of):
     bbox, fault = annotation.get("bbox"), ""
     area = annotation.get("area")
     area = math.nan if area is None else numbers([area])[0]
+    segment, segment_fault = read_segment(annotation.get("segmentation"))
     if image is None:
         fault = f"is of the image {annotation.get('image_id')!r}, which is not among its images"
     elif label is None:
@@ -196,6 +203,8 @@ def _add_annotation(part, file, i, annotation, number_of, label_of):
         fault = f"must have a bbox of 4 numbers, got {bbox!r}"
     elif annotation.get("area") is not None and not 0 <= area < math.inf:
         fault = f"must have an area of 0 or more, got {annotation['area']!r}"
+    else:
+        fault = segment_fault
     if image is not None:
         place += f" ({part.files[image]})"
     left, top, width, height = numbers(bbox) if not fault else [math.nan] * 4
@@ -206,6 +215,7 @@ def _add_annotation(part, file, i, annotation, number_of, label_of):
         place,
         crowd=bool(annotation.get("iscrowd")),
         area=area,
+        segment=segment,
         fault=fault,
     )
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
+from ..masks import can_encode, mask_code
 
 _SHAPES = ("cross", "ring", "star", "triangle")
 _CLASS_NAMES = (*map(str, range(10)), *_SHAPES)
@@ -47,7 +48,8 @@ def scenes(
     They are scikit-learn's handwritten digits, enlarged, turned a little and colored, and four
     simple shapes, at random places over random textures. Train has the scenes 0 to `num_images` - 1
     of the seed, and more images begin with the same. The test scenes are others, of digits that no
-    training scene shows. All are drawn at once, in a few milliseconds each, and kept in memory.
+    training scene shows. Every object has its mask, if pycocotools is there. All are drawn at once,
+    in a few milliseconds each, and kept in memory.
 
     Args:
         num_images, num_test: How many to train and to test on.
@@ -109,11 +111,13 @@ def scene(index: int, *, size: int = 128, seed: int = 0) -> Scene:
 
 def _drawn(name, indices, size, seed):
     pixels = np.empty((len(indices), size, size, 3), np.uint8)
-    boxes, classes = [], []
+    boxes, classes, masks = [], [], []
+    code = mask_code if can_encode() else lambda _: None
     for i, index in enumerate(indices):
-        pixels[i], of_scene, of_objects, _ = scene(index, size=size, seed=seed)
+        pixels[i], of_scene, of_objects, shapes = scene(index, size=size, seed=seed)
         boxes.append(of_scene)
         classes.append(of_objects)
+        masks += map(code, shapes)
     with tf.device("CPU:0"):
         kept = tf.constant(pixels)
     return BoxedImages(
@@ -124,6 +128,7 @@ def _drawn(name, indices, size, seed):
         boxes=np.concatenate(boxes),
         classes=np.concatenate(classes),
         starts=np.cumsum([0, *map(len, boxes)]),
+        masks=masks,
         fingerprint=zlib.crc32(pixels),
         augmentations=frozenset(),  # a mirrored digit is no digit
         num_bytes=pixels.nbytes,

@@ -35,7 +35,9 @@ def from_boxed_tfds(
 
     The encoded images are kept in memory, or above 32 GiB stay on disk, as in `from_tfds`. Boxes
     are as TFDS gives them (those of VOC one pixel narrower at the left and the top than those of
-    `from_voc`). Published sets have a few boxes without area: they are left out, and counted.
+    `from_voc`). Published sets have a few boxes without area: they are left out, and counted. There
+    are no masks: TFDS has none of coco/2014 and coco/2017, only the panoptic segments of
+    coco/2017_panoptic, and those of lvis are not read. Read COCO's own JSON file by `from_coco`.
 
     Args:
         name: A builder's name, for instance "coco/2017" or "voc/2007". It needs the features
