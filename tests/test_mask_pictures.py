@@ -1,15 +1,26 @@
-"""Masks drawn over images."""
+"""Masks drawn over images, and in the report of a run."""
+
+import base64
+import io
 
 import numpy as np
 import PIL.Image
 import pytest
 from detections import (
+    detections_of,
     ellipse,
     rectangle,
+    scenes,
+    truth_of,
+    with_masks,
 )
 from PIL import ImageColor
 from pycocotools import mask as mask_tools
+from reports import Page, report, run_folder
 
+from bit_keras.detection.answers import Evaluation
+from bit_keras.detection.report import report_sections
+from bit_keras.reporting import write_comparison
 from bit_keras.reporting.boxes import box_color, draw_boxes
 
 BOX = (100, 100, 200, 200)
@@ -19,6 +30,18 @@ LEFT_HALF = rectangle(100, 100, 150, 200)
 def mixed(gray, k):
     """What half of a class's color makes of a gray."""
     return (gray + np.array(ImageColor.getrgb(box_color(k)))) // 2
+
+
+def page_of(path, truth, detections, **changes):
+    path.mkdir()
+    evaluation = Evaluation(truth, detections, **changes)
+    metrics = evaluation.metrics
+    return evaluation, report(path, sections=report_sections(evaluation), metrics=metrics)
+
+
+def pictures(page):
+    sources = [image["src"].split("base64,")[1] for image in page.all("img")]
+    return [np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(data)))) for data in sources]
 
 
 def test_a_mask_has_its_color_where_it_is_and_nowhere_else():
@@ -66,3 +89,79 @@ def test_the_first_mask_lies_on_top():
     image = np.zeros((320, 480, 3), np.uint8)
     drawn = draw_boxes(image, np.array([BOX, BOX]), [1, 0], ["", ""], masks=[LEFT_HALF] * 2)
     np.testing.assert_array_equal(drawn[150, 120], mixed(mixed(0, 0), 1))
+
+
+def test_the_report_has_scores_of_masks_and_is_judged_by_them(tmp_path):
+    evaluation, page = page_of(tmp_path / "a", *with_masks(*scenes(0), moved=4))
+    metrics = evaluation.metrics
+    shown = dict(zip(page.texts("dt"), page.texts("dd"), strict=True))
+    assert shown["Mask AP"] == f"{100 * metrics['mask_ap']:.1f} %"
+    rows = page.body_rows("Boxes and masks")
+    for row, name in zip(rows, ("Boxes", "Masks"), strict=True):
+        prefix = "mask_" * (name == "Masks")
+        keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar")
+        assert row == [name, *(f"{100 * metrics[prefix + key]:.1f} %" for key in keys)]
+    assert "worst images below are by masks" in "".join(page.texts("p"))
+    assert f"of {metrics['num_test_boxes']} masks are found" in "".join(page.texts("p"))
+    rows = page.body_rows("Errors")
+    assert [int(row[1]) for row in rows] == list(evaluation.errors.counts.values())
+    assert "of a mask that a surer detection finds" in [row[3] for row in rows]
+    averages = [float(row[4].removesuffix(" %")) for row in page.body_rows("Classes, worst first")]
+    assert averages == sorted(averages)
+    best = max(row["mask_ap"] for row in evaluation.per_class)
+    assert averages[-1] == pytest.approx(100 * best, abs=0.051)
+
+
+def test_true_masks_are_drawn_beside_those_found(tmp_path):
+    size = (360, 540)
+    whole, half = rectangle(*BOX, size=size), rectangle(100, 100, 140, 200, size=size)
+    truth = truth_of([[(0, BOX)]], size=size, masks=np.array([whole, None], object)[:1])
+    other = (300, 50, 400, 150)
+    detections = detections_of([[(1, other, 0.6), (0, BOX, 0.9)]])  # drawn by falling scores
+    detections[0]["masks"] = [rectangle(*other, size=size), half]
+    _, page = page_of(tmp_path / "a", truth, detections, threshold=0.5)
+    first, second = (picture.astype(int) for picture in pictures(page))
+    for picture, place, expected in (
+        (first, (150, 120), mixed(0, 0)),
+        (first, (150, 180), mixed(0, 0)),
+        (second, (150, 120), mixed(0, 0)),
+        (second, (150, 180), 0),
+        (second, (100, 350), mixed(0, 1)),
+    ):
+        assert np.abs(picture[place] - expected).max() < 12  # JPEG blurs
+    assert "First the true boxes and masks" in "".join(page.texts("p"))
+
+
+def test_the_report_of_a_detector_of_boxes_is_as_without_masks(tmp_path):
+    truth, detections = scenes(0)
+    masked, _ = with_masks(truth, detections)
+    masked.areas = truth.areas
+    pages = [
+        page_of(tmp_path / name, images, detections)[1]
+        for name, images in (("a", truth), ("b", masked))
+    ]
+    first, second = (
+        [one for one in page.elements if one["tag"] in ("h2", "p", "img", "dt", "dd", "th", "td")]
+        for page in pages
+    )
+    environment = next(i for i, one in enumerate(first) if one["text"] == "Environment")
+    assert first[:environment] == second[:environment]
+    text = (tmp_path / "a" / "report.html").read_text()
+    body = text[text.index("<main>") :].lower()
+    assert not any(word in body for word in ("mask", "{one}", "{many}"))
+
+
+def test_runs_are_compared_by_masks(tmp_path):
+    runs = []
+    for name, shift in (("a", 0.0), ("b", 0.125)):
+        metrics = {"ap": 0.5, "mask_ap": 0.25 + shift, "mask_ap_small": 0.5 + shift}
+        history = [{"step": step, "test_mask_ap": shift + step / 10} for step in (1, 2)]
+        runs.append(run_folder(tmp_path / name, config={}, metrics=metrics, history=history))
+    write_comparison(tmp_path / "both.html", runs)
+    page = Page(tmp_path / "both.html")
+    minus = "\N{MINUS SIGN}"
+    assert page.body_rows("Metrics")[1:] == [
+        ["Mask AP", f"25.00 % {minus}12.50", "37.50 %"],
+        ["Mask AP small", f"50.00 % {minus}12.50", "62.50 %"],
+    ]
+    assert [svg["aria-label"] for svg in page.charts()] == ["Test mask AP by step"]

@@ -150,7 +150,7 @@ def _train(_):
 
 
 def _evaluate(_):
-    from ..detection.answers import sentence
+    from ..detection.answers import scores_text, sentence
     from ..detection.evaluation import evaluate_detector
 
     _, test = _read()
@@ -160,7 +160,7 @@ def _evaluate(_):
     print(f"{sentence(found.metrics)}.")
     for row in found.per_class:
         if row["boxes"]:
-            print(f"  {row['class']}: AP {row['ap']:.2%}, AP50 {row['ap50']:.2%}")
+            print(f"  {row['class']}: {scores_text(row, ('ap', 'ap50'))}")
     print(f"Report: {workdir / 'report.html'}")
 
 

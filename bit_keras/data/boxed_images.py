@@ -38,6 +38,8 @@ class BoxedImages:
         augmentations: The random changes that keep classes correct, of "flip".
         num_bytes: How many bytes one pass over the images reads from files or arrays.
         validation: Images of the same classes that the source has set aside to choose a model by.
+        masks: None, or an array of objects [M]: each object's pixels as a COCO RLE of its image's
+            size, {"size": [height, width], "counts": bytes}, or None for an object without a mask.
 
     Raises:
         DataError: If there are no images or classes, a shape or range is another, or a box is not
@@ -60,6 +62,7 @@ class BoxedImages:
     augmentations: frozenset[str] = frozenset({"flip"})
     num_bytes: int = 0
     validation: "BoxedImages | None" = None
+    masks: np.ndarray | None = None
 
     def __post_init__(self):
         self._set(class_names=tuple(self.class_names))
@@ -143,6 +146,13 @@ class BoxedImages:
         """The number of class names."""
         return len(self.class_names)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether all objects that are not crowd have a mask, and there is at least one."""
+        if self.masks is None or self.crowd.all():
+            return False
+        return all(mask is not None for mask in self.masks[~self.crowd])
+
     def description(self) -> dict:
         """What identifies the set in a run's settings."""
         parts = (self.image_sizes, self.boxes, self.classes, self.starts, self.crowd, self.areas)
@@ -170,6 +180,7 @@ class BoxedImages:
             read=lambda index: self.read(tf.gather(table, index)),
             image_sizes=self.image_sizes[indices],
             **{key: getattr(self, key)[rows] for key in ("boxes", "classes", "crowd", "areas")},
+            masks=None if self.masks is None else self.masks[rows],
             starts=starts,
             image_ids=_different([self.image_ids[i] for i in indices]),
             files=None if self.files is None else self.files[indices],
