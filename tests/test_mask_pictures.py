@@ -1,7 +1,9 @@
-"""Masks drawn over images, and in the report of a run."""
+"""Masks drawn over images, in the report of a run, and in the answers to files."""
 
 import base64
 import io
+import json
+import types
 
 import numpy as np
 import PIL.Image
@@ -18,8 +20,11 @@ from PIL import ImageColor
 from pycocotools import mask as mask_tools
 from reports import Page, report, run_folder
 
+import bit_keras
+from bit_keras.detection import prediction
 from bit_keras.detection.answers import Evaluation
 from bit_keras.detection.report import report_sections
+from bit_keras.metrics.coco_json import as_segmentation
 from bit_keras.reporting import write_comparison
 from bit_keras.reporting.boxes import box_color, draw_boxes
 
@@ -165,3 +170,59 @@ def test_runs_are_compared_by_masks(tmp_path):
         ["Mask AP small", f"50.00 % {minus}12.50", "62.50 %"],
     ]
     assert [svg["aria-label"] for svg in page.charts()] == ["Test mask AP by step"]
+
+
+SIZES = {"a.png": (60, 90), "b.png": (80, 50)}
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, size in SIZES.items():
+        PIL.Image.new("RGB", size[::-1], (40, 40, 40)).save(folder / name)
+    return folder
+
+
+def found_on(photos):
+    """What a detector of masks finds: on the first photo an ant, on the second one nothing."""
+    box, mask = [20, 10, 80, 50], rectangle(20, 10, 50, 50, size=SIZES["a.png"])
+    ant = {"class": "ant", "score": 0.75, "box": box, "segmentation": as_segmentation(mask)}
+    objects = ([ant], [])
+    return [
+        {"image": str(photos / name), "objects": own}
+        for name, own in zip(SIZES, objects, strict=True)
+    ]
+
+
+def test_answers_to_files_have_their_masks(photos, monkeypatch):
+    (expected, nothing) = found_on(photos)
+    (ant,) = expected["objects"]
+    first = {
+        "boxes": np.float32([ant["box"], [0, 0, 9, 9]]),
+        "scores": np.float32([0.75, 0.25]),
+        "classes": np.int32([1, 0]),
+        "masks": [
+            {**ant["segmentation"], "counts": ant["segmentation"]["counts"].encode()},
+            rectangle(0, 0, 5, 5, size=SIZES["a.png"]),
+        ],
+    }
+    second = {**{name: first[name][:0] for name in ("boxes", "scores", "classes")}, "masks": []}
+    spec = types.SimpleNamespace(names=lambda: ("bee", "ant"))
+    monkeypatch.setattr(prediction, "open_detector", lambda _: types.SimpleNamespace(spec=spec))
+    monkeypatch.setattr(prediction, "all_detections", lambda *_, **options: [first, second])
+    found = bit_keras.detect_objects("model", photos, threshold=0.5)
+    assert json.loads(json.dumps(found)) == [expected, nothing]
+    mask = mask_tools.decode(found[0]["objects"][0]["segmentation"])
+    np.testing.assert_array_equal(mask, mask_tools.decode(first["masks"][0]))
+    assert len(bit_keras.detect_objects("model", photos, threshold=0)[0]["objects"]) == 2
+
+
+def test_pictures_of_answers_show_the_masks_and_csv_leaves_them_out(photos, tmp_path):
+    found = found_on(photos)
+    prediction.write_pictures(tmp_path / "drawn", found)
+    drawn = np.asarray(PIL.Image.open(tmp_path / "drawn" / "1-a.jpg"), int)
+    assert np.abs(drawn[42, 35] - mixed(40, 0)).max() < 12  # JPEG blurs
+    assert np.abs(drawn[42, 65] - 40).max() < 12
+    assert "segmentation" not in prediction.as_csv(found)
+    assert len(prediction.as_csv(found).splitlines()[1].split(",")) == 7
