@@ -3,6 +3,7 @@
 import types
 
 import numpy as np
+from pycocotools import mask as mask_tools
 
 SIZE = 320, 480  # height, width
 
@@ -12,6 +13,11 @@ class Truth(types.SimpleNamespace):
 
     def __len__(self):
         return len(self.image_ids)
+
+    @property
+    def has_masks(self):
+        known = self.masks is not None and not self.crowd.all()
+        return known and all(self.masks[i] is not None for i in np.flatnonzero(~self.crowd))
 
 
 def truth_of(images, class_names="abc", size=SIZE, **changes):
@@ -31,6 +37,7 @@ def truth_of(images, class_names="abc", size=SIZE, **changes):
         "crowd": np.array([crowd for *_, crowd in rows], bool),
         "areas": np.prod(boxes[:, 2:] - boxes[:, :2], axis=1),
         "files": None,
+        "masks": None,
         "read": lambda i: np.full((*size, 3), 40 * int(i) % 251, np.uint8),
     }
     return Truth(**truth | changes)
@@ -46,6 +53,42 @@ def detections_of(images):
         }
         for image in images
     ]
+
+
+def ellipse(box, size=SIZE):
+    """A COCO RLE of the ellipse that fills a box."""
+    left, top, right, bottom = map(float, box)
+    x, y = np.arange(size[1]) + 0.5, np.arange(size[0])[:, None] + 0.5
+    far = ((2 * x - left - right) / (right - left)) ** 2
+    far = far + ((2 * y - top - bottom) / (bottom - top)) ** 2
+    return mask_tools.encode(np.asfortranarray(far <= 1, np.uint8))
+
+
+def rectangle(left, top, right, bottom, size=SIZE):
+    """A COCO RLE of whole pixels."""
+    inside = np.zeros(size, np.uint8, order="F")
+    inside[top:bottom, left:right] = 1
+    return mask_tools.encode(inside)
+
+
+def with_masks(truth, detections, moved=0):
+    """The same with an ellipse in each box; those of detections are `moved` to the right."""
+    masks = np.array([*map(ellipse, truth.boxes), None], object)[:-1]
+    areas = np.array([mask_tools.area(mask) for mask in masks], np.float64)
+    found = [
+        {**one, "masks": [ellipse(box) for box in one["boxes"] + np.float32([moved, 0, moved, 0])]}
+        for one in detections
+    ]
+    return Truth(**{**vars(truth), "masks": masks, "areas": areas}), found
+
+
+def right_answers(truth):
+    """The true boxes, and masks if there are any, as detections."""
+    found = []
+    for a, b in zip(truth.starts[:-1], truth.starts[1:], strict=True):
+        one = {"boxes": truth.boxes[a:b], "classes": truth.classes[a:b], "scores": np.ones(b - a)}
+        found.append(one if truth.masks is None else {**one, "masks": [*truth.masks[a:b]]})
+    return found
 
 
 def scenes(seed=0, number=30, most=8, class_names="abcde", crowds=True):

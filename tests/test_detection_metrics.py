@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from detections import detections_of, scenes, truth_of
+from detections import detections_of, right_answers, scenes, truth_of
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -27,7 +27,7 @@ ASIDE = (150, 100, 250, 200)  # IoU 1/3
 def by_hand(folder, truth, detections):
     """COCOeval as its own documentation runs it, on files."""
     write_json(folder / "truth.json", true_boxes_as_coco(truth))
-    answers = detections_as_coco(detections, truth.image_ids, truth.category_ids)
+    answers = detections_as_coco(truth, detections)
     write_json(folder / "answers.json", answers)
     known = COCO(folder / "truth.json")
     evaluator = COCOeval(known, known.loadRes(str(folder / "answers.json")), "bbox")
@@ -81,17 +81,14 @@ def test_coco_json_has_what_other_tools_need():
     assert written["annotations"][0] == {**first, "area": 10000, "iscrowd": 0}
     assert written["annotations"][1]["iscrowd"] == 1
     detections = detections_of([[], [(0, BOX, 0.7)], []])
-    assert detections_as_coco(detections, truth.image_ids, truth.category_ids) == [
+    assert detections_as_coco(truth, detections) == [
         {"image_id": 10, "category_id": 9, "bbox": [100, 100, 100, 100], "score": 0.7}
     ]
 
 
 def test_perfect_detections_score_one_and_prints_nothing(capsys):
     truth, _ = scenes(5, crowds=False)
-    detections = [
-        {"boxes": truth.boxes[a:b], "scores": np.ones(b - a), "classes": truth.classes[a:b]}
-        for a, b in zip(truth.starts[:-1], truth.starts[1:], strict=True)
-    ]
+    detections = right_answers(truth)
     scores = score(truth, detections)
     assert scores.metrics == {name: pytest.approx(1) for name in scores.metrics}
     assert set(scores.metrics) > {"ap_small", "ap_large"}

@@ -110,7 +110,7 @@ def test_the_files_of_a_run(tmp_path):
         rows = [*csv.DictReader(file)]
     assert [float(row["ap50"]) for row in rows] == [row["ap50"] for row in evaluation.per_class]
     said = json.loads((tmp_path / "run" / "detections.json").read_text())
-    assert said == detections_as_coco(detections, truth.image_ids, truth.category_ids)
+    assert said == detections_as_coco(truth, detections)
 
 
 def test_coco_files_are_read_by_pycocotools(tmp_path):

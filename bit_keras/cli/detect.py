@@ -158,7 +158,7 @@ def _train(_):
 
 
 def _evaluate(_):
-    from ..detection.answers import sentence
+    from ..detection.answers import scores_text, sentence
     from ..detection.evaluation import evaluate_detector, held_out
     from ..training.reading_runs import may_have_been_trained_on
 
@@ -171,7 +171,7 @@ def _evaluate(_):
     print(f"{sentence(found.metrics)}.")
     for row in found.per_class:
         if row["boxes"]:
-            print(f"  {row['class']}: AP {row['ap']:.2%}, AP50 {row['ap50']:.2%}")
+            print(f"  {row['class']}: {scores_text(row, ('ap', 'ap50'))}")
     print(f"Report: {workdir / 'report.html'}")
 
 

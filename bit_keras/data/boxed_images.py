@@ -187,17 +187,17 @@ class BoxedImages:
             masks: Whether sets of different masks differ, for runs that train on them or test by
                 them. Others go on whether or not masks could be read.
         """
-        fingerprint = self.fingerprint
-        if masks and self.masks is not None:
-            codes = (b"" if mask is None else mask["counts"] for mask in self.masks)
-            fingerprint = zlib.crc32(b"\n".join(codes), fingerprint)
         parts = (self.image_sizes, self.boxes, self.classes, self.starts, self.crowd, self.areas)
-        return {
+        found = {
             "name": self.name,
             "num_images": len(self),
             "num_boxes": len(self.boxes),
-            "fingerprint": zlib.crc32(b"".join(part.tobytes() for part in parts), fingerprint),
+            "fingerprint": zlib.crc32(b"".join(part.tobytes() for part in parts), self.fingerprint),
         }
+        if masks and self.masks is not None:
+            codes = (b"" if mask is None else mask["counts"] for mask in self.masks)
+            found["masks"] = zlib.crc32(b"\n".join(codes))
+        return found
 
     def subset(self, indices: Sequence[int], name: str | None = None) -> "BoxedImages":
         """The images at `indices`, in that order, under a new name if given; copies no pixels.
@@ -216,10 +216,10 @@ class BoxedImages:
             read=lambda index: self.read(tf.gather(table, index)),
             image_sizes=self.image_sizes[indices],
             **{key: getattr(self, key)[rows] for key in ("boxes", "classes", "crowd", "areas")},
+            masks=None if self.masks is None else self.masks[rows],
             starts=starts,
             image_ids=_different([self.image_ids[i] for i in indices]),
             files=None if self.files is None else self.files[indices],
-            masks=None if self.masks is None else self.masks[rows],
             fingerprint=zlib.crc32(indices.tobytes(), self.fingerprint),
             num_bytes=self.num_bytes * len(indices) // len(self),  # an estimate
         )

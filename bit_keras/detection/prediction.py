@@ -14,6 +14,7 @@ from ..data.sources.checking import check_images
 from ..data.sources.finding import find_images
 from ..data.sources.image_files import file_reader
 from ..files import new_folder
+from ..metrics.coco_json import as_segmentation
 from ..reporting.boxes import draw_boxes
 from ..reporting.page import DASH
 from ..reporting.texts import csv_text, printable
@@ -38,7 +39,9 @@ def detect_objects(
 
     Returns:
         For every image `{"image": path, "objects": [{"class": name, "score": s, "box": [left, top,
-        right, bottom]}, ...]}`, in pixels of the upright image, the highest score first.
+        right, bottom]}, ...]}`, in pixels of the upright image, the highest score first. An object
+        of a detector that finds masks also has `"segmentation": {"size": [height, width], "counts":
+        text}`, a COCO RLE of the image's size, which `pycocotools.mask.decode` takes.
 
     Raises:
         ValueError: If an argument is wrong; there are no images, or one cannot be read.
@@ -55,9 +58,11 @@ def detect_objects(
         objects = [
             {"class": names[k], "score": float(score), "box": [round(float(x), 2) for x in box]}
             for box, score, k in zip(one["boxes"], one["scores"], one["classes"], strict=True)
-            if score >= threshold
         ]
-        found.append({"image": file, "objects": objects})
+        for each, mask in zip(objects, one.get("masks", ()), strict="masks" in one):
+            each["segmentation"] = as_segmentation(mask)
+        kept = [each for each in objects if each["score"] >= threshold]
+        found.append({"image": file, "objects": kept})
     return found
 
 
@@ -77,8 +82,10 @@ def write_pictures(folder: str | os.PathLike, found: Sequence[dict]) -> None:
             classes = [numbers.setdefault(each["class"], len(numbers)) for each in objects]
             labels = [f"{each['class']} {100 * each['score']:.0f}" for each in objects]
             image = read(tf.constant(i, tf.int64)).numpy()
-            drawn = PIL.Image.fromarray(draw_boxes(image, boxes, np.array(classes, int), labels))
+            masks = [each.get("segmentation") for each in objects]
+            drawn = draw_boxes(image, boxes, np.array(classes, int), labels, masks=masks)
             stem = pathlib.Path(one["image"]).stem
+            drawn = PIL.Image.fromarray(drawn)
             drawn.save(written / f"{i + 1:0{len(str(len(found)))}}-{stem}.jpg", quality=90)
 
 
@@ -99,7 +106,7 @@ def as_table(found: Sequence[dict]) -> str:
 
 
 def as_csv(found: Sequence[dict]) -> str:
-    """Returns what `detect_objects` returned as CSV, a line for each object.
+    """Returns what `detect_objects` returned as CSV, a line for each object; masks are left out.
 
     An image without objects has one line in which only its name is filled in.
     """

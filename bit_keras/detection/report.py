@@ -26,6 +26,15 @@ CURVES = 24  # of the worst classes
 PICTURES = 12
 SIDE = 540  # pixels of the longer side of a picture
 KEYS = 32
+COLUMNS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+    "ar": "AR",
+}
 
 
 def write_run_report(
@@ -49,30 +58,52 @@ def write_run_report(
 
 
 def report_sections(evaluation: Evaluation) -> list[Section]:
-    """Returns errors by kind, the classes, their curves, and the worst images with their boxes."""
+    """Returns errors by kind, the classes, their curves, and the worst images with their boxes.
+
+    If there are masks they come first, beside the boxes; and all that follows is judged by them.
+    """
+    measure = "mask_ap" if evaluation.mask_scores else "ap"
     return [
+        ("Boxes and masks", _score_table(evaluation)),
         ("Errors", _error_table(evaluation)),
-        ("Classes, worst first", class_table(evaluation.per_class, "ap")),
+        ("Classes, worst first", class_table(evaluation.per_class, measure)),
         ("Precision and recall", _curves(evaluation)),
         ("Worst images", _worst_images(evaluation)),
     ]
 
 
+def _score_table(evaluation):
+    if not evaluation.mask_scores:
+        return ""
+    of_each = {"Boxes": evaluation.scores.metrics, "Masks": evaluation.mask_scores.metrics}
+    rows = [
+        [f"<th>{name}</th>", *(f"<td>{percent(metrics.get(key))}</td>" for key in COLUMNS)]
+        for name, metrics in of_each.items()
+    ]
+    note = (
+        "<p>A detection is judged by the overlap of its box, or of its mask. Errors, classes, "
+        "curves and worst images below are by masks.</p>"
+    )
+    return note + table("", ["", *COLUMNS.values()], rows)
+
+
 def _error_table(evaluation):
     errors, number = evaluation.errors, evaluation.metrics["num_test_boxes"]
-    right = int(np.sum(errors.kept & (evaluation.scores.found >= 0)))
+    kind = evaluation.judged.kind
+    words = {"one": {"boxes": "box", "masks": "mask"}[kind], "many": kind}
+    right = int(np.sum(errors.kept & (evaluation.judged.found >= 0)))
     rows = [
         [
             f"<th>{kind.capitalize()}</th>",
             f"<td>{errors.counts[kind]:,}</td>",
             f"<td>{_points(evaluation.gains[kind])}</td>",
-            f'<td class="text">{meaning}</td>',
+            f'<td class="text">{meaning.format(**words)}</td>',
         ]
         for kind, meaning in KINDS.items()
     ]
     how = "as given" if evaluation.threshold is not None else "where F1 on these images is highest"
     note = (
-        f"<p>{right:,} of {number:,} boxes are found, and {int(errors.kept.sum()) - right:,} "
+        f"<p>{right:,} of {number:,} {kind} are found, and {int(errors.kept.sum()) - right:,} "
         f"detections are wrong: at IoU 0.5, of detections with scores of {errors.threshold:.2f} or "
         f"more, {how}. The gain is how much AP at IoU 0.5, which is of all detections, would rise "
         "if all errors of a kind were repaired (TIDE, Bolya et al. 2020).</p>"
@@ -85,7 +116,7 @@ def _points(gain):
 
 
 def _curves(evaluation):
-    scores = evaluation.scores
+    scores = evaluation.judged
     known = [k for k, row in enumerate(scores.per_class) if row["boxes"]]
     known.sort(key=lambda k: scores.per_class[k]["ap"])
 
@@ -125,12 +156,14 @@ def _worst_images(evaluation):
         pair, shown = _pair(evaluation, i, rows, said)
         classes.update(shown)
         pictures.append((pair, _caption(evaluation, i, said, rows)))
+    masked = evaluation.mask_scores is not None
+    kind, true = evaluation.judged.kind, "boxes and masks" if masked else "boxes"
     keys = "".join(
         box_key(printable(str(images.class_names[k])), k) for k in sorted(classes)[:KEYS]
     )
     note = (
         f"Of {np.sum(errors.mistakes > 0):,} images with errors those with the lowest F1 = 2 * "
-        "right / (boxes + detections), then with most errors. First the true boxes, those "
+        f"right / ({kind} + detections), then with most errors. First the true {true}, those "
         "not found dashed; then the detections with their scores in %, wrong ones dashed."
     )
     return f'<p>{note}</p><p class="keys">{keys}</p>{picture_grid(pictures, "pictures drawings")}'
@@ -147,6 +180,8 @@ def _pair(evaluation, i, rows, said):
         for k, crowd in zip(true_classes, images.crowd[rows], strict=True)
     ]
     given = {"dashed": errors.unfound[rows], "side": SIDE}
+    if evaluation.mask_scores:
+        given["masks"] = images.masks[rows]
     truth = draw_boxes(image, images.boxes[rows], true_classes, labels, **given)
     kept = np.flatnonzero(one["scores"] >= errors.threshold)
     kept = kept[np.argsort(-one["scores"][kept], kind="stable")]
@@ -154,6 +189,8 @@ def _pair(evaluation, i, rows, said):
     percents = 100 * one["scores"][kept]
     labels = [f"{names[k]} {score:.0f}" for k, score in zip(classes, percents, strict=True)]
     given = {"dashed": errors.kinds[said][kept] >= 0, "side": SIDE}
+    if "masks" in one:
+        given["masks"] = [one["masks"][k] for k in kept]
     answer = draw_boxes(image, one["boxes"][kept], classes, labels, **given)
     pair = drawing(truth, f"test image {i}, its boxes")
     return pair + drawing(answer, f"test image {i}, detections"), {*true_classes, *classes}

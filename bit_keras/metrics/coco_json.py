@@ -1,8 +1,8 @@
-"""Boxes and detections as COCO JSON has them, which pycocotools and many other tools read."""
+"""Boxes, masks and detections as COCO JSON has them, which pycocotools and other tools read."""
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,9 @@ class TrueBoxes(Protocol):
         crowd: bool [M]: whether a box is around a crowd, in which detections are not judged.
         areas: float [M], in pixels: by them a box is small, medium or large.
         files: The N images' paths, or None.
+        masks: None, or for each box the object's pixels as a COCO RLE of the image's size,
+            {"size": [height, width], "counts": bytes}, or None.
+        has_masks: Whether all boxes outside crowds have a mask, and there is at least one.
     """
 
     class_names: Sequence[str]
@@ -34,13 +37,19 @@ class TrueBoxes(Protocol):
     crowd: np.ndarray
     areas: np.ndarray
     files: Sequence[str] | None
+    masks: Sequence[Mapping[str, Any] | None] | None
+    has_masks: bool
 
 
 def true_boxes_as_coco(truth: TrueBoxes) -> dict[str, list[dict]]:
     """Returns what COCO's annotation files hold: `images`, `categories` and `annotations`.
 
     The annotations are numbered from 1 in the order of the boxes. File names are relative to the
-    folder that all files have in common.
+    folder that all files have in common. Masks are `segmentation`; among masks a crowd without one
+    has that of its whole box, because pycocotools asks for one of each annotation.
+
+    Raises:
+        ValueError: If a mask is of another size than its image.
     """
     heights_widths = np.asarray(truth.image_sizes).tolist()
     image_ids = _plain(truth.image_ids)
@@ -68,6 +77,16 @@ def true_boxes_as_coco(truth: TrueBoxes) -> dict[str, list[dict]]:
             zip(*(np.asarray(column).tolist() for column in columns), strict=True)
         )
     ]
+    if truth.masks is not None:
+        for entry, i, mask in zip(annotations, of_image, truth.masks, strict=True):
+            if mask is not None:
+                whose = f"an object of image {image_ids[i]}"
+                entry["segmentation"] = _sized_segmentation(mask, heights_widths[i], whose)
+            elif entry["iscrowd"]:
+                left, top, width, height = entry["bbox"]
+                right, bottom = left + width, top + height
+                corners = [left, top, right, top, right, bottom, left, bottom]
+                entry["segmentation"] = [corners]
     names = map(str, truth.class_names)
     return {
         "images": images,
@@ -79,28 +98,28 @@ def true_boxes_as_coco(truth: TrueBoxes) -> dict[str, list[dict]]:
 
 
 def detections_as_coco(
-    detections: Sequence[dict[str, np.ndarray]],
-    image_ids: Sequence[int | str],
-    category_ids: Sequence[int],
+    truth: TrueBoxes, detections: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Returns what COCO's files of results hold: a list of detections, image by image.
 
     Args:
+        truth: The images, of which the ids and sizes are read.
         detections: For each image `boxes` float [D, 4] (left, top, right, bottom in pixels),
-            `scores` float [D] and `classes` int [D].
-        image_ids: One for each image.
-        category_ids: One for each class.
+            `scores` float [D] and `classes` int [D]; and, of a detector that finds masks, `masks`,
+            a list of D COCO RLEs of the image's size, which become `segmentation`.
 
     Raises:
-        ValueError: If a number is not finite, or there are more or fewer images than ids.
+        ValueError: If a number is not finite, a mask is of another size than its image, there are
+            more or fewer masks than boxes, or more or fewer dictionaries than images.
     """
+    image_ids, sizes = _plain(truth.image_ids), np.asarray(truth.image_sizes).tolist()
     if len(detections) != len(image_ids):
         raise ValueError(
             f"there are detections of {len(detections):,} images, and {len(image_ids):,} images; "
             "give one dictionary for each image."
         )
-    categories, found = _plain(category_ids), []
-    for image_id, one in zip(_plain(image_ids), detections, strict=True):
+    categories, found = _plain(truth.category_ids), []
+    for image_id, size, one in zip(image_ids, sizes, detections, strict=True):
         for name in ("boxes", "scores"):
             if not np.isfinite(one[name]).all():
                 raise ValueError(
@@ -108,9 +127,40 @@ def detections_as_coco(
                     "diverged: train it again with a lower learning rate."
                 )
         boxes, scores = corner_and_size(one["boxes"]).tolist(), decimals(one["scores"]).tolist()
-        for box, score, k in zip(boxes, scores, np.asarray(one["classes"]).tolist(), strict=True):
-            entry = {"image_id": image_id, "category_id": categories[k], "bbox": box}
-            found.append({**entry, "score": score})
+        own = [
+            {"image_id": image_id, "category_id": categories[k], "bbox": box, "score": score}
+            for box, score, k in zip(
+                boxes, scores, np.asarray(one["classes"]).tolist(), strict=True
+            )
+        ]
+        if "masks" in one:
+            if len(one["masks"]) != len(own):
+                raise ValueError(
+                    f"image {image_id} has {len(one['masks']):,} masks for {len(own):,} detected "
+                    "boxes; give one for each."
+                )
+            for entry, mask in zip(own, one["masks"], strict=True):
+                whose = f"an object detected in image {image_id}"
+                entry["segmentation"] = _sized_segmentation(mask, size, whose)
+        found += own
+    return found
+
+
+def as_segmentation(mask: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a COCO RLE with `counts` as ASCII text, as JSON has it; pycocotools decodes both."""
+    counts = mask["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": [int(side) for side in mask["size"]], "counts": text}
+
+
+def _sized_segmentation(mask, size, whose):
+    found = as_segmentation(mask)
+    if found["size"] != size:  # for which pycocotools would find no overlap, and say nothing
+        (height, width), (rows, columns) = found["size"], size
+        raise ValueError(
+            f"the mask of {whose} is of {width}x{height} pixels, and the image of "
+            f"{columns}x{rows}; masks must be of their image's size."
+        )
     return found
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.util
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from .coco_json import TrueBoxes, detections_as_coco, true_boxes_as_coco
 
 RECALLS = np.linspace(0, 1, 101)  # where pycocotools reads precision off a curve
 ALL_SIZES, MOST = 0, 2  # of its areas and of its numbers of detections (100 an image and class)
+IOU_TYPES = {"boxes": "bbox", "masks": "segm"}  # what pycocotools calls them
 # What `COCOeval.stats` holds, by place: average precision (AP) and recall (AR).
 STATS = {
     "ap": 0,
@@ -41,6 +43,7 @@ class DetectionScores:
             IoU 0.5, as a row of `boxes`; -1 for none.
         ignored: bool, of the same shape: detections that count as neither right nor wrong, inside a
             crowd or beyond the 100 best of a class in an image.
+        kind: "boxes" or "masks": whose overlap is meant by IoU.
     """
 
     metrics: dict[str, float]
@@ -49,6 +52,7 @@ class DetectionScores:
     precision: np.ndarray
     found: np.ndarray
     ignored: np.ndarray
+    kind: str = "boxes"
 
 
 def require_pycocotools(purpose: str = "score detections") -> None:
@@ -60,24 +64,32 @@ def require_pycocotools(purpose: str = "score detections") -> None:
         )
 
 
-def score(truth: TrueBoxes, detections: Sequence[dict[str, np.ndarray]]) -> DetectionScores:
+def score(
+    truth: TrueBoxes, detections: Sequence[dict[str, Any]], kind: str = "boxes"
+) -> DetectionScores:
     """Scores detections by pycocotools' COCOeval.
 
     Args:
-        truth: The images' boxes.
+        truth: The images' boxes, and masks.
         detections: For each image `boxes` float [D, 4] (left, top, right, bottom in pixels),
-            `scores` float [D] and `classes` int [D].
+            `scores` float [D] and `classes` int [D]; for masks also `masks`, a list of D COCO RLEs
+            of the image's size.
+        kind: "boxes" or "masks": by whose overlap detections are judged. A detection's size is that
+            of its box or of its mask; that of an object is `truth.areas` for both, as in COCO.
 
     Raises:
         ValueError: If pycocotools is missing, no image has a box outside crowds, detections are
-            not finite, or they are of another number of images.
+            not finite, they are of another number of images, or masks are asked for and missing or
+            of another size than their image.
     """
     require_pycocotools()
+    if kind == "masks":
+        _require_masks(truth, detections)
     if np.all(truth.crowd):
         raise ValueError(
             "no image has a box to find, and average precision needs some; add annotated images."
         )
-    evaluator = _evaluated(truth, detections)
+    evaluator = _evaluated(truth, detections, kind)
     precision = evaluator.eval["precision"][..., ALL_SIZES, MOST]  # [IoUs, recalls, classes]
     precision = precision.transpose(0, 2, 1)[:, np.argsort(np.argsort(truth.category_ids))]
     precision = np.where(precision < 0, np.nan, precision)  # pycocotools has -1 without boxes
@@ -105,14 +117,32 @@ def score(truth: TrueBoxes, detections: Sequence[dict[str, np.ndarray]]) -> Dete
         precision=averages,
         found=found,
         ignored=ignored,
+        kind=kind,
     )
 
 
-def _evaluated(truth, detections):
+def _require_masks(truth, detections):
+    if not truth.has_masks:
+        raise ValueError(
+            "scores of masks need a mask of every object that is not a crowd, and some have none; "
+            "add them, or score boxes."
+        )
+    for image_id, one in zip(truth.image_ids, detections, strict=False):
+        if len(one["scores"]) and "masks" not in one:
+            raise ValueError(
+                f"the objects detected in image {image_id} have no masks, which scores of masks "
+                "need; add them, or score boxes."
+            )
+
+
+def _evaluated(truth, detections, kind):
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    results = detections_as_coco(detections, truth.image_ids, truth.category_ids)
+    results = detections_as_coco(truth, detections)
+    if kind == "masks":  # beside a box, loadRes would take the box's area for the mask's
+        for one in results:
+            del one["bbox"]
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
         known = COCO()
         known.dataset = true_boxes_as_coco(truth)
@@ -123,7 +153,7 @@ def _evaluated(truth, detections):
             said = COCO()
             said.dataset = {**known.dataset, "annotations": []}
             said.createIndex()
-        evaluator = COCOeval(known, said, "bbox")
+        evaluator = COCOeval(known, said, IOU_TYPES[kind])
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()

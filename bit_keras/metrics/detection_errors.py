@@ -9,14 +9,15 @@ from .coco_json import TrueBoxes, corner_and_size
 from .detection import RECALLS, DetectionScores
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
-# In TIDE's order: a detection that fits several kinds is of the first.
+# In TIDE's order: a detection that fits several kinds is of the first. Texts have places for "box"
+# and "boxes", or "mask" and "masks".
 KINDS = {
     "localization": f"right class, but overlap only {BACKGROUND} to {FOREGROUND}",
     "class": "right place, wrong class",
-    "duplicate": "of a box that a surer detection finds",
-    "background": f"where no box is, or overlap below {BACKGROUND}",
+    "duplicate": "of a {one} that a surer detection finds",
+    "background": f"where no {{one}} is, or overlap below {BACKGROUND}",
     "both": "wrong class, and in the wrong place",
-    "missed": "boxes not found, nor met by an error of the first two kinds",
+    "missed": "{many} not found, nor met by an error of the first two kinds",
 }
 NO_ERROR = -1
 DEFAULT_THRESHOLD = 0.5
@@ -69,7 +70,7 @@ def detection_errors(
     scores: DetectionScores,
     threshold: float,
 ) -> DetectionErrors:
-    """Splits the errors into kinds.
+    """Splits the errors into kinds, by the overlap of what `scores` are of: boxes or masks.
 
     Args:
         truth, detections: As in `detection.score`.
@@ -136,10 +137,22 @@ def _joined(detections, name):
     return np.concatenate([np.asarray(one[name]) for one in detections])
 
 
-def _sorted_out(truth, detections, scores, judged):
-    """Kinds and target boxes of detections; boxes that none finds, and those that are missed."""
+def _overlaps(truth, one, said, boxes, kind):
+    """IoU [D, B] of the detections `said` of one image with true boxes, or of their masks."""
     from pycocotools.mask import iou
 
+    if kind == "masks":
+        pair = [one["masks"][k] for k in said], [truth.masks[k] for k in boxes]
+    else:
+        pair = [
+            corner_and_size(np.asarray(values)[rows])
+            for values, rows in ((one["boxes"], said), (truth.boxes, boxes))
+        ]
+    return iou(*pair, [0] * len(boxes))
+
+
+def _sorted_out(truth, detections, scores, judged):
+    """Kinds and target boxes of detections; boxes that none finds, and those that are missed."""
     outside, true_classes = ~np.asarray(truth.crowd), np.asarray(truth.classes)
     kinds, targets = np.full(len(judged), NO_ERROR), np.full(len(judged), -1)
     unfound = outside.copy()
@@ -154,8 +167,7 @@ def _sorted_out(truth, detections, scores, judged):
         if not (wrong.size and boxes.size):
             kinds[places] = list(KINDS).index("background")
             continue
-        said = corner_and_size(np.asarray(one["boxes"])[wrong])
-        overlap = iou(said, corner_and_size(np.asarray(truth.boxes)[boxes]), [0] * len(boxes))
+        overlap = _overlaps(truth, one, wrong, boxes, scores.kind)
         same = np.asarray(one["classes"])[wrong, None] == true_classes[boxes]
         alike, unlike = np.where(same, overlap, 0), np.where(same, 0, overlap)
         best, other = alike.max(axis=1), unlike.max(axis=1)

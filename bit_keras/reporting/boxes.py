@@ -1,7 +1,8 @@
-"""Boxes drawn over images."""
+"""Boxes and masks drawn over images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,9 @@ def draw_boxes(
     *,
     dashed: np.ndarray | None = None,
     side: int | None = None,
+    masks: Sequence[Mapping[str, Any] | None] | None = None,
 ) -> np.ndarray:
-    """Returns an image with boxes in the colors of their classes.
+    """Returns an image with boxes, and masks half transparent, in the colors of their classes.
 
     Args:
         image: uint8 [H, W, 3].
@@ -37,6 +39,7 @@ def draw_boxes(
         dashed: bool [D]: whose lines are dashed; none by default.
         side: The longer side of the picture in pixels; by default that of the image. Images that
             are much smaller are enlarged pixel by pixel.
+        masks: For each box a COCO RLE of the image's size, or None for an object without a mask.
 
     Returns:
         uint8 [H, W, 3], or with `side` of that size.
@@ -49,8 +52,14 @@ def draw_boxes(
         method = Image.Resampling.NEAREST if scale > 2 else Image.Resampling.LANCZOS
         size = [max(1, round(scale * length)) for length in picture.size]
         picture = picture.resize(size, method)
-    draw = ImageDraw.Draw(picture)
     width = max(2, round(max(picture.size) / 180))
+    if masks is not None:
+        pixels = np.array(picture)
+        for mask, k in [*zip(masks, classes, strict=True)][::-1]:
+            if mask is not None:
+                _paint(pixels, mask, box_color(k), width // 2)
+        picture = Image.fromarray(pixels)
+    draw = ImageDraw.Draw(picture)
     letters = font(max(12, round(max(picture.size) / 42)), bold=True)
     places = np.asarray(boxes, np.float64).reshape(-1, 4) * scale
     broken = np.zeros(len(places), bool) if dashed is None else dashed
@@ -74,6 +83,38 @@ def box_key(name: str, index: int) -> str:
     """Returns a class's name beside its color, as HTML."""
     swatch = f'<i style="background:{box_color(index)}"></i>'
     return f'<span class="key">{swatch}{escape(name)}</span>'
+
+
+def _paint(pixels, mask, color, edge):
+    """Mixes a mask's color into a picture [H, W, 3], half and half, and draws its outline.
+
+    `mask` is of the image's size, which may be another than the picture's; `edge` is the width of
+    the outline in pixels.
+    """
+    from PIL import Image, ImageColor
+    from pycocotools.mask import decode, toBbox
+    from scipy.ndimage import minimum_filter
+
+    left, top, wide, high = toBbox(mask)
+    if not (wide and high):
+        return
+    size, limits = np.array(mask["size"][::-1]), np.array(pixels.shape[1::-1])
+    scale = limits / size
+    start = np.floor(scale * (left, top)).astype(int)
+    end = np.minimum(np.ceil(scale * (left + wide, top + high)).astype(int), limits)
+    # Only the part around the mask is scaled, which on large photos saves most of the time.
+    first, last = start / scale, np.minimum(end / scale, size)
+    corner, beyond = np.floor(first).astype(int), np.ceil(last).astype(int)
+    part = decode(mask)[corner[1] : beyond[1], corner[0] : beyond[0]]
+    share = Image.fromarray(255 * np.ascontiguousarray(part)).resize(
+        tuple(end - start), Image.Resampling.BOX, (*(first - corner), *(last - corner))
+    )
+    inside = np.asarray(share) >= 128
+    core = minimum_filter(inside, 2 * edge + 1, mode="constant", cval=False)
+    here = pixels[start[1] : end[1], start[0] : end[0]]
+    rgb = np.array(ImageColor.getrgb(color), np.uint16)
+    here[core] = (here[core] + rgb) // 2
+    here[inside & ~core] = rgb
 
 
 def _lines(box, size, dash, gap):

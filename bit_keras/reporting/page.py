@@ -75,7 +75,8 @@ def plain_table(header: Sequence, rows: Iterable[Sequence], kind: str = "") -> s
 
 def is_share(name: str) -> bool:
     """Whether the metric of this name is a share in [0, 1], which is shown in %."""
-    known = FIGURES.get(name.removeprefix("test_").removeprefix("validation_"))
+    bare = name.removeprefix("test_").removeprefix("validation_").removeprefix("mask_")
+    known = FIGURES.get(bare)
     return bool(known and known[1] is percent) or name.endswith(("accuracy", "precision", "recall"))
 
 
@@ -117,12 +118,16 @@ FIGURES = {
     "ap_medium": ("AP, medium boxes", percent),
     "ap_large": ("AP, large boxes", percent),
     "ar": ("Average recall", percent),
+    "mask_ap": ("Mask AP", percent),
+    "mask_ap50": ("Mask AP at IoU 0.5", percent),
+    "mask_ap75": ("Mask AP at IoU 0.75", percent),
     "vtab_mean": ("VTAB, mean of all tasks", percent),
     "calibration_error": ("Calibration error (ECE)", percent),
     "loss": ("Loss", number),
     "validation_accuracy": ("Accuracy, validation images", percent),
     "validation_mean_average_precision": ("Mean average precision, validation images", percent),
     "validation_ap": ("AP, validation images", percent),
+    "validation_mask_ap": ("Mask AP, validation images", percent),
     "kept_step": ("Step kept", "{:,}".format),
     "num_test": ("Test images", "{:,}".format),
     "num_test_boxes": ("Test boxes", "{:,}".format),
