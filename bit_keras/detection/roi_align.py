@@ -114,11 +114,13 @@ def _corners(low, high, side, size):
     limit = tf.cast(side, tf.float32)[:, tf.newaxis]
     steps = (tf.range(SAMPLES * size, dtype=tf.float32) + 0.5) / (SAMPLES * size)
     at = low[:, tf.newaxis] + (high - low)[:, tf.newaxis] * steps - 0.5  # from the first center
-    there = tf.cast((at >= -1) & (at <= limit), tf.float32)
-    at = tf.clip_by_value(at, 0, limit - 1)
+    there = (at >= -1) & (at <= limit)
+    # Of a training that diverges, boxes may be NaN, which would be no place at all.
+    at = tf.where(there, tf.clip_by_value(at, 0, limit - 1), 0)
     first = tf.floor(at)
     places = tf.stack([first, tf.minimum(first + 1, limit - 1)], axis=-1)
-    weights = tf.stack([1 - (at - first), at - first], axis=-1) * there[..., tf.newaxis] / SAMPLES
+    weights = tf.stack([1 - (at - first), at - first], axis=-1) / SAMPLES
+    weights *= tf.cast(there, tf.float32)[..., tf.newaxis]
     shape = [-1, size, _CORNERS]
     return tf.reshape(tf.cast(places, tf.int32), shape), tf.reshape(weights, shape)
 
