@@ -180,7 +180,10 @@ class RegionTargets(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("bit_keras")
 class RoITargets(keras.layers.Layer):
-    """`roi_targets`, as a layer; with `masks` also `mask_targets` of the first of them."""
+    """`roi_targets`, as a layer; with `masks` also `mask_targets` of the first of them.
+
+    There must be `number` proposals or more, where those of the score 0 count.
+    """
 
     def __init__(self, number: int, masks: bool, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
@@ -199,13 +202,12 @@ class RoITargets(keras.layers.Layer):
         self, proposals: dict[str, keras.KerasTensor], labels: dict[str, keras.KerasTensor]
     ) -> dict[str, keras.KerasTensor]:
         """Returns the shapes and dtypes of the targets."""
-        batch, total, _ = proposals["boxes"].shape
-        number = min(self.arguments["number"], total + labels["boxes"].shape[1])
+        batch, number = proposals["boxes"].shape[0], self.arguments["number"]
         found = _specs(batch, number, {})
         found["rois"] = found["boxes"]
         if self.arguments["masks"]:
-            first = min(masks_learned(self.arguments["number"]), number)
-            found["masks"] = keras.KerasTensor((batch, first, MASK_SIZE, MASK_SIZE), "float32")
+            shape = (batch, masks_learned(number), MASK_SIZE, MASK_SIZE)
+            found["masks"] = keras.KerasTensor(shape, "float32")
         return found
 
     def get_config(self):
