@@ -204,7 +204,7 @@ class RoITargets(keras.layers.Layer):
         """Returns the shapes and dtypes of the targets."""
         batch, number = proposals["boxes"].shape[0], self.arguments["number"]
         found = _specs(batch, number, {})
-        found["rois"] = found["boxes"]
+        found["rois"] = keras.KerasTensor((batch, number, 4), "float32")
         if self.arguments["masks"]:
             shape = (batch, masks_learned(number), MASK_SIZE, MASK_SIZE)
             found["masks"] = keras.KerasTensor(shape, "float32")
@@ -215,6 +215,7 @@ class RoITargets(keras.layers.Layer):
 
 
 def _specs(batch, number, others):
+    """Each a tensor of its own, for Keras tells outputs apart by them."""
     found = {name: keras.KerasTensor((batch, number), dtype) for name, dtype in others.items()}
     return {
         **found,
