@@ -1,0 +1,111 @@
+"""From what a Mask R-CNN's second stage says of proposals to its detections."""
+
+import keras
+import tensorflow as tf
+
+from .anchors import decoded
+from .kerascv import class_wise_nms
+
+_CANDIDATES = 1000  # boxes of an image, each of one class, that suppression looks at
+
+
+def region_detections(
+    outputs: dict[str, tf.Tensor],
+    proposals: dict[str, tf.Tensor],
+    size: tuple[int, int],
+    *,
+    score_threshold: float = 0.05,
+    iou_threshold: float = 0.5,
+    max_boxes: int = 100,
+) -> dict[str, tf.Tensor]:
+    """Returns the best boxes of each image, which do not depend on the others of its batch.
+
+    A proposal may become an object of several classes, each with a box of its own. Non-maximum
+    suppression then keeps the best of the boxes of one class that overlap.
+
+    Args:
+        outputs: Of a `BoxHead`.
+        proposals: Of `proposals.proposals`; those of the score 0 are none.
+        size: Height and width of the images in pixels.
+        score_threshold, iou_threshold, max_boxes: As in `decoding.detections`.
+
+    Returns:
+        As `decoding.detections`, but boxes are cut at the image's edge, and scores are softmax
+        probabilities.
+    """
+    rois = proposals["boxes"]
+    classes = outputs["boxes"].shape[2]
+    scores = tf.nn.softmax(outputs["classes"])[..., :classes]
+    scores = tf.where(proposals["scores"][..., tf.newaxis] > 0, scores, 0.0)
+    number = rois.shape[1] * classes
+    best = tf.math.top_k(tf.reshape(scores, [-1, number]), min(number, _CANDIDATES))
+    relative = tf.gather(tf.reshape(outputs["boxes"], [-1, number, 4]), best.indices, batch_dims=1)
+    boxes = decoded(relative, tf.gather(rois, best.indices // classes, batch_dims=1))
+    limits = tf.constant([size[1], size[0]] * 2, tf.float32)
+    logits = tf.math.log(best.values) - tf.math.log1p(-best.values)  # for sigmoids
+    own = tf.one_hot(best.indices % classes, classes, on_value=True, off_value=False)
+    return class_wise_nms(
+        tf.clip_by_value(boxes, 0, limits),
+        tf.where(own, logits[..., tf.newaxis], -float("inf")),
+        score_threshold=score_threshold,
+        iou_threshold=iou_threshold,
+        max_boxes=max_boxes,
+    )
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class RegionDetections(keras.layers.Layer):
+    """`region_detections`, as a layer; `images` only tell their size."""
+
+    def __init__(self, score_threshold: float, max_boxes: int, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.arguments = {"score_threshold": score_threshold, "max_boxes": max_boxes}
+
+    def call(self, outputs, proposals, images):
+        return region_detections(outputs, proposals, tuple(images.shape[1:3]), **self.arguments)
+
+    def compute_output_spec(
+        self,
+        outputs: dict[str, keras.KerasTensor],
+        proposals: dict[str, keras.KerasTensor],
+        images: keras.KerasTensor,
+    ) -> dict[str, keras.KerasTensor]:
+        """Returns the shapes and dtypes of the detections."""
+        shape = (images.shape[0], self.arguments["max_boxes"])
+        return {
+            "boxes": keras.KerasTensor((*shape, 4), "float32"),
+            "scores": keras.KerasTensor(shape, "float32"),
+            "classes": keras.KerasTensor(shape, "int32"),
+        }
+
+    def get_config(self):
+        return {**super().get_config(), **self.arguments}
+
+
+@keras.saving.register_keras_serializable("bit_keras")
+class OwnMasks(keras.layers.Layer):
+    """Each detection's mask, of those that a `MaskHead` gives for every class.
+
+    Probabilities, float32 `[batch, D, rows, columns]`; 0 where there is no detection.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, logits, classes):
+        masks = tf.sigmoid(own_masks(logits, classes))
+        return tf.where(classes[..., tf.newaxis, tf.newaxis] >= 0, masks, 0.0)
+
+    def compute_output_spec(
+        self, logits: keras.KerasTensor, classes: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Returns the shape and dtype of the masks."""
+        return keras.KerasTensor(logits.shape[:-1], "float32")
+
+
+def own_masks(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Returns those of one class, `[batch, D, rows, columns]`, of `[..., num_classes]`.
+
+    Classes, int32 `[batch, D]`, below 0 give those of the class 0.
+    """
+    return tf.gather(logits, tf.maximum(classes, 0), axis=4, batch_dims=2)
