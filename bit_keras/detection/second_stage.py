@@ -30,8 +30,8 @@ def region_detections(
         score_threshold, iou_threshold, max_boxes: As in `decoding.detections`.
 
     Returns:
-        As `decoding.detections`, but boxes are cut at the image's edge, and scores are softmax
-        probabilities.
+        As `decoding.detections`, but boxes are cut at the image's edge and have an area, and scores
+        are softmax probabilities.
     """
     rois = proposals["boxes"]
     classes = outputs["boxes"].shape[2]
@@ -41,11 +41,12 @@ def region_detections(
     best = tf.math.top_k(tf.reshape(scores, [-1, number]), min(number, _CANDIDATES))
     relative = tf.gather(tf.reshape(outputs["boxes"], [-1, number, 4]), best.indices, batch_dims=1)
     boxes = decoded(relative, tf.gather(rois, best.indices // classes, batch_dims=1))
-    limits = tf.constant([size[1], size[0]] * 2, tf.float32)
+    boxes = tf.clip_by_value(boxes, 0, tf.constant([size[1], size[0]] * 2, tf.float32))
     logits = tf.math.log(best.values) - tf.math.log1p(-best.values)  # for sigmoids
     own = tf.one_hot(best.indices % classes, classes, on_value=True, off_value=False)
+    own &= tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1, keepdims=True)
     return class_wise_nms(
-        tf.clip_by_value(boxes, 0, limits),
+        boxes,
         tf.where(own, logits[..., tf.newaxis], -float("inf")),
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
