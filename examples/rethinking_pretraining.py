@@ -102,7 +102,8 @@ def main():
         for part in parts
         for init in STARTS
     ]
-    print(f"{metric} in %, mean (least to most) of {SEEDS.value} seeds:\n")
+    spread = f", mean (least to most) of {SEEDS.value} seeds" if SEEDS.value > 1 else ""
+    print(f"{metric} in %{spread}:\n")
     studies.print_table(["images", "start", *(f"{times}x" for times in lengths)], rows)
     draw(ap50, number, lengths, study.path / "rethinking_pretraining.png")
 
