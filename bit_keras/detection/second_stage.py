@@ -42,8 +42,9 @@ def region_detections(
     relative = tf.gather(tf.reshape(outputs["boxes"], [-1, number, 4]), best.indices, batch_dims=1)
     boxes = decoded(relative, tf.gather(rois, best.indices // classes, batch_dims=1))
     boxes = tf.clip_by_value(boxes, 0, tf.constant([size[1], size[0]] * 2, tf.float32))
-    logits = tf.math.log(best.values) - tf.math.log1p(-best.values)  # for sigmoids
-    own = tf.one_hot(best.indices % classes, classes, on_value=True, off_value=False)
+    # For sigmoids, and by operations that tf2onnx has.
+    logits = tf.math.log(best.values) - tf.math.log(1 - best.values)
+    own = (best.indices % classes)[..., tf.newaxis] == tf.range(classes)
     own &= tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1, keepdims=True)
     return class_wise_nms(
         boxes,
