@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 
 from bit_keras.detection.anchors import encoded
-from bit_keras.detection.second_stage import OwnMasks, region_detections
+from bit_keras.detection.second_stage import FoundBoxes, OwnMasks, region_detections
 
 SIZE = (64, 96)  # height and width
 
@@ -66,8 +66,23 @@ def test_certain_classes_have_the_score_1():
 
 
 def test_a_mask_is_that_of_its_class():
-    logits = tf.random.stateless_normal((1, 3, 4, 4, 2), (0, 0))
-    found = OwnMasks()(logits, tf.constant([[1, 0, -1]]))
+    logits = tf.random.stateless_normal((2, 3, 4, 4, 2), (0, 0))
+    classes = tf.constant([[1, 0, -1, -1, -1], [0, 0, 1, -1, -1]])
+    found = OwnMasks()(logits, classes)
+    assert found.shape == (2, 5, 4, 4)
     expected = tf.sigmoid([logits[0, 0, ..., 1], logits[0, 1, ..., 0]])
     np.testing.assert_allclose(found[0, :2], expected)
-    assert not np.any(found[0, 2])
+    np.testing.assert_allclose(found[1, 2], tf.sigmoid(logits[1, 2, ..., 1]))
+    assert not np.any(found[0, 2:])
+    assert not np.any(found[1, 3:])
+
+
+def test_masks_are_looked_for_where_there_are_detections():
+    boxes = tf.reshape(tf.range(40.0), (2, 5, 4))
+    for classes, number in (
+        ([[1, 0, -1, -1, -1], [0, 0, 1, -1, -1]], 3),
+        ([[-1] * 5, [-1] * 5], 1),
+        ([[0] * 5, [-1] * 5], 5),
+    ):
+        found = FoundBoxes()(boxes, tf.constant(classes))
+        np.testing.assert_array_equal(found, boxes[:, :number])
