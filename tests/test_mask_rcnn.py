@@ -8,6 +8,7 @@ from mask_detectors import SIZE, backbone, lively
 
 import bit_keras
 from bit_keras.detection import MaskRCNN, RetinaNet
+from bit_keras.detection.feature_pyramid import FeaturePyramid
 from bit_keras.detection.kerascv import pairwise_iou
 from bit_keras.detection.mask_rcnn import training_model
 from bit_keras.models.spec import ModelSpec, spec_of
@@ -91,6 +92,25 @@ def test_the_facts_of_a_detector_tell_its_kind():
     assert "detector" not in old
     assert ModelSpec.from_json(old) == retinanet
     assert ModelSpec().detector is None
+
+
+def test_pyramids_of_both_detectors_and_of_older_files():
+    """Files that older versions wrote tell no finest level."""
+    maps = {f"P{n}": tf.ones((1, 128 // 2**n, 96 // 2**n, 8 * n)) for n in range(2, 6)}
+    layer = FeaturePyramid(8, 4, "P2")
+    found = layer(maps)
+    assert {level: (*x.shape[1:3],) for level, x in found.items()} == {
+        "P2": (32, 24),
+        "P3": (16, 12),
+        "P4": (8, 6),
+        "P5": (4, 3),
+        "P6": (2, 2),
+    }
+    np.testing.assert_array_equal(found["P6"], found["P5"][:, ::2, ::2])
+    config = FeaturePyramid(8, 4).get_config()
+    del config["finest"]
+    del maps["P2"]
+    assert [*FeaturePyramid.from_config(config)(maps)] == ["P3", "P4", "P5", "P6", "P7"]
 
 
 @pytest.mark.parametrize("masks", [True, False])

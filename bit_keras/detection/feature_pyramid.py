@@ -25,7 +25,7 @@ def start_from_last_norm(detector: keras.Model, model: keras.Model) -> None:
             own.set_weights(layer.norms["P5"].get_weights())
 
 
-def scoped_build(scope: str, layer: layers.Layer, shape: tuple[int | None, ...]) -> None:
+def _build_below(scope, layer, shape):
     """Builds a layer below a name; the paths of its variables are what weights are saved by."""
     with keras.name_scope(scope):
         layer.build(shape)
@@ -66,10 +66,10 @@ class FeaturePyramid(layers.Layer):
         for level in self.convs:
             shape = input_shape.get(level, input_shape["P5"] if level == "P6" else inner)
             if level in self.from_body:
-                scoped_build(level, self.norms[level], shape)
-                scoped_build(level, self.laterals[level], shape)
+                _build_below(level, self.norms[level], shape)
+                _build_below(level, self.laterals[level], shape)
                 shape = inner
-            scoped_build(level, self.convs[level], shape)
+            _build_below(level, self.convs[level], shape)
 
     def call(self, maps):
         finest = self.from_body[0]
@@ -129,7 +129,7 @@ class ConvolutionHead(layers.Layer):
             conv.build(input_shape)
             input_shape = (*input_shape[:3], conv.filters)
             if norm:
-                scoped_build(conv.name, norm, input_shape)
+                _build_below(conv.name, norm, input_shape)
         return input_shape
 
     def convolved(self, x: keras.KerasTensor) -> keras.KerasTensor:

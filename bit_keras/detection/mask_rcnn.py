@@ -25,7 +25,7 @@ from .proposals import REGION_LEVELS, Proposals, default_region_sizes
 from .region_heads import BoxHead, MaskHead, RegionHead
 from .roi_align import RoIAlign
 from .roi_targets import MASK_SIZE, RegionTargets, RoITargets, masks_learned
-from .second_stage import OwnMasks, RegionDetections
+from .second_stage import FoundBoxes, OwnMasks, RegionDetections
 
 MASK_CELLS = 112  # along each side of a mask to learn from
 _ALIGNED = ("P2", "P3", "P4", "P5")
@@ -102,7 +102,8 @@ def MaskRCNN(  # noqa: N802 (it reads as the class of its result, as in keras.ap
         rois, proposals, body.input
     )
     if masks:
-        features = RoIAlign(_MASK_BINS, sizes[0], name="mask_features")(fine, found["boxes"])
+        boxes = FoundBoxes(name="found_boxes")(found["boxes"], found["classes"])
+        features = RoIAlign(_MASK_BINS, sizes[0], name="mask_features")(fine, boxes)
         logits = MaskHead(num_classes, channels, name="mask_head")(features)
         found = {**found, "masks": OwnMasks(name="masks")(logits, found["classes"])}
     name = "mask_rcnn" if masks else "faster_rcnn"

@@ -140,11 +140,15 @@ class MaskHead(ConvolutionHead):
         self.last.build((None, None, None, self.arguments["channels"]))
 
     def call(self, features):
-        number, side = features.shape[1:3]
+        number, side = ops.shape(features)[1:3]
         x = self.convolved(ops.reshape(features, (-1, *features.shape[2:])))
         masks = self.last(self.upsample(x))
-        shape = (-1, number, 2 * side, 2 * side, self.arguments["num_classes"])
-        return ops.reshape(masks, shape)
+        classes = self.arguments["num_classes"]
+        return ops.reshape(masks, (-1, number, 2 * side, 2 * side, classes))
+
+    def compute_output_shape(self, input_shape):
+        batch, number, side, _, _ = input_shape
+        return (batch, number, 2 * side, 2 * side, self.arguments["num_classes"])
 
     def get_config(self):
         return {**super().get_config(), **self.arguments}

@@ -42,8 +42,9 @@ def region_detections(
     relative = tf.gather(tf.reshape(outputs["boxes"], [-1, number, 4]), best.indices, batch_dims=1)
     boxes = decoded(relative, tf.gather(rois, best.indices // classes, batch_dims=1))
     boxes = tf.clip_by_value(boxes, 0, tf.constant([size[1], size[0]] * 2, tf.float32))
-    logits = tf.math.log(best.values) - tf.math.log1p(-best.values)  # for sigmoids
-    own = tf.one_hot(best.indices % classes, classes, on_value=True, off_value=False)
+    # For sigmoids, and by operations that tf2onnx has.
+    logits = tf.math.log(best.values) - tf.math.log(1 - best.values)
+    own = (best.indices % classes)[..., tf.newaxis] == tf.range(classes)
     own &= tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=-1, keepdims=True)
     return class_wise_nms(
         boxes,
@@ -84,8 +85,30 @@ class RegionDetections(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("bit_keras")
+class FoundBoxes(keras.layers.Layer):
+    """The boxes of detections, without those rows that no image of the batch has one in.
+
+    Masks take as long as everything else, and most images have few objects. One row remains, for
+    TensorFlow's convolutions cannot do without.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, boxes, classes):
+        there = tf.reduce_any(classes >= 0, axis=0)  # the best come first
+        return boxes[:, : tf.maximum(tf.reduce_sum(tf.cast(there, tf.int32)), 1)]
+
+    def compute_output_spec(
+        self, boxes: keras.KerasTensor, classes: keras.KerasTensor
+    ) -> keras.KerasTensor:
+        """Returns the shape and dtype of the boxes."""
+        return keras.KerasTensor((boxes.shape[0], None, 4), "float32")
+
+
+@keras.saving.register_keras_serializable("bit_keras")
 class OwnMasks(keras.layers.Layer):
-    """Each detection's mask, of those that a `MaskHead` gives for every class.
+    """Each detection's mask, of those that a `MaskHead` gives for every class of `FoundBoxes`.
 
     Probabilities, float32 `[batch, D, rows, columns]`; 0 where there is no detection.
     """
@@ -94,14 +117,18 @@ class OwnMasks(keras.layers.Layer):
         super().__init__(**{**kwargs, "dtype": "float32"})
 
     def call(self, logits, classes):
-        masks = tf.sigmoid(own_masks(logits, classes))
-        return tf.where(classes[..., tf.newaxis, tf.newaxis] >= 0, masks, 0.0)
+        number, most = tf.shape(logits)[1], classes.shape[1]
+        own = classes[:, :number]
+        masks = tf.sigmoid(own_masks(logits, own))
+        masks = tf.where(own[..., tf.newaxis, tf.newaxis] >= 0, masks, 0.0)
+        masks = tf.pad(masks, [[0, 0], [0, most - number], [0, 0], [0, 0]])
+        return tf.ensure_shape(masks, [None, most, *logits.shape[2:4]])
 
     def compute_output_spec(
         self, logits: keras.KerasTensor, classes: keras.KerasTensor
     ) -> keras.KerasTensor:
         """Returns the shape and dtype of the masks."""
-        return keras.KerasTensor(logits.shape[:-1], "float32")
+        return keras.KerasTensor((*classes.shape, *logits.shape[2:4]), "float32")
 
 
 def own_masks(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
