@@ -10,6 +10,7 @@ EXPORT_FORMATS = (  # the keys of `exporting.FORMATS`, in which a test compares 
     *("saved_model", "keras", "npz", "timm", "transformers"),
     *("litert", "onnx", "openvino", "web"),
 )
+DETECTORS = ("retinanet", "mask_rcnn", "faster_rcnn")
 DETECTOR_FORMATS = ("saved_model", "onnx")  # of exported detectors
 EXPORT_PRECISIONS = ("float32", "float16", "int8")
 SAMPLINGS = ("uniform", "balanced")  # of training images

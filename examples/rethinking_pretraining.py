@@ -3,7 +3,7 @@
     python examples/rethinking_pretraining.py --dataset=scenes --size=128 --steps=300 --batch=16
 
 The experiment of He et al., 2018 ("Rethinking ImageNet Pre-training", arXiv 1811.08883): the same
-RetinaNet from a pre-trained and from a random start, with schedules of one, two and three times the
+detector from a pre-trained and from a random start, with schedules of one, two and three times the
 length, and with all training images, a third and a tenth of them. All are tested on the same
 images. Prints a Markdown table and draws it. An interrupted study goes on when it is started again;
 more seeds, parts and schedules can be added later.
@@ -17,12 +17,14 @@ from absl import flags
 
 import bit_keras
 from bit_keras import training
+from bit_keras.choices import DETECTORS
 from bit_keras.cli import application
 from bit_keras.detection.fine_tuning import default_size
 from bit_keras.models import zoo
-from bit_keras.recipes import detection_recipe
+from bit_keras.recipes import RECIPE_OF, detection_recipe
 
 MODEL = flags.DEFINE_string("model", "BiT-XS-R26x0.25", "The body.")
+MODEL_TYPE = flags.DEFINE_enum("model_type", "retinanet", DETECTORS, "As of bit-detect train.")
 DATASET = flags.DEFINE_string("dataset", "scenes", "As of bit-detect train.")
 PARTS = flags.DEFINE_list("parts", ["1", "3", "10"], "Train on all images, a third, a tenth.")
 SCHEDULES = flags.DEFINE_list("schedules", ["1", "2", "3"], "Lengths of schedules.")
@@ -42,7 +44,7 @@ def tune(workdir, *, settings, init, part, times, seed):
     batch, steps = settings["batch"], settings["steps"]
     train, test = images(settings["dataset"])
     # The rate is that of one schedule on all images, as He et al. have it.
-    recipe = detection_recipe("retinanet-bit").fitted_to(len(train), batch, steps)
+    recipe = detection_recipe(RECIPE_OF[settings["model_type"]]).fitted_to(len(train), batch, steps)
     number = -(-len(train) // part)
     if part > 1:
         order = np.random.default_rng(seed).permutation(len(train))
@@ -56,6 +58,7 @@ def tune(workdir, *, settings, init, part, times, seed):
         train,
         test,
         workdir=workdir,
+        model_type=settings["model_type"],
         recipe=recipe,
         init=init,
         seed=seed,
@@ -69,7 +72,7 @@ def main():
     number = len(images(DATASET.value)[0])
     size = SIZE.value or default_size(images(DATASET.value)[0])
     common = {"model": MODEL.value, "dataset": DATASET.value, "size": size}
-    common |= {"steps": STEPS.value, "batch": BATCH.value}
+    common |= {"model_type": MODEL_TYPE.value, "steps": STEPS.value, "batch": BATCH.value}
     jobs = {
         f"{part}-{init}-{times}x-{seed}": (
             tune,
@@ -83,10 +86,11 @@ def main():
     config = {**common, "weights": zoo.weights_crc32(MODEL.value), "images": number}
     with training.RunFolder(LOGDIR.value, config, may_grow=True) as study:
         found = studies.run_jobs(study, jobs, PROCESSES.value)
+    metric = "mask_ap50" if MODEL_TYPE.value == "mask_rcnn" else "ap50"
     ap50 = {  # of each part and start: [times, seeds]
         (part, init): np.array(
             [
-                studies.percentages(found, f"{part}-{init}-{times}x", SEEDS.value, "ap50")
+                studies.percentages(found, f"{part}-{init}-{times}x", SEEDS.value, metric)
                 for times in lengths
             ]
         )
@@ -98,7 +102,8 @@ def main():
         for part in parts
         for init in STARTS
     ]
-    print(f"AP50 in %, mean (least to most) of {SEEDS.value} seeds:\n")
+    spread = f", mean (least to most) of {SEEDS.value} seeds" if SEEDS.value > 1 else ""
+    print(f"{metric} in %{spread}:\n")
     studies.print_table(["images", "start", *(f"{times}x" for times in lengths)], rows)
     draw(ap50, number, lengths, study.path / "rethinking_pretraining.png")
 

@@ -120,6 +120,8 @@ def percentages(found, name, seeds, metric="accuracy"):
 
 def spread(values, form=".1f"):
     """[96.25, 97.75] -> "97.0 (96.2 to 97.8)": the mean, the least and the greatest."""
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
     return f"{np.mean(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 

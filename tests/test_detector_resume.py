@@ -16,8 +16,10 @@ from detectors import boxless, lively_detector, pictures
 import bit_keras
 from bit_keras import data
 from bit_keras.checkpoints import save_npz
+from bit_keras.data.masks import mask_code
 from bit_keras.detection import RetinaNet
 from bit_keras.detection.detecting import all_detections
+from bit_keras.metrics.coco_json import as_segmentation
 from bit_keras.recipes import DetectionRecipe
 
 STEPS = 20  # with a checkpoint after every second, and a line in the log after each
@@ -34,22 +36,23 @@ def folder(tiny, tmp_path_factory):
         scene = data.scene(i, size=64)
         PIL.Image.fromarray(scene.image).save(folder / f"{i}.png")
         images.append({"id": i, "file_name": f"{i}.png"})
-        for (left, top, right, bottom), label in zip(
-            scene.boxes.tolist(), scene.classes.tolist(), strict=True
+        for (left, top, right, bottom), label, mask in zip(
+            scene.boxes.tolist(), scene.classes.tolist(), scene.masks, strict=True
         ):
             box = [left, top, right - left, bottom - top]
             own = {"id": len(annotations), "image_id": i, "category_id": label, "bbox": box}
-            annotations.append(own)
+            annotations.append({**own, "segmentation": as_segmentation(mask_code(mask))})
     categories = [{"id": label, "name": f"class {label}"} for label in range(14)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "scenes.json").write_text(json.dumps(content))
     return folder
 
 
-def start(folder, name):
+def start(folder, name, model_type):
     """`bit-detect train` in a process of its own; its run's folder is runs/NAME."""
     flags = {
         "model": "tiny.npz",
+        "model_type": model_type,
         "dataset": "scenes.json",
         "steps": STEPS,
         "batch": 4,
@@ -79,26 +82,29 @@ def logged(run):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_a_killed_training_ends_bit_for_bit_like_an_undisturbed_one(folder):
+@pytest.mark.parametrize("model_type", ["retinanet", "mask_rcnn"])
+def test_a_killed_training_ends_bit_for_bit_like_an_undisturbed_one(folder, model_type):
     runs = folder / "runs"
-    undisturbed = start(folder, "undisturbed")
-    process = start(folder, "killed")
-    while len(logged(runs / "killed")) < KILLED_AFTER and process.poll() is None:
+    names = f"{model_type}-undisturbed", f"{model_type}-killed"
+    whole, killed = (runs / name for name in names)
+    undisturbed = start(folder, names[0], model_type)
+    process = start(folder, names[1], model_type)
+    while len(logged(killed)) < KILLED_AFTER and process.poll() is None:
         time.sleep(0.01)
     process.kill()
     process.communicate()
     assert process.returncode == -9
-    saved = [int(path.stem[5:]) for path in (runs / "killed/checkpoints").glob("ckpt-*.index")]
+    saved = [int(path.stem[5:]) for path in (killed / "checkpoints").glob("ckpt-*.index")]
     assert 2 <= max(saved) < STEPS
-    assert not (runs / "killed/metrics.json").exists()
+    assert not (killed / "metrics.json").exists()
     finish(undisturbed)
-    finish(start(folder, "killed"))
+    finish(start(folder, names[1], model_type))
 
-    models = [bit_keras.load(runs / name / "model.keras") for name in ("undisturbed", "killed")]
-    assert all(model.spec.anchor_sizes for model in models)
+    models = [bit_keras.load(run / "model.keras") for run in (whole, killed)]
+    assert all(model.spec.detector == model_type for model in models)
     for a, b in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(a, b)
-    expected, resumed = (logged(runs / name) for name in ("undisturbed", "killed"))
+    expected, resumed = (logged(run) for run in (whole, killed))
     for one, other in zip(expected, resumed, strict=True):
         one, other = ({**line, "images_per_second": 0} for line in (one, other))
         assert one == other

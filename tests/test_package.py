@@ -19,6 +19,7 @@ TREES = {
 MANY_PARAMETERS = {
     *("evaluate", "export", "few_shot_curve", "fine_tune", "plan", "predict_images", "pretrain"),
     *("run_vtab", "training_batches", "upstream_batches", "detection_batches"),
+    "fine_tune_detector",
 }
 # What Keras calls; Keras itself leaves these without annotations.
 KERAS_HOOKS = {"build", "call", "compute_output_shape", "get_config"}

@@ -83,6 +83,8 @@ def percent(results):
 
 def spread(values, sign=""):
     mean, least, most = statistics.fmean(values), min(values), max(values)
+    if len(values) == 1:
+        return f"{mean:{sign}.1f}"
     return f"{mean:{sign}.1f} ({least:{sign}.1f} to {most:{sign}.1f})"
 
 

@@ -1,4 +1,4 @@
-"""bit-detect: trains a RetinaNet on a BiT's body, tests it, finds objects on images, exports it.
+"""bit-detect: trains a detector on a BiT's body, tests it, finds objects on images, exports it.
 
 bit-detect train --dataset=voc_folder/ --name=cells     # by default drawn scenes
 bit-detect eval --model=runs/cells --dataset=voc_folder/
@@ -11,9 +11,9 @@ import json
 
 from absl import flags
 
-from ..choices import BAD_BOXES, DETECTOR_FORMATS, EMBEDDED_MODEL, INITS
+from ..choices import BAD_BOXES, DETECTOR_FORMATS, DETECTORS, EMBEDDED_MODEL, INITS
 from ..files import replace_file
-from ..recipes import DETECTION_RECIPES
+from ..recipes import DETECTION_RECIPES, RECIPE_OF
 from . import application, data_flags
 
 _TEXTS = ("table", "json", "csv")  # formats of answers
@@ -31,8 +31,17 @@ DATASET = flags.DEFINE_string(
     'TFDS name, or "scenes", which are drawn, the default. export: test images to compare on; by '
     "default two photos.",
 )
+MODEL_TYPE = flags.DEFINE_enum(
+    "model_type",
+    "retinanet",
+    DETECTORS,
+    "train: mask_rcnn finds masks too, and needs them on every object; faster_rcnn is it without.",
+)
 RECIPE = flags.DEFINE_enum(
-    "recipe", "retinanet-bit", sorted(DETECTION_RECIPES), "The protocol, fitted to the images."
+    "recipe",
+    None,
+    sorted(DETECTION_RECIPES),
+    "The protocol, fitted to the images; by default that of the model's type.",
 )
 SIZE = flags.DEFINE_integer(
     "size", None, "Side of the square images, a multiple of 32; by default that of most images."
@@ -126,7 +135,8 @@ def _train(_):
     application.check_run(strategy)
     train, test = _read()
     train = data.with_validation(train, VALIDATION.value)
-    recipe = DETECTION_RECIPES[RECIPE.value].fitted_to(len(train), BATCH.value, STEPS.value)
+    name = RECIPE.value or RECIPE_OF[MODEL_TYPE.value]
+    recipe = DETECTION_RECIPES[name].fitted_to(len(train), BATCH.value, STEPS.value)
     recipe = recipe.replace(size=SIZE.value or default_size(train))
     if BASE_LR.value is not None:
         recipe = recipe.replace(base_lr=BASE_LR.value)
@@ -134,7 +144,7 @@ def _train(_):
     print(
         f"{model} ({INIT.value}) on {train.name}: {len(train):,} images with {len(train.boxes):,} "
         f"boxes of {train.num_classes} classes, {data_flags.tested_on(train, test)}.\n"
-        f"{RECIPE.value}: {recipe.steps(len(train)):,} steps of {recipe.batch} images of "
+        f"{name}: {recipe.steps(len(train)):,} steps of {recipe.batch} images of "
         f"{recipe.size} pixels, learning rate {recipe.base_lr:g} after {recipe.warmup_steps:,} "
         f"steps of warm-up.\nRun: {workdir}",
         flush=True,
@@ -144,6 +154,7 @@ def _train(_):
         train,
         test,
         workdir=workdir,
+        model_type=MODEL_TYPE.value,
         recipe=recipe,
         channels=CHANNELS.value,
         init=INIT.value,

@@ -10,6 +10,7 @@ from ..data import BoxedImages, detection_test_batches, original_boxes
 from ..models.spec import spec_of
 from ..training import predict
 from .decoding import detections
+from .mask_pasting import pasted_masks
 
 MAX_BOXES = 100  # of an image, as COCO's scores count
 SCORE_THRESHOLD = 0.05
@@ -48,10 +49,12 @@ class Detections(keras.layers.Layer):
 
 
 def _detecting(model: keras.Model) -> keras.Model:
-    """Returns a model of a `RetinaNet`'s weights: images of its `test_size` to detections."""
+    """Returns a model of a detector's weights: images of its `test_size` to detections."""
     spec = spec_of(model)
     images = keras.Input((spec.test_size, spec.test_size, 3), name="images")
-    found = Detections(spec.test_size, spec.anchor_sizes, name="detections")(model(images))
+    found = model(images)
+    if spec.detector == "retinanet":
+        found = Detections(spec.test_size, spec.anchor_sizes, name="detections")(found)
     return keras.Model(images, found, name=model.name)
 
 
@@ -65,14 +68,15 @@ def all_detections(
     """Returns the objects that a detector finds on every image, the best first.
 
     Args:
-        model: A `RetinaNet`, made in the scope of `strategy`.
+        model: A `RetinaNet` or a `MaskRCNN`, made in the scope of `strategy`.
         images: The images.
         batch: Images at once; does not change the answers.
         strategy: As in `training.predict`.
 
     Returns:
         For every image `boxes` float32 [D, 4] (left, top, right, bottom in pixels of the image),
-        `scores` float32 [D] and `classes` int32 [D].
+        `scores` float32 [D] and `classes` int32 [D]; of detectors of masks also `masks`, a list of
+        D run-length codes of the image's size, as `pasted_masks` makes them.
     """
     size = spec_of(model).test_size
 
@@ -80,10 +84,17 @@ def all_detections(
         return detection_test_batches(images, batch=batch, size=size)
 
     found = predict(_detecting(model), images, prepare, batch=batch, strategy=strategy)
-    boxes = original_boxes(found["boxes"], images.image_sizes, size)
+    whole = original_boxes(found["boxes"], images.image_sizes, size)
+    limits = np.tile(images.image_sizes[:, ::-1], 2).astype(np.float32)
+    boxes = np.clip(whole, 0, limits[:, np.newaxis])
     # Of what is found in the gray around an image, nothing is left within it.
     kept = (found["classes"] >= 0) & np.all(boxes[..., 2:] > boxes[..., :2], axis=-1)
-    return [
+    answers = [
         {"boxes": boxes[i][k], "scores": found["scores"][i][k], "classes": found["classes"][i][k]}
         for i, k in enumerate(kept)
     ]
+    if "masks" in found:
+        for i, k in enumerate(kept):  # a mask is of the whole box, also where that is cut off
+            masks = found["masks"][i][k]
+            answers[i]["masks"] = pasted_masks(masks, whole[i][k], images.image_sizes[i])
+    return answers

@@ -9,20 +9,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from ..data import BoxedImages, boxes_from_name, detection_batches, with_validation
+from ..choices import DETECTORS
+from ..data import (
+    BoxedImages,
+    boxes_from_name,
+    detection_batches,
+    require_masks,
+    with_validation,
+)
 from ..metrics.detection import require_pycocotools
 from ..models.published import full_name
 from ..models.resnet_v2 import copied
+from ..models.spec import spec_of
 from ..models.zoo import load, weights_crc32
-from ..recipes import DetectionRecipe, detection_recipe
+from ..recipes import RECIPE_OF, DetectionRecipe, detection_recipe
 from ..reporting.boxes import draw_boxes
 from ..training import Objective, RunFolder, RunOptions, Task, TrainedModel, run_task
 from .answers import Evaluation
 from .detecting import all_detections
-from .losses import LOSS_PARTS, detection_loss
+from .learning import BUILDERS, detector_objective
 from .report import write_run_report
-from .retinanet import RetinaNet
-from .targets import detection_targets
 
 _PICTURES = 4  # training images to look at
 _SMALL_WIDTH, _SMALL_CHANNELS, _CHANNELS = 1, 64, 256  # bodies below that width have small heads
@@ -35,17 +41,19 @@ def fine_tune_detector(
     *,
     workdir: str | os.PathLike,
     validation: BoxedImages | float | None = None,
-    recipe: str | DetectionRecipe = "retinanet-bit",
+    model_type: str = "retinanet",
+    recipe: str | DetectionRecipe | None = None,
     channels: int | None = None,
     init: str = "pretrained",
     **options: Any,
 ) -> TrainedModel:
-    """Fine-tunes a RetinaNet on a BiT's body: all weights, by SGD with momentum 0.9.
+    """Fine-tunes a detector on a BiT's body: all weights, by SGD with momentum 0.9.
 
     An interrupted run goes on when it is called again with the same arguments.
 
     Args:
-        model: The body: what `bit_keras.load` takes; or a `RetinaNet`, which is trained in place.
+        model: The body: what `bit_keras.load` takes; or a `RetinaNet` or `MaskRCNN`, which is
+            trained in place.
         train: The images to train on; or a name as `data.boxes_from_name` takes it, whose test
             images are then tested on as well.
         test: Images to test on, with the classes of `train`.
@@ -53,8 +61,11 @@ def fine_tune_detector(
             `detections.json` holds what was found on the test images.
         validation: Images to choose a model by, or the part of `train` to set aside; by default
             those that the source of `train` has set aside, if there are some.
-        recipe: "retinanet-bit", the paper's protocol `fitted_to` the images: their number, and
-            `default_size`; or a recipe, which is taken as it is.
+        model_type: What is built on a body: "retinanet"; "mask_rcnn", which finds masks too, and
+            needs them on every object; or "faster_rcnn", the same without masks.
+        recipe: A name of `detection_recipe`, "retinanet-bit" or "mask-rcnn-1x", by default that of
+            the model's type, `fitted_to` the images: their number, and `default_size`; or a recipe,
+            which is taken as it is.
         channels: Of the feature pyramid and the heads: by default 256, or 64 on bodies narrower
             than width 1.
         init: "pretrained" or "random", as in `bit_keras.load`.
@@ -70,14 +81,23 @@ def fine_tune_detector(
         train, own_test = boxes_from_name(os.fspath(train))
         test = own_test if test is None else test
     train = with_validation(train, validation)
-    _check_sets(train, test)
-    if isinstance(recipe, str):
-        recipe = detection_recipe(recipe).fitted_to(len(train)).replace(size=default_size(train))
+    if isinstance(model, keras.Model) and spec_of(model).detector:
+        model_type = model.spec.detector
+    if model_type not in DETECTORS:
+        raise ValueError(f"model_type must be {' or '.join(DETECTORS)}, got {model_type!r}.")
+    _check_sets(train, test, model_type)
+    if recipe is None or isinstance(recipe, str):
+        recipe = (
+            detection_recipe(recipe or RECIPE_OF[model_type])
+            .fitted_to(len(train))
+            .replace(size=default_size(train))
+        )
     task = _DetectorTraining(
         model=model,
         name=model.name if isinstance(model, keras.Model) else full_name(model),
         train=train,
         test_images=test,
+        model_type=model_type,
         recipe=recipe,
         channels=channels,
         init=init,
@@ -91,11 +111,15 @@ def default_size(images: BoxedImages) -> int:
     return int(np.clip(32 * round(longer / 32), 96, 1024))
 
 
-def _check_sets(train, test):
+def _check_sets(train, test, model_type):
     require_pycocotools()
+    if model_type == "mask_rcnn":
+        require_masks(train)
     for name, images in (("test", test), ("validation", train.validation)):
         if images is None:
             continue
+        if model_type == "mask_rcnn":
+            require_masks(images)
         if images.class_names != train.class_names:
             raise ValueError(
                 f"{name} must have the {train.num_classes} classes of train in the same order, "
@@ -119,7 +143,11 @@ class _DetectorTraining(Task):
     recipe: DetectionRecipe
     channels: int | None
     init: str
-    best_by: str = dataclasses.field(default="ap", init=False)
+    model_type: str
+
+    @property
+    def best_by(self) -> str:
+        return "mask_ap" if self.model_type == "mask_rcnn" else "ap"
 
     @property
     def steps(self) -> int:
@@ -139,7 +167,7 @@ class _DetectorTraining(Task):
 
     def build(self) -> keras.Model:
         size, number = self.recipe.size, self.train.num_classes
-        if isinstance(self.model, keras.Model) and self.model.spec.anchor_sizes:
+        if isinstance(self.model, keras.Model) and self.model.spec.detector:
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             model = self.model if replicas == 1 else copied(self.model)
         else:
@@ -148,33 +176,33 @@ class _DetectorTraining(Task):
                 body = load(self.name, num_classes=0, init=self.init)
             small = body.spec.width is not None and body.spec.width < _SMALL_WIDTH
             channels = self.channels or (_SMALL_CHANNELS if small else _CHANNELS)
-            model = RetinaNet(body, number, size=size, channels=channels)
+            model = BUILDERS[self.model_type](body, number, size=size, channels=channels)
         source = f"{self.name} ({self.init}), trained to detect on {self.train.name}"
         facts = {"class_names": self.train.class_names, "test_size": size, "source": source}
-        model.spec = model.spec.replace(loss="sigmoid", native_size=size, **facts)
+        loss = "sigmoid" if self.model_type == "retinanet" else "softmax"
+        model.spec = model.spec.replace(loss=loss, native_size=size, **facts)
         return model
 
     def objective(self, model: keras.Model, seed: int) -> Objective:
-        def batches(step, part):
-            return detection_batches(
-                self.train,
-                batch=self.batch,
-                size=self.recipe.size,
-                seed=seed,
-                start_step=step,
-                scale_jitter=self.recipe.scale_jitter,
-                part=part,
-            )
-
-        return Objective(
-            model=model,
-            batches=batches,
+        return detector_objective(
+            model,
+            functools.partial(self._batches, seed=seed),
             batch=self.batch,
-            loss=detection_loss,
-            parts=LOSS_PARTS,
-            targets=functools.partial(detection_targets, anchor_sizes=model.spec.anchor_sizes),
             weight_decay=self.recipe.weight_decay,
             clip_norm=self.recipe.clip_norm,
+        )
+
+    def _batches(self, step, part, seed):
+        return detection_batches(
+            self.train,
+            batch=self.batch,
+            size=self.recipe.size,
+            seed=seed,
+            start_step=step,
+            scale_jitter=self.recipe.scale_jitter,
+            part=part,
+            masks=self.model_type == "mask_rcnn",
+            seeds=self.model_type != "retinanet",
         )
 
     def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -182,22 +210,30 @@ class _DetectorTraining(Task):
 
     def settings(self) -> dict:
         given = isinstance(self.model, keras.Model)
+        sets = {"train": self.train, "test": self.test_images, "validation": self.train.validation}
+        masks = self.model_type == "mask_rcnn"
+        described = {part: images and images.description(masks) for part, images in sets.items()}
+        if not self.has_validation:
+            del described["validation"]
+        # Runs of a time when there was one type do not name it.
+        named = {} if self.model_type == "retinanet" else {"model_type": self.model_type}
         return {
             "model": self.name,
             "task": "detection",
+            **named,
             "weights": None if given else weights_crc32(self.model),
             "init": self.init,
             "channels": self.channels,
             "recipe": dataclasses.asdict(self.recipe),
-            "train": self.train.description(),
-            "test": self.test_images and self.test_images.description(),
-            **({"validation": self.train.validation.description()} if self.has_validation else {}),
+            **described,
             "class_names": self.train.class_names,
         }
 
     def picture(self, objective: Objective) -> np.ndarray | None:
         number = max(n for n in range(1, _PICTURES + 1) if self.batch % n == 0)
         images, labels = next(iter(objective.batches(0, (0, self.batch // number))))
+        if self.model_type != "retinanet":
+            images, labels = images["images"], images
         drawn = []
         for image, boxes, classes in zip(images, labels["boxes"], labels["classes"], strict=True):
             there = classes.numpy() >= 0

@@ -13,17 +13,15 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
-from ..layers import GroupNormalization
 from ..models.resnet_v2 import pyramid
 from ..models.spec import SpecifiedModel, spec_of
 from ..models.zoo import load
 from .anchors import LEVELS, PER_PLACE, check_size, default_anchor_sizes
+from .feature_pyramid import ConvolutionHead, FeaturePyramid, start_from_last_norm
 from .kerascv import require_keras_cv
 
 PRIOR = 0.01  # probability of every class at every anchor before training
-CONVOLUTIONS = 4  # of a head, before its last
 _BACKBONE_LEVELS = ("P3", "P4", "P5")
-_register = keras.saving.register_keras_serializable("bit_keras")
 
 
 def RetinaNet(  # noqa: N802 (it reads as the class of its result, as in keras.applications)
@@ -93,112 +91,20 @@ def RetinaNet(  # noqa: N802 (it reads as the class of its result, as in keras.a
     facts = {"anchor_sizes": sizes, "test_size": size, "test_resize": None, "rule_changes": {}}
     spec = spec_of(model).with_classes(int(num_classes)).replace(**facts)
     detector = SpecifiedModel(body.input, outputs, name="retinanet", spec=spec)
-    _start_from_last_norm(detector, model)
+    start_from_last_norm(detector, model)
     return detector
 
 
-def _start_from_last_norm(detector, model):
-    """Gives the pyramid the body's last normalization, which no block of the detector holds."""
-    own = detector.get_layer("feature_pyramid").norms["P5"]
-    for layer in model.layers:
-        if isinstance(layer, GroupNormalization) and layer.groups == own.groups:
-            own.set_weights(layer.get_weights())
-        elif isinstance(layer, FeaturePyramid):
-            own.set_weights(layer.norms["P5"].get_weights())
-
-
-def _scoped(scope, layer, shape):
-    """Builds a layer below a name; the paths of its variables are what weights are saved by."""
-    with keras.name_scope(scope):
-        layer.build(shape)
-
-
-@_register
-class FeaturePyramid(layers.Layer):
-    """Maps P3 to P7 of one number of channels, from a body's raw maps P3 to P5.
-
-    Each of P3 to P5 adds the level above it, twice as large. P6 is a strided convolution of the
-    body's P5, and P7 one of P6, so that sides are halved and rounded up.
-    """
-
-    def __init__(self, channels, groups, **kwargs):
-        super().__init__(**kwargs)
-        self.arguments = {"channels": channels, "groups": groups}
-        own = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        self.norms = {
-            level: GroupNormalization(groups, name="group_norm", **own)
-            for level in _BACKBONE_LEVELS
-        }
-        self.laterals = {
-            level: layers.Conv2D(channels, 1, name="lateral", **own) for level in _BACKBONE_LEVELS
-        }
-        self.convs = {
-            level: layers.Conv2D(
-                *(channels, 3, 1 if level in _BACKBONE_LEVELS else 2, "same"), name="conv2d", **own
-            )
-            for level in LEVELS
-        }
-        self.upsample = layers.UpSampling2D(2, dtype=self.dtype_policy)
-
-    def build(self, input_shape):
-        inner = (None, None, None, self.arguments["channels"])
-        for level in LEVELS:
-            shape = input_shape.get(level, input_shape["P5"] if level == "P6" else inner)
-            if level in _BACKBONE_LEVELS:
-                _scoped(level, self.norms[level], shape)
-                _scoped(level, self.laterals[level], shape)
-                shape = inner
-            _scoped(level, self.convs[level], shape)
-
-    def call(self, maps):
-        fine, coarse = maps["P3"].shape[1:3], maps["P5"].shape[1:3]
-        if any(a and b and a != 4 * b for a, b in zip(fine, coarse, strict=True)):
-            raise ValueError(
-                "a detector's images must have sides that are multiples of 32 pixels, got images "
-                f"whose maps P3 and P5 have {fine} and {coarse} places; resize or pad them."
-            )
-        active = {level: ops.relu(self.norms[level](maps[level])) for level in _BACKBONE_LEVELS}
-        merged = {level: self.laterals[level](active[level]) for level in _BACKBONE_LEVELS}
-        for level, above in (("P4", "P5"), ("P3", "P4")):
-            merged[level] = merged[level] + self.upsample(merged[above])
-        maps = {level: self.convs[level](merged[level]) for level in _BACKBONE_LEVELS}
-        maps["P6"] = self.convs["P6"](active["P5"])
-        maps["P7"] = self.convs["P7"](ops.relu(maps["P6"]))
-        return maps
-
-    def get_config(self):
-        return {**super().get_config(), **self.arguments}
-
-
-@_register
-class PredictionHead(layers.Layer):
+@keras.saving.register_keras_serializable("bit_keras")
+class PredictionHead(ConvolutionHead):
     """Numbers for every anchor, float32 `[batch, rows * columns * 9, outputs]`, from one map.
 
     All levels share it. `prior` is the sigmoid that its outputs start at, or 0 for outputs near 0.
     """
 
     def __init__(self, outputs, channels, norm, prior, **kwargs):
-        super().__init__(**kwargs)
+        super().__init__(channels, norm, **kwargs)
         self.arguments = {"outputs": outputs, "channels": channels, "norm": norm, "prior": prior}
-        own = {"dtype": self.dtype_policy, "trainable": self.trainable}
-        names = [f"conv{n}" for n in range(1, CONVOLUTIONS + 1)]
-        self.convs = [
-            layers.Conv2D(
-                *(channels, 3),
-                padding="same",
-                kernel_initializer="he_normal",
-                use_bias=norm == "none",
-                name=name,
-                **own,
-            )
-            for name in names
-        ]
-        # At least two channels a group, as at width 1 of the body's root.
-        groups = math.gcd(32, channels // 2)
-        self.norms = [
-            GroupNormalization(groups, name="group_norm", **own) if norm == "group" else None
-            for _ in names
-        ]
         self.last = layers.Conv2D(
             *(PER_PLACE * outputs, 3),
             padding="same",
@@ -207,22 +113,14 @@ class PredictionHead(layers.Layer):
                 math.log(prior / (1 - prior)) if prior else 0
             ),
             name="conv2d",
-            **{**own, "dtype": "float32"},
+            **{**self.own, "dtype": "float32"},
         )
 
     def build(self, input_shape):
-        inner = (*input_shape[:3], self.arguments["channels"])
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            conv.build(input_shape)
-            if norm:
-                _scoped(conv.name, norm, inner)
-            input_shape = inner
-        self.last.build(inner)
+        self.last.build(self.build_convolutions(input_shape))
 
     def call(self, x):
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x)
-            x = ops.relu(norm(x) if norm else x)
+        x = self.convolved(x)
         _, rows, columns, _ = ops.shape(x)
         return ops.reshape(
             self.last(x), (-1, rows * columns * PER_PLACE, self.arguments["outputs"])

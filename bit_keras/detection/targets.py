@@ -32,21 +32,50 @@ def detection_targets(
         `classes`, int32 `[batch, A]`: a class, -1 for nothing, -2 to be ignored.
     """
     anchors = anchors_of(*images.shape[1:3], anchor_sizes)
-    boxes, classes = labels["boxes"], labels["classes"]
-    overlap = pairwise_iou(anchors, boxes)  # [batch, A, N]
-    overlap = tf.where(classes[:, tf.newaxis] >= 0, overlap, -1.0)
-    most = tf.reduce_max(overlap, axis=2)
-    # Only the first of equals: large anchors around a small object all overlap it as much.
-    best_anchors = tf.argmax(overlap, axis=1, output_type=tf.int32)  # [batch, N]
-    is_best = tf.range(len(anchors))[:, tf.newaxis] == best_anchors[:, tf.newaxis]
-    forced = tf.where(is_best & (overlap > 0), overlap, 0.0)
-    is_forced = tf.reduce_max(forced, axis=2) > 0
-    owner = tf.argmax(tf.where(is_forced[..., tf.newaxis], forced, overlap), axis=2)
-    found = is_forced | (most >= _POSITIVE)
-    nothing = tf.where(most >= _NEGATIVE, IGNORED, BACKGROUND)
-    targets = encoded(tf.gather(boxes, owner, batch_dims=1), anchors)
+    owners, classes = matched(anchors, labels, positive=_POSITIVE, negative=_NEGATIVE)
+    targets = encoded(tf.gather(labels["boxes"], owners, batch_dims=1), anchors)
     return {
         # Where there is nothing to find, logarithms of a missing box's sides may be infinite.
-        "boxes": tf.where(found[..., tf.newaxis], targets, 0.0),
-        "classes": tf.where(found, tf.gather(classes, owner, batch_dims=1), nothing),
+        "boxes": tf.where(classes[..., tf.newaxis] >= 0, targets, 0.0),
+        "classes": classes,
     }
+
+
+def matched(
+    boxes: tf.Tensor,
+    labels: dict[str, tf.Tensor],
+    *,
+    positive: float,
+    negative: float,
+    each_has_one: bool = True,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns which object each box belongs to, and what it is to find.
+
+    Args:
+        boxes: float32 `[A, 4]`, or `[batch, A, 4]`.
+        labels: `boxes` and `classes`, as of `detection_targets`.
+        positive: From this IoU on with the object that it overlaps most, a box is to find it.
+        negative: Below this IoU it is to find nothing; between both it is ignored.
+        each_has_one: Whether every object has the box that overlaps it most, however little. If two
+            objects compete for one, it belongs to the one it overlaps more.
+
+    Returns:
+        Rows of `labels`, int32 `[batch, A]`, and classes, int32 `[batch, A]`: that of the object,
+        -1 for nothing, -2 to be ignored.
+    """
+    classes = labels["classes"]
+    overlap = pairwise_iou(boxes, labels["boxes"])  # [batch, A, N]
+    overlap = tf.where(classes[:, tf.newaxis] >= 0, overlap, -1.0)
+    most = tf.reduce_max(overlap, axis=2)
+    found = most >= positive
+    owners = tf.argmax(overlap, axis=2, output_type=tf.int32)
+    if each_has_one:
+        # Only the first of equals: large anchors around a small object all overlap it as much.
+        best = tf.argmax(overlap, axis=1, output_type=tf.int32)  # [batch, N]
+        is_best = tf.range(boxes.shape[-2])[:, tf.newaxis] == best[:, tf.newaxis]
+        forced = tf.where(is_best & (overlap > 0), overlap, 0.0)
+        is_forced = tf.reduce_max(forced, axis=2) > 0
+        found |= is_forced
+        owners = tf.where(is_forced, tf.argmax(forced, axis=2, output_type=tf.int32), owners)
+    nothing = tf.where(most >= negative, IGNORED, BACKGROUND)
+    return owners, tf.where(found, tf.gather(classes, owners, batch_dims=1), nothing)

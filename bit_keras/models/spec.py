@@ -38,8 +38,10 @@ class ModelSpec:
         test_size: Side in pixels of the square images it is tested and used on, if known.
         test_resize: What the short side of such an image becomes before a center crop of
             `test_size`; None where images are resized to that square instead.
-        anchor_sizes: Of a detector: sides in pixels of its square anchors of levels P3 to P7; None
-            for classifiers.
+        anchor_sizes: Of a detector: sides in pixels of its square anchors of levels P3 to P7, or P2
+            to P6 of one with a second stage; None for classifiers.
+        detector: "retinanet", "mask_rcnn" or "faster_rcnn"; None for classifiers. Files that tell
+            sizes of anchors and no detector are of a RetinaNet.
         native_size: Side in pixels of the images that it was pre-trained on, if known.
         rule_changes: Settings that replace those of HyperRule when it is fine-tuned.
         published: Whether it is a published model as its authors trained it, so that 1,000 and
@@ -60,6 +62,7 @@ class ModelSpec:
     test_size: int | None = None
     test_resize: int | None = None
     anchor_sizes: tuple[float, ...] | None = None
+    detector: str | None = None
     native_size: int | None = None
     rule_changes: Mapping[str, float] = dataclasses.field(default_factory=dict)
     published: bool = False
@@ -70,6 +73,8 @@ class ModelSpec:
         for name in ("units", "class_names", "anchor_sizes"):  # lists, where they come from JSON
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else tuple(value))
+        if self.anchor_sizes and self.detector is None:
+            object.__setattr__(self, "detector", "retinanet")
 
     @property
     def file(self) -> str:
@@ -87,8 +92,8 @@ class ModelSpec:
 
     def with_classes(self, num_classes: int) -> "ModelSpec":
         """Returns the facts of the same body with a new head, or with none for 0 classes."""
-        new = {"class_names": None, "loss": None, "anchor_sizes": None, "published": False}
-        return self.replace(num_classes=num_classes, **new)
+        new = {"class_names": None, "loss": None, "anchor_sizes": None, "detector": None}
+        return self.replace(num_classes=num_classes, published=False, **new)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the facts as JSON can hold them, with the range of pixels for other readers."""

@@ -1,7 +1,8 @@
-"""The protocol that BiT's object detector was trained by, as data.
+"""The protocols that detectors are trained by, as data.
 
 Kolesnikov et al., 2020 (https://arxiv.org/abs/1912.11370): a RetinaNet on BiT-R101x3 and COCO-2017,
-with a schedule of its own in place of BiT-HyperRule.
+with a schedule of its own in place of BiT-HyperRule. He et al., 2018 (arXiv 1811.08883): Mask R-CNN
+with group normalization.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ _LEAST_STEPS_AN_EPOCH, _LEAST_BATCH, _LEAST_STEPS = 64, 16, 2_000
 class DetectionRecipe(EpochRecipe):
     """The settings of one training of a detector: SGD with momentum 0.9, on all weights.
 
-    The defaults are the paper's. It tells of no warm-up, no clipping and no range of the scale
+    The defaults are BiT's. It tells of no warm-up, no clipping and no range of the scale
     jitter; those three are customary values.
 
     Attributes:
@@ -99,7 +100,23 @@ class DetectionRecipe(EpochRecipe):
         )
 
 
-DETECTION_RECIPES = {"retinanet-bit": DetectionRecipe()}
+# He et al., 2018: what they call the 1x schedule, of 90,000 steps of 16 images, with a rate that is
+# divided by ten after 60,000 and 80,000. Sizes are ours: theirs are 800 pixels for the short side.
+_ONE_TIME = 90_000 * 16 / _COCO_IMAGES
+DETECTION_RECIPES = {
+    "retinanet-bit": DetectionRecipe(),
+    "mask-rcnn-1x": DetectionRecipe(
+        epochs=_ONE_TIME,
+        decay_epochs=(_ONE_TIME * 6 / 9, _ONE_TIME * 8 / 9),
+        batch=16,
+        base_lr=0.02,
+    ),
+}
+RECIPE_OF = {  # detectors, and the recipes that are theirs
+    "retinanet": "retinanet-bit",
+    "mask_rcnn": "mask-rcnn-1x",
+    "faster_rcnn": "mask-rcnn-1x",
+}
 
 
 def detection_recipe(name: str) -> DetectionRecipe:

@@ -179,11 +179,10 @@ def original_boxes(
         size, fit: As in `fitted`.
 
     Returns:
-        float32 [N, D, 4] in pixels of the images; what is outside is cut off.
+        float32 [N, D, 4] in pixels of the images.
     """
     scales = np.stack([_fitted(tf.constant(sides), size, fit, 1.0)[1] for sides in image_sizes])
-    limits = np.tile(image_sizes[:, ::-1], 2).astype(np.float32)
-    return np.clip(boxes / np.tile(scales, 2)[:, np.newaxis], 0, limits[:, np.newaxis])
+    return boxes / np.tile(scales, 2)[:, np.newaxis]
 
 
 def _check(batch, size, fit):
