@@ -145,4 +145,15 @@ def test_mistakes_get_one_sentence(run, sets, tmp_path):
         bit_keras.evaluate_detector(bit_keras.ResNetV2((1,), 0.25, 2), test)
     with pytest.raises(ValueError, match=r"expected|did you mean"):
         bit_keras.fine_tune_detector("BiT-XSX", train, test, workdir=tmp_path / "run")
+    options = {"workdir": tmp_path / "run", "model_type": "mask_rcnn"}
+    without = dataclasses.replace(train, masks=None)
+    with pytest.raises(ValueError, match="has no masks; give a COCO file"):
+        bit_keras.fine_tune_detector("BiT-XS", without, test, **options)
+    partly = dataclasses.replace(test, masks=[None, *test.masks[1:]])
+    with pytest.raises(
+        ValueError, match=r"1 of .* have no mask, the first being object 0 of image"
+    ):
+        bit_keras.fine_tune_detector("BiT-XS", train, partly, **options)
+    with pytest.raises(ValueError, match="model_type must be retinanet or mask_rcnn or faster"):
+        bit_keras.fine_tune_detector("BiT-XS", train, test, **{**options, "model_type": "yolo"})
     assert not (tmp_path / "run").exists()

@@ -104,6 +104,8 @@ def test_a_killed_training_ends_bit_for_bit_like_an_undisturbed_one(folder, mode
     assert all(model.spec.detector == model_type for model in models)
     for a, b in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(a, b)
+    metrics = json.loads((killed / "metrics.json").read_text())
+    assert ("mask_ap" in metrics) == (model_type == "mask_rcnn")
     expected, resumed = (logged(run) for run in (whole, killed))
     for one, other in zip(expected, resumed, strict=True):
         one, other = ({**line, "images_per_second": 0} for line in (one, other))
