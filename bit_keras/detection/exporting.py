@@ -19,7 +19,7 @@ from ..exporting.proof import photos_of_many_sizes
 from ..exporting.quiet import quiet
 from ..files import expanded
 from ..training import inference_function
-from .detecting import MAX_BOXES, SCORE_THRESHOLD, all_detections
+from .detecting import MAX_BOXES, SCORE_THRESHOLD, Detections, all_detections, detecting
 from .matching import agreement
 from .opening import open_detector
 from .serving import (
@@ -83,17 +83,18 @@ def export_detector(
     check_packages(format)
     shown = _photos(detector) if images is None else _some(images)
     expected = _expected(detector, shown)
+    spec = detector.spec
+
+    def answers(network, images):
+        decode = Detections(spec.test_size, spec.anchor_sizes)
+        return objects_on(lambda squares: decode(network(squares)), images, spec.test_size)
 
     def written_and_compared(written):
         with quiet(), described(detector.name, format):
             if format == "onnx":
-
-                def answers(network, images):
-                    return objects_on(network, images, detector.spec)
-
-                write_onnx(detector, written, spec=detector.spec, answers=answers)
+                write_onnx(detector, written, spec=spec, answers=answers)
             else:
-                write_saved_detector(detector, written, spec=detector.spec)
+                write_saved_detector(detector, written, spec=spec)
             give_memory_back()
             return _compare(detector, written, format, shown, expected)
 
@@ -129,7 +130,7 @@ def _some(images):
 def _expected(detector, images):
     """What the detector finds on each image, in float32."""
     native = detector
-    if not computes_in_float32(inference_function(detector)):
+    if not computes_in_float32(inference_function(detecting(detector))):
         native = inference_graph(detector)
     found = all_detections(native, images)
     if not any(len(one["scores"]) for one in found):
@@ -176,7 +177,7 @@ def _compare(detector, path, format, images, expected):
 def _verdict(proof):
     """What was measured, in words that suit whether it passed."""
     lowest = proof.get("lowest_mask_iou")
-    masks = "" if lowest is None else f"; the masks of these overlap by {lowest:.1%} or more"
+    masks = "" if lowest is None else f"; the lowest IoU of their masks is {lowest:.3f}"
     return (
         f"{proof['format']} export {'proven' if proof['passed'] else 'refused'}: "
         f"{proof['matched']:.1%} of {proof['objects']:,} objects on {proof['images']} images are "

@@ -16,22 +16,21 @@ from ..exporting.inference_graph import inference_graph
 from ..models.spec import ModelSpec
 from ..models.spec_files import IN_SAVED_MODEL, read_spec
 from ..training import inference_function
-from .decoding import detections
-from .detecting import MAX_BOXES, SCORE_THRESHOLD
+from .detecting import MAX_BOXES, detecting
 from .mask_pasting import pasted_in_graph
 
 _WHITE = np.float32(255)
 
 
 def objects_on(
-    network: Callable[[tf.Tensor], dict[str, tf.Tensor]], images: tf.Tensor, spec: ModelSpec
+    network: Callable[[tf.Tensor], dict[str, tf.Tensor]], images: tf.Tensor, size: int
 ) -> dict[str, tf.Tensor]:
     """Returns the objects on images of one size, which are prepared as `all_detections` does it.
 
     Args:
-        network: What a `RetinaNet` or a `MaskRCNN` computes.
+        network: From squares to detections, as `detecting`.
         images: float32 `[batch, height, width, 3]` in [0, 1].
-        spec: Its facts.
+        size: Side in pixels of the squares.
 
     Returns:
         `boxes`, float32 `[batch, 100, 4]` as left, top, right, bottom in pixels of these images;
@@ -41,21 +40,12 @@ def objects_on(
         the most objects that an image of this batch has, at least 1: the masks of all 100 rows
         would take 1.2 GB for a photo of 12 million pixels.
     """
-    squares, scale = letterboxed(images, spec.test_size)
-    return _objects(network(squares), scale, tf.shape(images)[1:3], spec)
+    squares, scale = letterboxed(images, size)
+    return _objects(network(squares), scale, tf.shape(images)[1:3])
 
 
-def _objects(outputs, scale, sides, spec):
-    """From a network's outputs; `scale` and `sides`, [2] or [batch, 2], lead back to images."""
-    found = outputs
-    if spec.detector == "retinanet":
-        found = detections(
-            outputs,
-            (spec.test_size, spec.test_size),
-            spec.anchor_sizes,
-            score_threshold=SCORE_THRESHOLD,
-            max_boxes=MAX_BOXES,
-        )
+def _objects(found, scale, sides):
+    """From detections; `scale` and `sides`, [2] or [batch, 2], lead back to images."""
     # Gathered, not sliced: tf2onnx does not write ellipses and new axes of rank 1 correctly.
     limits = tf.cast(tf.gather(sides, [1, 0, 1, 0], axis=-1), tf.float32)
     scale = tf.gather(scale, [0, 1, 0, 1], axis=-1)
@@ -94,7 +84,7 @@ def write_saved_detector(model: keras.Model, path: pathlib.Path, *, spec: ModelS
     each image is in the upper left corner, and nothing is beyond it.
     """
     graph = inference_graph(model)
-    network = inference_function(graph)
+    network = inference_function(detecting(graph))
     names = tf.constant([*spec.own_names(), ""])
 
     def named(found):
@@ -102,7 +92,7 @@ def write_saved_detector(model: keras.Model, path: pathlib.Path, *, spec: ModelS
         return {**found, "class_names": tf.gather(names, classes)}
 
     def serving_default(images):
-        return named(objects_on(network, images, spec))
+        return named(objects_on(network, images, spec.test_size))
 
     def serve_uint8(images):
         return serving_default(tf.cast(images, tf.float32) / 255)
@@ -115,7 +105,7 @@ def write_saved_detector(model: keras.Model, path: pathlib.Path, *, spec: ModelS
         square = tf.TensorSpec((spec.test_size, spec.test_size, 3), tf.float32)
         pair = tf.TensorSpec((2,), tf.float32), tf.TensorSpec((2,), tf.int32)
         squares, scales, sides = tf.map_fn(read, encoded, fn_output_signature=(square, *pair))
-        return named(_objects(network(squares), scales, sides, spec))
+        return named(_objects(network(squares), scales, sides))
 
     any_size = (None, None, None, 3)
     inputs = {
