@@ -48,8 +48,11 @@ class Detections(keras.layers.Layer):
         }
 
 
-def _detecting(model: keras.Model) -> keras.Model:
-    """Returns a model of a detector's weights: images of its `test_size` to detections."""
+def detecting(model: keras.Model) -> keras.Model:
+    """Returns a model of a detector's weights: images of its `test_size` to detections.
+
+    They are those of `MaskRCNN`, or of `decoding.detections` for a `RetinaNet`.
+    """
     spec = spec_of(model)
     images = keras.Input((spec.test_size, spec.test_size, 3), name="images")
     found = model(images)
@@ -83,7 +86,7 @@ def all_detections(
     def prepare(images, batch):
         return detection_test_batches(images, batch=batch, size=size)
 
-    found = predict(_detecting(model), images, prepare, batch=batch, strategy=strategy)
+    found = predict(detecting(model), images, prepare, batch=batch, strategy=strategy)
     whole = original_boxes(found["boxes"], images.image_sizes, size)
     limits = np.tile(images.image_sizes[:, ::-1], 2).astype(np.float32)
     boxes = np.clip(whole, 0, limits[:, np.newaxis])

@@ -9,11 +9,12 @@ from keras import ops
 
 from ..layers import standardize
 from ..models.resnet_v2 import Block, Root
+from ..models.spec import spec_of
 from .artifact import named, output_name
 
 
 def inference_graph(model: keras.Model) -> keras.Model:
-    """Returns a float32 copy of a model whose kernels are standardized once and for all."""
+    """Returns a float32 copy of a model, with its facts, and with kernels standardized for good."""
     with float32_policy():
         graph = keras.models.clone_model(model, clone_function=_inference_layer)
     for target, source in zip(graph.variables, model.variables, strict=True):
@@ -21,6 +22,7 @@ def inference_graph(model: keras.Model) -> keras.Model:
         became_plain = target.path != source.path and source.name == "kernel"
         target.assign(standardize(source.value) if became_plain else source.value)
     graph.trainable = False
+    graph.spec = spec_of(model)  # not copied by Keras
     return graph
 
 

@@ -6,7 +6,8 @@
 The folder is one of `bit-detect export`. A file's bytes go in as they are: the signature
 "serve_encoded" decodes them, prepares pictures as the detector was tested, and names classes. Two
 more, "serving_default" and "serve_uint8", take pixels. TensorFlow Serving offers all three. Prints
-each image's objects, the surest first: score, name, and left, top, right and bottom in pixels.
+each image's objects, the surest first: score, name, and left, top, right and bottom in pixels; of a
+detector that finds masks also the number of pixels that the object covers.
 """
 
 import argparse
@@ -32,9 +33,13 @@ def read_bytes(path):
 def print_objects(path, found, threshold):
     """Prints the objects of one image whose score is the threshold or more."""
     print(path)
-    for score, name, box in zip(found["scores"], found["class_names"], found["boxes"], strict=True):
+    masks = found.get("masks")  # [objects, height, width], 1 where an object is and 0 elsewhere
+    rows = zip(found["scores"], found["class_names"], found["boxes"], strict=True)
+    for n, (score, name, box) in enumerate(rows):
         if name and score >= threshold:  # beyond the last object, names are empty
-            print(f"  {score:.4f}  {name.decode()}  {' '.join(f'{side:.1f}' for side in box)}")
+            pixels = "" if masks is None else f"  {masks[n].sum()} pixels"
+            sides = " ".join(f"{side:.1f}" for side in box)
+            print(f"  {score:.4f}  {name.decode()}  {sides}{pixels}")
 
 
 def main():
@@ -60,7 +65,7 @@ def main():
             why = re.search(r"assertion failed: \[(.*?)\.?\]", error.message)
             why = why[1] if why else "expected a JPEG, PNG, WebP, BMP or GIF file"
             fail(f"{path} cannot be read; {why}.")
-        found = {name: part[0].numpy() for name, part in found.items()}
+        found = {name: part.numpy()[0] for name, part in found.items()}
         print_objects(path, found, args.threshold)
 
 
