@@ -179,7 +179,7 @@ def original_boxes(
         size, fit: As in `fitted`.
 
     Returns:
-        float32 [N, D, 4] in pixels of the images.
+        float32 [N, D, 4] in pixels of the images, and not cut off at their edges.
     """
     scales = np.stack([_fitted(tf.constant(sides), size, fit, 1.0)[1] for sides in image_sizes])
     return boxes / np.tile(scales, 2)[:, np.newaxis]
