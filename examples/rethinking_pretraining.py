@@ -105,10 +105,10 @@ def main():
     spread = f", mean (least to most) of {SEEDS.value} seeds" if SEEDS.value > 1 else ""
     print(f"{metric} in %{spread}:\n")
     studies.print_table(["images", "start", *(f"{times}x" for times in lengths)], rows)
-    draw(ap50, number, lengths, study.path / "rethinking_pretraining.png")
+    draw(ap50, metric, number, lengths, study.path / "rethinking_pretraining.png")
 
 
-def draw(ap50, number, lengths, file):
+def draw(ap50, metric, number, lengths, file):
     import matplotlib.figure
 
     figure = matplotlib.figure.Figure(figsize=(6, 4), layout="constrained")
@@ -123,7 +123,7 @@ def draw(ap50, number, lengths, file):
             label=None if init == "pretrained" else f"{-(-number // part):,} images",
         )
     axes.set_xticks(steps)
-    axes.set(xlabel="steps", ylabel="AP50 in %", ylim=(0, None))
+    axes.set(xlabel="steps", ylabel=f"{metric} in %", ylim=(0, None))
     axes.set_title(
         f"{DATASET.value.rstrip('/').split('/')[-1]}: random start (dashed: pre-trained)"
     )

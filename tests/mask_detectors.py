@@ -63,5 +63,5 @@ def objective(detector, batch, given=None):
         batch=batch,
         loss=mask_rcnn_loss,
         parts=MASK_PARTS if has_masks else BOX_PARTS,
-        spec=(specs, {}),
+        spec=(specs, ()),
     )

@@ -107,11 +107,12 @@ def test_classes_are_those_of_the_same_names(run, sets):
         test,
         class_names=tuple(test.class_names[label] for label in known),
         classes=np.array([number[label] for label in test.classes]),
-        category_ids=None,
+        category_ids=100 + known,
     )
     found = bit_keras.evaluate_detector(run.workdir, fewer)
     assert found.metrics == expected.metrics
     np.testing.assert_array_equal(found.images.classes, test.classes)
+    np.testing.assert_array_equal(found.images.category_ids[known], 100 + known)
     other = dataclasses.replace(fewer, class_names=("yak", *fewer.class_names[1:]))
     with pytest.raises(ValueError, match=r"does not know 1 of the \d+ classes of .* \(yak\)"):
         bit_keras.evaluate_detector(run.workdir, other)
@@ -145,6 +146,13 @@ def test_mistakes_get_one_sentence(run, sets, tmp_path):
         bit_keras.evaluate_detector(bit_keras.ResNetV2((1,), 0.25, 2), test)
     with pytest.raises(ValueError, match=r"expected|did you mean"):
         bit_keras.fine_tune_detector("BiT-XSX", train, test, workdir=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"finds \d+ classes, and .* has 2; give a body"):
+        two = dataclasses.replace(
+            train, class_names="ab", classes=train.classes % 2, category_ids=None
+        )
+        bit_keras.fine_tune_detector(run.model, two, workdir=tmp_path / "run")
+    with pytest.raises(ValueError, match="is the run of a detector and holds no classifier"):
+        bit_keras.load(run.workdir)
     options = {"workdir": tmp_path / "run", "model_type": "mask_rcnn"}
     without = dataclasses.replace(train, masks=None)
     with pytest.raises(ValueError, match="has no masks; give a COCO file"):

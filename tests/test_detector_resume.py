@@ -17,8 +17,8 @@ import bit_keras
 from bit_keras import data
 from bit_keras.checkpoints import save_npz
 from bit_keras.data.masks import mask_code
-from bit_keras.detection import RetinaNet
 from bit_keras.detection.detecting import all_detections
+from bit_keras.detection.learning import BUILDERS
 from bit_keras.metrics.coco_json import as_segmentation
 from bit_keras.recipes import DetectionRecipe
 
@@ -112,7 +112,7 @@ def test_a_killed_training_ends_bit_for_bit_like_an_undisturbed_one(folder, mode
         assert one == other
 
 
-def one_step(path):
+def one_step(path, model_type):
     """Writes how far weights move in one step: on one replica, and clipped on two, in pieces.
 
     In a process of its own, for a CPU becomes two devices only before TensorFlow has started.
@@ -120,7 +120,8 @@ def one_step(path):
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     scenes, _ = data.scenes(4, num_test=1, size=64)
-    model = RetinaNet(bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 0), 14, size=64, channels=8)
+    body = bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 0)
+    model = BUILDERS[model_type](body, 14, size=64, channels=8)
     start = model.get_weights()
     recipe = DetectionRecipe(
         epochs=1, decay_epochs=(), batch=4, base_lr=1.0, warmup_steps=0, size=64, clip_norm=0
@@ -140,10 +141,11 @@ def one_step(path):
     np.save(path, [whole, moved_by(recipe, "mirrored", 2)])
 
 
-def test_replicas_and_pieces_clip_the_gradient_of_the_whole_batch(tmp_path):
+@pytest.mark.parametrize("model_type", ["retinanet", "mask_rcnn"])
+def test_replicas_and_pieces_clip_the_gradient_of_the_whole_batch(tmp_path, model_type):
     """To 0.8 of its length: of parts that are clipped each, the sum would be longer."""
-    code = "import pathlib, sys, test_detector_resume as t; t.one_step(pathlib.Path(sys.argv[1]))"
-    command = [sys.executable, "-c", code, tmp_path / "moved.npy"]
+    code = "import pathlib, sys, test_detector_resume as t; t.one_step(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    command = [sys.executable, "-c", code, tmp_path / "moved.npy", model_type]
     subprocess.run(command, cwd=pathlib.Path(__file__).parent, check=True, timeout=300)
     whole, clipped = np.load(tmp_path / "moved.npy")
     assert np.linalg.norm(clipped) == pytest.approx(0.8 * np.linalg.norm(whole), rel=1e-4)

@@ -29,7 +29,7 @@ def test_every_weight_learns_and_pieces_have_the_gradient_of_the_whole(pictures)
     for pieces in (1, 2):
         one = objective(detector, 4)
         step = TrainStep(one, keras.optimizers.SGD(), tf.distribute.get_strategy(), pieces)
-        found.append(tf.function(step._gradients_of_pieces)(inputs, {}))
+        found.append(tf.function(step._gradients_of_pieces)(inputs, ()))
     paths = [v.path for v in one.model.trainable_variables]
     assert {*paths} == {v.path for v in detector.trainable_variables}
     losses, gradients = found[0]
@@ -201,7 +201,7 @@ def test_a_large_detector_is_built_and_its_memory_is_known():
         batch=1,
         loss=mask_rcnn_loss,
         parts=MASK_PARTS,
-        spec=(specs, {}),
+        spec=(specs, ()),
     )
     _, need = memory.fitting_split(one, tf.distribute.get_strategy(), 1)
     assert 2**30 < need < 10 * 2**30

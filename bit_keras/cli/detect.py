@@ -177,7 +177,7 @@ def _evaluate(_):
     workdir = application.run_folder(MODEL.value, test.name)
     options = {"threshold": THRESHOLD.value, "command": application.command_line()}
     found = evaluate_detector(MODEL.value, test, workdir=workdir, **options)
-    if may_have_been_trained_on(MODEL.value, test):
+    if may_have_been_trained_on(MODEL.value, found.images):
         print(f"Caution: {MODEL.value} was trained on images of this set, maybe on some of these.")
     print(f"{sentence(found.metrics)}.")
     for row in found.per_class:

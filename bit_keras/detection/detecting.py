@@ -12,6 +12,7 @@ from ..training import predict
 from .decoding import detections
 from .mask_pasting import pasted_masks
 
+_AT_ONCE = 1000  # images, whose masks on squares take 310 MB
 MAX_BOXES = 100  # of an image, as COCO's scores count
 SCORE_THRESHOLD = 0.05
 
@@ -86,7 +87,16 @@ def all_detections(
     def prepare(images, batch):
         return detection_test_batches(images, batch=batch, size=size)
 
-    found = predict(detecting(model), images, prepare, batch=batch, strategy=strategy)
+    answers, network = [], detecting(model)
+    for first in range(0, len(images), _AT_ONCE):
+        some = images.subset(range(first, min(first + _AT_ONCE, len(images))))
+        found = predict(network, some, prepare, batch=batch, strategy=strategy)
+        answers += _on_images(found, some, size)
+    return answers
+
+
+def _on_images(found, images, size):
+    """The objects of each image, from those on squares."""
     whole = original_boxes(found["boxes"], images.image_sizes, size)
     limits = np.tile(images.image_sizes[:, ::-1], 2).astype(np.float32)
     boxes = np.clip(whole, 0, limits[:, np.newaxis])

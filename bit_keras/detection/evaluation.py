@@ -1,6 +1,7 @@
 """Tests a detector on images with boxes."""
 
 import dataclasses
+import itertools
 import os
 
 import keras
@@ -69,7 +70,7 @@ def held_out(model: str | os.PathLike, images: BoxedImages) -> BoxedImages:
 
 
 def _with_classes(images, names):
-    """The images, numbered by the model's classes."""
+    """The images, numbered by the model's classes; those in files keep their numbers there."""
     if images.class_names == names:
         return images
     if unknown := [name for name in images.class_names if name not in names]:
@@ -79,6 +80,11 @@ def _with_classes(images, names):
             f"knows {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}."
         )
     numbers = np.array([names.index(name) for name in images.class_names])
+    unused = itertools.count(int(max(images.category_ids)) + 1)
+    known = dict(zip(images.class_names, images.category_ids.tolist(), strict=True))
     return dataclasses.replace(
-        images, class_names=names, classes=numbers[images.classes], category_ids=None
+        images,
+        class_names=names,
+        classes=numbers[images.classes],
+        category_ids=[known[name] if name in known else next(unused) for name in names],
     )

@@ -52,8 +52,8 @@ def fine_tune_detector(
     An interrupted run goes on when it is called again with the same arguments.
 
     Args:
-        model: The body: what `bit_keras.load` takes; or a `RetinaNet` or `MaskRCNN`, which is
-            trained in place.
+        model: The body: what `bit_keras.load` takes; or a `RetinaNet` or `MaskRCNN` of as many
+            classes, which is trained in place, whatever `model_type`, `channels` and `init` are.
         train: The images to train on; or a name as `data.boxes_from_name` takes it, whose test
             images are then tested on as well.
         test: Images to test on, with the classes of `train`.
@@ -83,6 +83,12 @@ def fine_tune_detector(
     train = with_validation(train, validation)
     if isinstance(model, keras.Model) and spec_of(model).detector:
         model_type = model.spec.detector
+        if model.spec.num_classes != train.num_classes:
+            raise ValueError(
+                f"{model.name} finds {model.spec.num_classes} classes, and {train.name} has "
+                f"{train.num_classes}; give a body, such as the name of a model, on which a new "
+                "detector is built."
+            )
     if model_type not in DETECTORS:
         raise ValueError(f"model_type must be {' or '.join(DETECTORS)}, got {model_type!r}.")
     _check_sets(train, test, model_type)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import keras
 
+from ..data.masks import MASK_SIDE
 from ..models.resnet_v2 import pyramid
 from ..models.spec import SpecifiedModel, spec_of
 from ..models.zoo import load
@@ -27,7 +28,6 @@ from .roi_align import RoIAlign
 from .roi_targets import MASK_SIZE, RegionTargets, RoITargets, masks_learned
 from .second_stage import FoundBoxes, OwnMasks, RegionDetections
 
-MASK_CELLS = 112  # along each side of a mask to learn from
 _ALIGNED = ("P2", "P3", "P4", "P5")
 _BOX_BINS, _MASK_BINS = 7, MASK_SIZE // 2
 # Detectron2's, except that 300 proposals are looked at in use, where it has 1,000: three times as
@@ -142,7 +142,7 @@ def training_model(detector: SpecifiedModel, *, rois: int = 128) -> keras.Model:
         "seeds": keras.Input((2,), name="seeds", dtype="int32"),
     }
     if has_masks:
-        shape = (None, MASK_CELLS, MASK_CELLS)
+        shape = (None, MASK_SIDE, MASK_SIDE)
         labels["masks"] = keras.Input(shape, name="masks", dtype="uint8")
         labels["frames"] = keras.Input((None, 4), name="frames")
     images = detector.input

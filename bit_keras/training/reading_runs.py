@@ -43,8 +43,9 @@ def _run_settings(folder: str | os.PathLike) -> dict:
     except (OSError, ValueError):
         return {}
     # Other programs have files of that name too.
-    ours = isinstance(settings, dict) and "class_names" in settings and "train" in settings
-    return settings if ours else {}
+    if not isinstance(settings, dict) or "class_names" not in settings:
+        return {}
+    return settings if "loss" in settings or settings.get("task") == "detection" else {}
 
 
 def settings_around(model: str | os.PathLike) -> dict:
@@ -66,12 +67,18 @@ def settings_of(source: str | os.PathLike) -> dict:
 def model_of_run(source: str | os.PathLike) -> str | os.PathLike:
     """Returns the model in a run's folder; any other source as it is, but with `~` replaced.
 
-    Raises ValueError if the run has no model yet.
+    Raises ValueError if the run has no model yet, or is that of a detector.
     """
     source = expanded(source)
     path = pathlib.Path(source)
-    if not _run_settings(path):
+    settings = _run_settings(path)
+    if not settings:
         return source
+    if settings.get("task") == "detection":
+        raise ValueError(
+            f"{path} is the run of a detector and holds no classifier; use it by bit-detect eval, "
+            "predict or export."
+        )
     if not (path / "model").is_dir():
         raise ValueError(f"the run {path} has no model yet; finish it by the command it began by.")
     return path / "model"
