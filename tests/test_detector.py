@@ -146,10 +146,8 @@ def test_mistakes_get_one_sentence(run, sets, tmp_path):
         bit_keras.evaluate_detector(bit_keras.ResNetV2((1,), 0.25, 2), test)
     with pytest.raises(ValueError, match=r"expected|did you mean"):
         bit_keras.fine_tune_detector("BiT-XSX", train, test, workdir=tmp_path / "run")
+    two = dataclasses.replace(train, class_names="ab", classes=train.classes % 2, category_ids=None)
     with pytest.raises(ValueError, match=r"finds \d+ classes, and .* has 2; give a body"):
-        two = dataclasses.replace(
-            train, class_names="ab", classes=train.classes % 2, category_ids=None
-        )
         bit_keras.fine_tune_detector(run.model, two, workdir=tmp_path / "run")
     with pytest.raises(ValueError, match="is the run of a detector and holds no classifier"):
         bit_keras.load(run.workdir)

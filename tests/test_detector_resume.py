@@ -144,7 +144,8 @@ def one_step(path, model_type):
 @pytest.mark.parametrize("model_type", ["retinanet", "mask_rcnn"])
 def test_replicas_and_pieces_clip_the_gradient_of_the_whole_batch(tmp_path, model_type):
     """To 0.8 of its length: of parts that are clipped each, the sum would be longer."""
-    code = "import pathlib, sys, test_detector_resume as t; t.one_step(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    code = "import pathlib, sys, test_detector_resume as t; "
+    code += "t.one_step(pathlib.Path(sys.argv[1]), sys.argv[2])"
     command = [sys.executable, "-c", code, tmp_path / "moved.npy", model_type]
     subprocess.run(command, cwd=pathlib.Path(__file__).parent, check=True, timeout=300)
     whole, clipped = np.load(tmp_path / "moved.npy")
