@@ -114,7 +114,7 @@ def MaskRCNN(  # noqa: N802 (it reads as the class of its result, as in keras.ap
     return detector
 
 
-def training_model(detector: SpecifiedModel, *, rois: int = 128) -> keras.Model:
+def training_model(detector: SpecifiedModel, *, rois: int | None = None) -> keras.Model:
     """Returns a model of a detector's layers whose outputs are what `mask_rcnn_loss` takes.
 
     It proposes, chooses what to learn from, and answers there. Its weights are the detector's.
@@ -122,7 +122,7 @@ def training_model(detector: SpecifiedModel, *, rois: int = 128) -> keras.Model:
     Args:
         detector: Of `MaskRCNN`.
         rois: Boxes of an image that the second stage learns from, at most a quarter with an object;
-            from 4 to 1,000.
+            from 4 to 1,000; by default 128, or 64 on bodies narrower than width 1.
 
     Returns:
         A model of a dictionary: `images`, as the detector takes them; `boxes`, float32
@@ -133,6 +133,9 @@ def training_model(detector: SpecifiedModel, *, rois: int = 128) -> keras.Model:
     Raises:
         ValueError: If `rois` is another number.
     """
+    if rois is None:
+        small = detector.spec.width is not None and detector.spec.width < 1
+        rois = 64 if small else 128
     if not (isinstance(rois, numbers.Integral) and 4 <= rois <= _LEARNED["number"]):
         raise ValueError(f"rois must be 4 to {_LEARNED['number']:,}, got {rois!r}.")
     sizes, has_masks = detector.spec.anchor_sizes, detector.spec.detector == "mask_rcnn"

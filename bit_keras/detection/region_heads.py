@@ -129,7 +129,8 @@ class MaskHead(ConvolutionHead):
         )
         self.last = layers.Conv2D(
             *(num_classes, 1),
-            kernel_initializer=_normal(0.001),
+            # Detectron's for this head. With outputs near 0 masks are not learned for 300 steps.
+            kernel_initializer="he_normal",
             name="masks",
             **{**self.own, "dtype": "float32"},
         )
