@@ -74,7 +74,7 @@ FORMAT = flags.DEFINE_enum(
     None,
     [*_TEXTS, *DETECTOR_FORMATS],
     f"predict: how to write the answers, {', '.join(_TEXTS)}, by default the first. export: "
-    f"{' or '.join(DETECTOR_FORMATS)} (a retinanet only), by default the first.",
+    f"{' or '.join(DETECTOR_FORMATS)}, by default the first; onnx is for a retinanet only.",
 )
 OUTPUT = flags.DEFINE_string("output", None, "predict and export: the file or folder to write.")
 OVERWRITE = flags.DEFINE_bool(

@@ -1,6 +1,8 @@
 """The boxes that a detector starts from, and how it tells other boxes by them."""
 
-from collections.abc import Sequence
+import math
+import numbers
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -15,6 +17,37 @@ PER_PLACE = len(SCALES) * len(ASPECT_RATIOS)
 # Distances in tenths of an anchor's sides and logarithms in fifths: all targets are near 1 then.
 _UNITS = (0.1, 0.1, 0.2, 0.2)
 _LARGEST_FACTOR = 62.5  # of a decoded side and its anchor's; untrained, exp could overflow
+
+
+def checked_settings(
+    num_classes: int,
+    size: int,
+    channels: int,
+    sizes: Sequence[float] | None,
+    *,
+    levels: Sequence[str],
+    default: Callable[[int], tuple[float, ...]],
+) -> tuple[float, ...]:
+    """Returns the anchors' sizes; raises ValueError for wrong settings of a detector.
+
+    Args:
+        num_classes, size, channels: As of `RetinaNet`.
+        sizes: Sides in pixels of the square anchors of each level; None for the default.
+        levels: Of the pyramid.
+        default: From `size` to the default.
+    """
+    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 1):
+        raise ValueError(f"num_classes must be 1 or more, got {num_classes!r}.")
+    check_size(size, size)
+    if not (isinstance(channels, numbers.Integral) and channels >= 8 and channels % 8 == 0):
+        raise ValueError(f"channels must be a multiple of 8, got {channels!r}.")
+    sizes = default(size) if sizes is None else tuple(sizes)
+    if len(sizes) != len(levels) or not all(0 < side < math.inf for side in sizes):
+        raise ValueError(
+            f"anchor_sizes must be {len(levels)} numbers above 0, of {', '.join(levels)}, got "
+            f"{sizes}."
+        )
+    return sizes
 
 
 def default_anchor_sizes(size: int) -> tuple[float, ...]:

@@ -7,7 +7,6 @@
 He et al., 2017, "Mask R-CNN", https://arxiv.org/abs/1703.06870.
 """
 
-import math
 import numbers
 import os
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from ..data.masks import MASK_SIDE
 from ..models.resnet_v2 import pyramid
 from ..models.spec import SpecifiedModel, spec_of
 from ..models.zoo import load
-from .anchors import check_size
+from .anchors import checked_settings
 from .detecting import MAX_BOXES, SCORE_THRESHOLD
 from .feature_pyramid import FeaturePyramid, start_from_last_norm
 from .kerascv import require_keras_cv
@@ -75,17 +74,11 @@ def MaskRCNN(  # noqa: N802 (it reads as the class of its result, as in keras.ap
             need, is not installed.
     """
     require_keras_cv()
-    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 1):
-        raise ValueError(f"num_classes must be 1 or more, got {num_classes!r}.")
-    check_size(size, size)
-    if not (isinstance(channels, numbers.Integral) and channels >= 8 and channels % 8 == 0):
-        raise ValueError(f"channels must be a multiple of 8, got {channels!r}.")
-    sizes = default_region_sizes(size) if anchor_sizes is None else tuple(anchor_sizes)
-    if len(sizes) != len(REGION_LEVELS) or not all(0 < side < math.inf for side in sizes):
-        raise ValueError(
-            f"anchor_sizes must be {len(REGION_LEVELS)} numbers above 0, of "
-            f"{', '.join(REGION_LEVELS)}, got {sizes}."
-        )
+    sizes = checked_settings(
+        *(num_classes, size, channels, anchor_sizes),
+        levels=REGION_LEVELS,
+        default=default_region_sizes,
+    )
     if not isinstance(model, keras.Model):
         model = load(model, num_classes=0, init=init)
     num_classes = int(num_classes)

@@ -129,7 +129,7 @@ class MaskHead(ConvolutionHead):
         )
         self.last = layers.Conv2D(
             *(num_classes, 1),
-            # Detectron's for this head. With outputs near 0 masks are not learned for 300 steps.
+            # Not outputs near 0, as in Detectron2, from which short schedules learn no masks.
             kernel_initializer="he_normal",
             name="masks",
             **{**self.own, "dtype": "float32"},

@@ -6,7 +6,6 @@ Lin et al., 2017, "Focal Loss for Dense Object Detection", https://arxiv.org/abs
 """
 
 import math
-import numbers
 import os
 from collections.abc import Sequence
 
@@ -16,7 +15,7 @@ from keras import layers, ops
 from ..models.resnet_v2 import pyramid
 from ..models.spec import SpecifiedModel, spec_of
 from ..models.zoo import load
-from .anchors import LEVELS, PER_PLACE, check_size, default_anchor_sizes
+from .anchors import LEVELS, PER_PLACE, checked_settings, default_anchor_sizes
 from .feature_pyramid import ConvolutionHead, FeaturePyramid, start_from_last_norm
 from .kerascv import require_keras_cv
 
@@ -63,19 +62,11 @@ def RetinaNet(  # noqa: N802 (it reads as the class of its result, as in keras.a
             need, is not installed.
     """
     require_keras_cv()
-    if not (isinstance(num_classes, numbers.Integral) and num_classes >= 1):
-        raise ValueError(f"num_classes must be 1 or more, got {num_classes!r}.")
-    check_size(size, size)
-    if not (isinstance(channels, numbers.Integral) and channels >= 8 and channels % 8 == 0):
-        raise ValueError(f"channels must be a multiple of 8, got {channels!r}.")
     if norm not in ("group", "none"):
         raise ValueError(f'norm must be "group" or "none", got {norm!r}.')
-    sizes = default_anchor_sizes(size) if anchor_sizes is None else tuple(anchor_sizes)
-    if len(sizes) != len(LEVELS) or not all(0 < side < math.inf for side in sizes):
-        raise ValueError(
-            f"anchor_sizes must be {len(LEVELS)} numbers above 0, of {', '.join(LEVELS)}, got "
-            f"{sizes}."
-        )
+    sizes = checked_settings(
+        *(num_classes, size, channels, anchor_sizes), levels=LEVELS, default=default_anchor_sizes
+    )
     if not isinstance(model, keras.Model):
         model = load(model, num_classes=0, init=init)
     body = pyramid(model, _BACKBONE_LEVELS)

@@ -14,7 +14,7 @@ from .artifact import named, output_name
 
 
 def inference_graph(model: keras.Model) -> keras.Model:
-    """Returns a float32 copy of a model, with its facts, and with kernels standardized for good."""
+    """Returns a float32 copy of a model and its facts, whose kernels are standardized already."""
     with float32_policy():
         graph = keras.models.clone_model(model, clone_function=_inference_layer)
     for target, source in zip(graph.variables, model.variables, strict=True):
