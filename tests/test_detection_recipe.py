@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
-from bit_keras.recipes import DetectionRecipe, detection_recipe
+from bit_keras.choices import DETECTORS
+from bit_keras.recipes import DETECTION_RECIPES, RECIPE_OF, DetectionRecipe, detection_recipe
 
 COCO = 118_287
 
@@ -68,5 +70,19 @@ def test_a_given_batch_scales_the_rate_and_keeps_the_steps_above_their_least():
 def test_mistakes_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         DetectionRecipe(**changes)
-    with pytest.raises(ValueError, match="recipe must be one of retinanet-bit, got 'BiT-S'"):
+
+
+def test_an_unknown_recipe_is_named():
+    message = "recipe must be one of retinanet-bit, mask-rcnn-1x, got 'BiT-S'"
+    with pytest.raises(ValueError, match=message):
         detection_recipe("BiT-S")
+
+
+def test_every_detector_has_a_recipe():
+    assert RECIPE_OF.keys() == {*DETECTORS}
+    assert {*RECIPE_OF.values()} == DETECTION_RECIPES.keys()
+    # He et al., 2018: 90,000 steps of 16 images, with drops after 60,000 and 80,000.
+    schedule = detection_recipe("mask-rcnn-1x")
+    assert schedule.steps(COCO) == 90_000
+    rates = [float(schedule.schedule(COCO)(step)) for step in (59_000, 61_000, 81_000)]
+    np.testing.assert_allclose(rates, [0.02, 0.002, 0.0002], rtol=1e-5)
