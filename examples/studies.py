@@ -37,10 +37,15 @@ def define_flags(logdir, seeds):
     )
 
 
-def define_glyph_flags():
-    """Defines the flags of studies that pre-train on glyphs and fine-tune on digits."""
+def define_glyph_files():
+    """Defines the flags --glyphs and --fonts of studies that pre-train on glyphs."""
     flags.DEFINE_string("glyphs", "runs/glyphs-glyphs.npz", "The glyphs, rendered if missing.")
     flags.DEFINE_multi_string("fonts", ["/usr/share/fonts"], "Folders to search for fonts.")
+
+
+def define_glyph_flags():
+    """Defines the flags of studies that pre-train on glyphs and fine-tune on digits."""
+    define_glyph_files()
     flags.DEFINE_integer("batch", 64, "Images per step of pre-training.", lower_bound=1)
     flags.DEFINE_integer("shots", 10, "Digits per class to fine-tune on.", lower_bound=1)
     flags.DEFINE_integer("tuning_steps", 500, "Steps of fine-tuning.", lower_bound=1)

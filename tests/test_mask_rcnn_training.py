@@ -11,6 +11,7 @@ from bit_keras.detection import MaskRCNN
 from bit_keras.detection.kerascv import pairwise_iou
 from bit_keras.detection.mask_rcnn import training_model
 from bit_keras.detection.mask_rcnn_losses import MASK_PARTS, mask_rcnn_loss
+from bit_keras.recipes import DetectionRecipe
 from bit_keras.training import Objective, memory
 from bit_keras.training.loop import TrainStep
 
@@ -210,3 +211,21 @@ def test_a_large_detector_is_built_and_its_memory_is_known():
 def test_a_wrong_number_of_boxes_to_learn_from_is_named():
     with pytest.raises(ValueError, match="rois must be 4 to 1,000, got 3"):
         training_model(MaskRCNN(backbone(), 3, channels=8), rois=3)
+
+
+@pytest.mark.parametrize("model_type", ["retinanet", "faster_rcnn"])
+def test_batch_normalization_is_kept_as_it_was_pretrained(tmp_path, model_type):
+    body = bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 0, norm="batch")
+    before = {v.path: v.numpy() + 0.125 for v in body.variables}
+    for variable in body.variables:
+        variable.assign(before[variable.path])
+    scenes, _ = bit_keras.data.scenes(4, num_test=1, size=64)
+    recipe = DetectionRecipe(
+        epochs=1, decay_epochs=(), batch=4, base_lr=0.1, warmup_steps=0, size=64
+    )
+    trained = bit_keras.fine_tune_detector(
+        body, scenes, workdir=tmp_path, model_type=model_type, recipe=recipe, export=False
+    ).model
+    after = {v.path: v.numpy() for v in trained.variables if v.path in before and "block" in v.path}
+    kept = {path for path, value in after.items() if np.array_equal(value, before[path])}
+    assert kept == {path for path in after if "batch_norm" in path}

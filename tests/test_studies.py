@@ -172,6 +172,21 @@ def test_rethinking_pretraining(study, squares, tmp_path):
         assert row == [{1: "8", 3: "3"}[part], start, *map(spread, runs)]
 
 
+def test_rethinking_pretraining_of_each_normalization(study, squares, glyphs):
+    model = bit_keras.ResNetV2((1, 1, 1, 1), 1 / 16, 0)
+    checkpoints.save_npz("body.npz", {v.path: v.numpy() for v in model.variables})
+    sizes = ("--steps=1", "--batch=2", "--parts=1", "--schedules=1", "--pretraining_steps=1")
+    (header, *rows), recorded = study(
+        *("rethinking_pretraining", "--model=body.npz", squares, glyphs, *sizes),
+        "--norms=batch,group",
+    )
+    assert header == ["images", "start", "1x"]
+    assert [row[:2] for row in rows] == [
+        ["8", f"{x}"] for x in ("batch norm", "group norm", "random")
+    ]
+    assert len(recorded) == 5
+
+
 def test_upstream_size(study, glyphs):
     settings = ("upstream_size", glyphs, "--batch=8", "--tuning_steps=1", "--tuning_batch=8")
     (header, *rows), recorded = study(*(*settings, "--classes=3", "--widths=0.0625", "--steps=2,1"))

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ..models.spec import SpecifiedModel
@@ -28,11 +29,17 @@ def detector_objective(
 ) -> Objective:
     """Returns what a detector's training minimizes.
 
+    Batch normalization is frozen first, statistics and factors: batches of detectors are too small
+    to take statistics of, so those of pre-training are kept (He et al., 2018, arXiv 1811.08883).
+
     Args:
         model: The detector.
         batches: As of `Objective`, of `(images, labels)` as `data.detection_batches` makes them.
         **settings: Other fields of `Objective`.
     """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     if model.spec.detector == "retinanet":
         targets = functools.partial(detection_targets, anchor_sizes=model.spec.anchor_sizes)
         settings |= {"loss": detection_loss, "parts": LOSS_PARTS, "targets": targets}
