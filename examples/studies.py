@@ -107,7 +107,7 @@ def _metrics_of(workdir, function, arguments):
 
 
 def _prepare_process(threads):
-    tf.config.threading.set_inter_op_parallelism_threads(1)  # as `application.run` does
+    tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.get_logger().setLevel("ERROR")  # it warns of retracing where there are only many models
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from conftest import graphs_of_training, named_weights
 from test_vtab import SIZES, scenes
@@ -250,6 +249,5 @@ def test_the_table_shows_published_results_and_what_is_partial():
 
 
 if __name__ == "__main__":
-    tf.config.threading.set_inter_op_parallelism_threads(1)
     workdir, model = sys.argv[1:]
     run_vtab(model, workdir=workdir, tasks=FEW, read=made_up, **QUICK)

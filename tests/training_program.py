@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 _, strategy, *runs = sys.argv
-tf.config.threading.set_inter_op_parallelism_threads(1)
 if strategy == "mirrored":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)

@@ -264,10 +264,6 @@ def _configure_process():
     if flags.FLAGS.verbosity <= 0:  # absl's default logs every file written
         logging.set_verbosity(logging.WARNING)
         tf.get_logger().setLevel("WARNING")
-    if not tf.config.list_physical_devices("GPU"):
-        # On a CPU the ops are deterministic, but not the order in which they add up. One at a
-        # time, each on all cores, is a little slower and makes runs repeatable bit by bit.
-        tf.config.threading.set_inter_op_parallelism_threads(1)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # some consoles cannot print every character

@@ -47,7 +47,8 @@ class FeaturePyramid(layers.Layer):
         self.from_body = _FROM_BODY[_FROM_BODY.index(finest) :]
         self.levels = (*self.from_body, *_BEYOND[finest])
         self.norms = {
-            level: GroupNormalization(groups, name="group_norm", **own) for level in self.from_body
+            level: GroupNormalization(groups, activation="relu", name="group_norm", **own)
+            for level in self.from_body
         }
         self.laterals = {
             level: layers.Conv2D(channels, 1, name="lateral", **own) for level in self.from_body
@@ -80,7 +81,7 @@ class FeaturePyramid(layers.Layer):
                 "a detector's images must have sides that are multiples of 32 pixels, got images "
                 f"whose maps {finest} and P5 have {fine} and {coarse} places; resize or pad them."
             )
-        active = {level: ops.relu(self.norms[level](maps[level])) for level in self.from_body}
+        active = {level: self.norms[level](maps[level]) for level in self.from_body}
         merged = {level: self.laterals[level](active[level]) for level in self.from_body}
         for level, above in [*zip(self.from_body, self.from_body[1:], strict=False)][::-1]:
             merged[level] = merged[level] + self.upsample(merged[above])
@@ -119,7 +120,9 @@ class ConvolutionHead(layers.Layer):
         # At least two channels a group, as at width 1 of the body's root.
         groups = math.gcd(32, channels // 2)
         self.norms = [
-            GroupNormalization(groups, name="group_norm", **self.own) if norm == "group" else None
+            GroupNormalization(groups, activation="relu", name="group_norm", **self.own)
+            if norm == "group"
+            else None
             for _ in names
         ]
 
@@ -135,6 +138,5 @@ class ConvolutionHead(layers.Layer):
     def convolved(self, x: keras.KerasTensor) -> keras.KerasTensor:
         """Returns what they make of maps `[batch, rows, columns, channels]`."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = conv(x)
-            x = ops.relu(norm(x) if norm else x)
+            x = norm(conv(x)) if norm else ops.relu(conv(x))
         return x

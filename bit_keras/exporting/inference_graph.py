@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import ops
 
 from ..layers import standardize
-from ..models.resnet_v2 import Block, Root
+from ..models.blocks import Block, Root
 from ..models.spec import spec_of
 from .artifact import named, output_name
 

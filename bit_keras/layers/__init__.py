@@ -1,0 +1,5 @@
+"""The two layers that make a ResNet a BiT: standardized convolution and group normalization."""
+
+from .convolution import StdConv2D as StdConv2D
+from .convolution import standardize as standardize
+from .normalization import GroupNormalization as GroupNormalization
