@@ -38,6 +38,13 @@ def test_a_cpu_may_take_a_part_of_the_machines_memory(one_gigabyte):
     assert memory.usable_memory(tf.distribute.get_strategy()) == pytest.approx(0.4 * 2**30)
 
 
+def test_rematerialized_units_take_less():
+    model = bit_keras.ResNetV2(50, 0.25, 5)
+    before = split(model, pieces=16)[1]
+    memory.rematerialize(model)
+    assert split(model, pieces=16)[1] < 0.75 * before  # of which weights are more than half
+
+
 def test_targets_add_their_weights_and_what_they_compute(tiny):
     """8 MB of weights, and 4 MB read and their exponential, or that and its square."""
     weights = tf.Variable(tf.zeros([2, 1000, 1000]))

@@ -74,7 +74,18 @@ def test_two_replicas_end_with_the_weights_of_one(undisturbed, tmp_path):
     assert largest_relative_difference(undisturbed["arrays"], weights(tmp_path / "run")) < 1e-4
 
 
-def start_workers(workdir, second_workdir=None):
+def test_rematerialized_units_change_no_weight(undisturbed, tmp_path):
+    finish(start(tmp_path / "single", REMAT="1"))
+    for a, b in zip(undisturbed["arrays"], weights(tmp_path / "single"), strict=True):
+        np.testing.assert_array_equal(a, b)
+    finish(start(tmp_path / "two", "mirrored", REMAT="1"))
+    for worker in start_workers(tmp_path / "workers", REMAT="1"):
+        finish(worker)
+    for run in ("two", "workers"):
+        assert largest_relative_difference(undisturbed["arrays"], weights(tmp_path / run)) < 1e-4
+
+
+def start_workers(workdir, second_workdir=None, **environment):
     with socket.socket() as a, socket.socket() as b:
         for s in (a, b):
             s.bind(("127.0.0.1", 0))
@@ -84,7 +95,8 @@ def start_workers(workdir, second_workdir=None):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
         own = second_workdir if index and second_workdir else workdir
-        workers.append(start(own, "multiworker", TF_CONFIG=config, WORKER=str(index)))
+        environment |= {"TF_CONFIG": config, "WORKER": str(index)}
+        workers.append(start(own, "multiworker", **environment))
     return workers
 
 

@@ -53,6 +53,7 @@ for workdir, source in zip(runs[::2], runs[1::2], strict=True):
             rule=rule,
             strategy=distribution,
             seed=3,
+            remat="REMAT" in os.environ,
             export=strategy == "multiworker",  # which one worker does while the other waits
         )
     worker = os.environ.get("WORKER", "0")

@@ -28,6 +28,7 @@ from ..training import (
     TrainedModel,
     fitting_split,
     forward_flops,
+    rematerialize,
     run_task,
 )
 from .task import ClassifierTask, check_classes
@@ -205,6 +206,7 @@ def plan(
     precision: str = "float32",
     strategy: str | tf.distribute.Strategy = "auto",
     batch_split: int | str = "auto",
+    remat: bool = False,
     images_per_second: float | None = None,
 ) -> Plan:
     """Finds what a pre-training would take, without training or writing anything.
@@ -218,6 +220,8 @@ def plan(
     devices.check_batch(task.batch, batch_split)
     with devices.scope():
         network = task.build()
+        if remat:
+            rematerialize(network)
         objective = task.objective(network, seed=0)
     split = None if batch_split == "auto" else batch_split
     pieces, memory = fitting_split(objective, devices.strategy, split)

@@ -71,6 +71,9 @@ def define_run_options() -> None:
         lambda text: text == "auto" or (text.isdecimal() and int(text) >= 1),
         message='it must be "auto", or a number of 1 or more.',
     )
+    flags.DEFINE_bool(
+        "remat", False, "Compute units again for their gradients: a third of the memory, slower."
+    )
     flags.DEFINE_integer("seed", 0, "Of random weights and of every batch.", lower_bound=0)
     flags.DEFINE_integer(
         "eval_every",
@@ -161,6 +164,7 @@ def device_options() -> dict:
         "temperature": values.temperature,
         "precision": values.precision,
         "batch_split": number_or_word(values.batch_split),
+        "remat": values.remat,
     }
 
 
@@ -169,6 +173,7 @@ def run_options() -> dict:
     return {
         "precision": flags.FLAGS.precision,
         "batch_split": number_or_word(flags.FLAGS.batch_split),
+        "remat": flags.FLAGS.remat,
         "seed": flags.FLAGS.seed,
         "evaluate_every": flags.FLAGS.eval_every,
         "keep": flags.FLAGS.keep,

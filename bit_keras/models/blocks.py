@@ -1,5 +1,6 @@
 """The layers that a ResNet-v2 is made of: root, blocks of units, and head."""
 
+import functools
 from typing import Any
 
 import keras
@@ -121,12 +122,16 @@ class Unit(layers.Layer):
 
 @keras.saving.register_keras_serializable("bit_keras")
 class Block(layers.Layer):
-    """Bottleneck units `unit01`, `unit02`, ... at one resolution; the first has the stride."""
+    """Bottleneck units `unit01`, `unit02`, ... at one resolution; the first has the stride.
+
+    With the attribute `remat` set, training keeps of each unit only what enters it, and computes
+    the unit once more for its gradient. Not where batch normalization would see a batch twice.
+    """
 
     def __init__(self, units, filters, stride, style, frozen=(), **kwargs):
         super().__init__(**kwargs)
         self.arguments = {"units": units, "filters": filters, "stride": stride, "style": style}
-        self.units = []
+        self.units, self.remat = [], False
         for name in (f"unit{u:02d}" for u in range(1, units + 1)):
             own = {**_inherited(self), "trainable": self.trainable and name not in frozen}
             first = not self.units
@@ -138,8 +143,10 @@ class Block(layers.Layer):
             input_shape = unit.compute_output_shape(input_shape)
 
     def call(self, x, training=None):
+        again = self.remat and training and self.arguments["style"]["norm"] == "group"
         for unit in self.units:
-            x = unit(x, training=training)
+            call = functools.partial(unit, training=training)
+            x = (keras.remat(call) if again else call)(x)
         return x
 
     def compute_output_shape(self, input_shape):

@@ -5,7 +5,7 @@ from .flops import forward_flops
 from .inference import NotFiniteError, collect, inference_function, predict
 from .loop import Interrupted, Intervals, Tests, TrainingError, train
 from .losses import LOSSES, weighted_by_class
-from .memory import fitting_split
+from .memory import fitting_split, rematerialize
 from .objective import Objective
 from .run import RunOptions, Task, TrainedModel, run_task
 from .run_folder import RunFolder, RunFolderError, check_workdir

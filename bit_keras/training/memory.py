@@ -3,6 +3,7 @@
 import pathlib
 from collections import Counter
 
+import keras
 import psutil
 import tensorflow as tf
 
@@ -46,6 +47,13 @@ def fitting_split(
         least = pieces * need / max(limit - fixed, 1)
         divisors = [n for n in range(pieces + 1, share + 1) if share % n == 0]
         pieces = next((n for n in divisors if n >= least), share)
+
+
+def rematerialize(model: keras.Model) -> None:
+    """Makes a model's blocks keep only what enters their units, in training from now on."""
+    for layer in model.layers:
+        if hasattr(layer, "remat"):
+            layer.remat = True
 
 
 def _gradient_memory(objective: Objective, examples: int) -> int:
