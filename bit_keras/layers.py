@@ -12,8 +12,8 @@ class StdConv2D(keras.layers.Conv2D):
     """2-D convolution whose kernel is standardized per output filter on every call.
 
     Each filter is used as `(w - mean(w)) / sqrt(var(w) + 1e-10)`, with mean and population
-    variance over height, width and input channels; the variable itself stays as trained. The
-    arithmetic is float32 under every dtype policy, only its result is cast to the compute dtype.
+    variance over height, width and input channels; the variable itself stays as trained. It and the
+    arithmetic are float32 under every dtype policy, only the result is cast to the compute dtype.
 
     Takes the arguments of `keras.layers.Conv2D`, except that `use_bias` defaults to False.
 
@@ -40,11 +40,13 @@ class StdConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, *args, use_bias=use_bias, **kwargs)
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
-        """Adds a weight as Keras does, but keeps the kernel from being autocast.
+        """Adds a weight as Keras does, but the kernel as float32, without autocast.
 
         Rounded to bfloat16 before it is standardized, it would lose what makes filters differ.
         """
-        return super().add_weight(*args, name=name, autocast=name != "kernel", **kwargs)
+        if name == "kernel":
+            kwargs |= {"dtype": "float32", "autocast": False}
+        return super().add_weight(*args, name=name, **kwargs)
 
     def convolution_op(
         self, inputs: keras.KerasTensor, kernel: keras.Variable
@@ -70,7 +72,7 @@ class GroupNormalization(keras.layers.Layer):
     Neighboring channels form `groups` groups of equal size; every example and group is normalized
     by its own mean and population variance, then scaled by `gamma` and shifted by `beta` per
     channel. Examples do not depend on each other, so a batch can be cut into pieces without
-    changing a result. Statistics are float32 under every dtype policy.
+    changing a result. Weights and statistics are float32 under every dtype policy.
 
     `keras.layers.GroupNormalization` computes the same with another default epsilon (1e-3), and
     slower, because it reshapes its input.
@@ -84,7 +86,8 @@ class GroupNormalization(keras.layers.Layer):
     Output shape:
         The input's.
     Raises:
-        ValueError: If `groups` is below 1 or does not divide the number of channels.
+        ValueError: If `groups` is below 1 or does not divide the number of channels; or Keras is
+            set to images of channels first.
     Example:
         >>> GroupNormalization(groups=8)(keras.ops.ones((2, 4, 4, 16))).shape
         TensorShape([2, 4, 4, 16])
@@ -94,6 +97,7 @@ class GroupNormalization(keras.layers.Layer):
 
     def __init__(self, groups: int = 32, epsilon: float = 1e-5, **kwargs: Any):
         super().__init__(**kwargs)
+        check_image_data_format()
         if not (isinstance(groups, numbers.Integral) and groups >= 1):
             raise ValueError(f"groups must be an integer of 1 or more, got {groups!r}.")
         if not epsilon > 0:
@@ -110,12 +114,9 @@ class GroupNormalization(keras.layers.Layer):
                 "groups; choose a number of groups that divides the channels."
             )
         # Applied in float32, before the result is cast: autocasting would only lose digits.
-        self.gamma = self.add_weight(
-            shape=(channels,), initializer="ones", name="gamma", autocast=False
-        )
-        self.beta = self.add_weight(
-            shape=(channels,), initializer="zeros", name="beta", autocast=False
-        )
+        exact = {"shape": (channels,), "dtype": "float32", "autocast": False}
+        self.gamma = self.add_weight(initializer="ones", name="gamma", **exact)
+        self.beta = self.add_weight(initializer="zeros", name="beta", **exact)
 
     def call(self, inputs):
         channels = inputs.shape[-1]
@@ -142,3 +143,12 @@ class GroupNormalization(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
+
+
+def check_image_data_format() -> None:
+    """Raises ValueError if Keras is set to images of channels first, which no BiT here takes."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "BiT takes images of [batch, height, width, channels], and Keras is set to "
+            'channels_first; call keras.config.set_image_data_format("channels_last") first.'
+        )

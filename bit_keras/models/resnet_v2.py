@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers, ops
 
-from ..layers import GroupNormalization, StdConv2D
+from ..layers import GroupNormalization, StdConv2D, check_image_data_format
 from .spec import ModelSpec, SpecifiedModel, spec_of
 
 # By depth, which counts three convolutions a unit, the root and the head. The first two are small.
@@ -51,7 +51,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
         `[batch, 2048 * width]` (four blocks). Its facts are its `spec`, a `ModelSpec`.
 
     Raises:
-        ValueError: If an argument is not one of the above.
+        ValueError: If an argument is not one of the above, or Keras is set to channels first.
 
     Reference:
         Kolesnikov et al., 2020, "Big Transfer (BiT): General Visual Representation Learning",
@@ -111,8 +111,9 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
 
     The body is shared with `model`, not copied. With a zero head every class starts equally
     likely, and the head learns before its gradients disturb the body. Raises ValueError if
-    `num_classes` is negative, or the model has no layer named `pooled`.
+    `num_classes` is negative, the model has no layer `pooled`, or Keras is set to channels first.
     """
+    check_image_data_format()
     check_num_classes(num_classes)
     if "pooled" not in {layer.name for layer in model.layers}:
         raise ValueError(
@@ -224,6 +225,7 @@ class Root(layers.Layer):
 
     def __init__(self, filters, style, **kwargs):
         super().__init__(**kwargs)
+        check_image_data_format()  # of every model here, also when it is loaded
         self.arguments = {"filters": filters, "style": style}
         self.conv = _convolution(filters, 7, style, stride=2, **_inherited(self))
 

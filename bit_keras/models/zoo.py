@@ -12,6 +12,7 @@ import keras
 from .. import checkpoints
 from ..checkpoints import CheckpointError
 from ..choices import INITS
+from ..layers import check_image_data_format
 from ..training.reading_runs import model_of_run
 from .published import (
     EMBEDDED,
@@ -81,10 +82,12 @@ def load(
         known of it (classes, sizes, loss, source) is its `spec`, a `models.spec.ModelSpec`.
 
     Raises:
-        ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative.
+        ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative; or
+            Keras is set to channels first.
         CheckpointError: If a file is damaged, or does not hold a BiT; or an extra is missing.
         DownloadError: If a file cannot be fetched.
     """
+    check_image_data_format()
     if num_classes is not None:
         check_num_classes(num_classes)
     if init not in INITS:
