@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import wrapt
 
-from .backends import on_tensorflow, stand_in
-
 if TYPE_CHECKING:
     from . import data as data
     from .classification.answers import Evaluation as Evaluation
@@ -108,6 +106,8 @@ def __dir__():
 
 
 def _import_all():
+    from .training.backends import on_tensorflow, stand_in
+
     everything = on_tensorflow()
     importlib.import_module(".recipes.schedule", __name__)  # Keras classes that are not public
     if everything:

@@ -18,9 +18,9 @@ import pytest
 from backend_program import POLICIES, SAVED, WRITTEN, answers, of_layers, of_training, small
 
 import bit_keras
-from bit_keras.backends import backend
 from bit_keras.checkpoints import open_safetensors
 from bit_keras.models.resnet_v2 import pyramid
+from bit_keras.training.backends import backend
 
 TESTS = pathlib.Path(__file__).parent
 COMMANDS = ("detect", "evaluate", "export", "finetune", "predict", "pretrain")

@@ -1,6 +1,6 @@
 """Image classification, from labeled images to named answers."""
 
-from ..backends import require_tensorflow
+from ..training.backends import require_tensorflow
 
 require_tensorflow(__name__)
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
-from ..backends import require_tensorflow
 from ..choices import KEEP, PRECISIONS, STRATEGIES
 from ..files import expanded
 from . import data_flags
@@ -225,10 +224,8 @@ def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool =
         if len(arguments) > 1 and not positional:
             sys.exit(_fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
         given = [arguments[1:]] if positional else []
-        _exit_on_errors(require_tensorflow, "this command")
         _exit_on_errors(check, *given)
-        _configure_process()
-        _exit_on_errors(_check_keras)
+        _exit_on_errors(_configure_process)
         _exit_on_errors(main, *given)
 
     app.run(guarded, flags_parser=_parsed)
@@ -262,6 +259,9 @@ def _answer_habits():
 
 
 def _configure_process():
+    from ..training.backends import require_tensorflow
+
+    require_tensorflow("this command")
     import tensorflow as tf
 
     if flags.FLAGS.verbosity <= 0:  # absl's default logs every file written
@@ -274,12 +274,6 @@ def _configure_process():
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # some consoles cannot print every character
-
-
-def _check_keras():
-    from ..layers import check_image_data_format
-
-    check_image_data_format()
 
 
 def _exit_on_errors(main, *arguments):

@@ -1,6 +1,6 @@
 """Object detection, from images with boxes to boxes with names."""
 
-from ..backends import require_tensorflow
+from ..training.backends import require_tensorflow
 
 require_tensorflow(__name__)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ..backends import on_tensorflow
 from ..models.spec import ModelSpec, spec_of
+from ..training.backends import on_tensorflow
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from ..backends import needs_tensorflow
 from ..choices import EXPORT_FORMATS, EXPORT_PRECISIONS
+from ..training.backends import needs_tensorflow
 from .artifact import has_head
 from .errors import ExportError
 from .formats import FORMATS

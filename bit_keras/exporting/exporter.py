@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from ..backends import on_tensorflow
 from ..checkpoints import DownloadError
 from ..files import expanded
 from ..models.spec import spec_of
+from ..training.backends import on_tensorflow
 from .artifact import forward_of, has_head
 from .checks import ExportOptions, check_export
 from .formats import FORMATS

@@ -4,8 +4,8 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-from ..backends import on_tensorflow
 from ..choices import EXPORT_FORMATS
+from ..training.backends import on_tensorflow
 from .artifact import Artifact
 from .weight_files import open_weights, write_keras, write_npz, write_timm, write_transformers
 

@@ -87,7 +87,6 @@ def load(
         CheckpointError: If a file is damaged, or does not hold a BiT; or an extra is missing.
         DownloadError: If a file cannot be fetched.
     """
-    check_image_data_format()
     if num_classes is not None:
         check_num_classes(num_classes)
     if init not in INITS:
@@ -117,8 +116,10 @@ def load(
 def check_source(source: str | os.PathLike) -> None:
     """Checks a source as `load` does, without reading weights.
 
-    Raises ValueError for a wrong name or a missing file, CheckpointError for a missing extra.
+    Raises ValueError for a wrong name or a missing file, or if Keras is set to channels first;
+    CheckpointError for a missing extra.
     """
+    check_image_data_format()
     name = full_name(model_of_run(source))
     path = pathlib.Path(name)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):

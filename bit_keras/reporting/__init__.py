@@ -1,6 +1,6 @@
 """Runs as HTML pages: a report of one, made of sections, or several side by side."""
 
-from ..backends import require_tensorflow
+from ..training.backends import require_tensorflow
 
 require_tensorflow(__name__)
 

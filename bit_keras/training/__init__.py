@@ -1,6 +1,6 @@
 """Training: the loop, the run around it, and the folder a run leaves. Knows nothing of BiT."""
 
-from ..backends import on_tensorflow, require_tensorflow
+from .backends import on_tensorflow, require_tensorflow
 
 if on_tensorflow():
     from .devices import Devices
@@ -19,7 +19,7 @@ if on_tensorflow():
         single_machine_strategy,
         wait_for_all_workers,
     )
-else:  # `reading_runs` needs none
+else:  # `backends` and `reading_runs` need none
 
     def __getattr__(name):
         if name.startswith("_"):
