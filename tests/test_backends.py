@@ -160,7 +160,11 @@ def command(name, variables, *arguments):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands_refuse_other_backends_before_anything_else(name, tmp_path):
-    required = {"detect": ["predict"], "export": ["--output=x"]}.get(name, [])
+    required = {
+        "detect": ["predict"],
+        "export": ["--output=x"],
+        "pretrain": ["--dataset=never"],
+    }.get(name, [])
     done = command(name, {"KERAS_BACKEND": "jax"}, "--model=never", *required)
     assert done.returncode == 2
     assert done.stderr == (
