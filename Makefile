@@ -1,8 +1,9 @@
-# make demo        fine-tunes the embedded model on handwritten digits
-# make test        runs every test but the next
-# make test-peers  compares with timm and transformers, which take gigabytes
-# make lint        checks formatting, style and who imports whom
-# make lock        writes requirements.txt anew
+# make demo           fine-tunes the embedded model on handwritten digits
+# make test           runs every test but the next two
+# make test-peers     compares with timm and transformers, which take gigabytes
+# make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
+# make lint           checks formatting, style and who imports whom
+# make lock           writes requirements.txt anew
 # All share .venv, made at first use with the versions of requirements.txt.
 
 SHELL := /bin/sh
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-peers lint lock clean
+.PHONY: demo test test-peers test-backends lint lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
@@ -24,13 +25,18 @@ test: .venv/test
 test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
 	PEERS_PYTHON=$(or $(PEERS_PYTHON),.venv/peers/bin/python) $(BIN)/python -m pytest -m peers
 
+# BACKENDS_PYTHON names a Python that has torch and what else is installed below already.
+test-backends: .venv/test $(if $(BACKENDS_PYTHON),,.venv/backends/installed)
+	BACKENDS_PYTHON=$(or $(BACKENDS_PYTHON),.venv/backends/bin/python) \
+		$(BIN)/python -m pytest -m backends
+
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 lock: .venv/test
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 --upgrade \
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --upgrade \
 		--no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
 
 .venv/bin/python:
@@ -50,6 +56,13 @@ lock: .venv/test
 	$(BIN)/python -m venv .venv/peers
 	.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check \
 		torch torchvision timm transformers
+	@touch $@
+
+.venv/backends/installed: .venv/bin/python
+	$(BIN)/python -m venv .venv/backends
+	.venv/backends/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements.txt torch jax keras numpy pillow safetensors huggingface-hub \
+		scikit-learn tqdm wrapt
 	@touch $@
 
 clean:

@@ -80,6 +80,9 @@ _MODULES = {
     "pretrain": ".classification.pretraining",
     "run_vtab": ".classification.vtab",
 }
+_ON_EVERY_BACKEND = (  # of Keras; the others need TensorFlow
+    *("GroupNormalization", "HyperRule", "ResNetV2", "StdConv2D", "export", "list_models", "load"),
+)
 _LIGHT = ("checkpoints", "metrics", "recipes")  # folders that import no Keras
 _FOLDERS = (
     *("classification", "data", "detection", "exporting", "layers", "models", "reporting"),
@@ -88,11 +91,11 @@ _FOLDERS = (
 
 
 def __getattr__(name):
+    if name in (*_LIGHT, *_FOLDERS):
+        return importlib.import_module(f".{name}", __name__)
     if name in __all__:
         _import_all()
         return globals()[name]
-    if name in (*_LIGHT, *_FOLDERS):
-        return importlib.import_module(f".{name}", __name__)
     if name == "__version__":
         return _version()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -103,10 +106,17 @@ def __dir__():
 
 
 def _import_all():
-    for module in (".detection.retinanet", ".recipes.schedule"):  # Keras classes not public
-        importlib.import_module(module, __name__)
+    from .training.backends import on_tensorflow, stand_in
+
+    everything = on_tensorflow()
+    importlib.import_module(".recipes.schedule", __name__)  # Keras classes that are not public
+    if everything:
+        importlib.import_module(".detection.retinanet", __name__)  # the same
     for name, module in _MODULES.items():
-        globals()[name] = getattr(importlib.import_module(module, __name__), name)
+        if everything or name in _ON_EVERY_BACKEND:
+            globals()[name] = getattr(importlib.import_module(module, __name__), name)
+        else:
+            globals()[name] = stand_in(f"{__name__}.{name}")
 
 
 def _version():

@@ -11,10 +11,10 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # or they wait for e
 
 import gc
 import warnings
-import zlib
 
 import numpy as np
 import pytest
+from named_weights import named_weights
 from pictures import picture
 from tensorflow.python.framework.func_graph import FuncGraph
 
@@ -29,21 +29,6 @@ def pytest_collection_modifyitems(items):
         *("detector_export", "detector_consumers", "detector_resume"),
     )
     items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in longest)
-
-
-def named_weights(model):
-    """Gives every variable values that depend on its name alone, as tests/golden was made with."""
-    for variable in model.variables:
-        seed = zlib.crc32(variable.path.encode())
-        z = np.random.default_rng(seed).standard_normal(variable.shape, dtype="float32")
-        if variable.path.startswith("head/"):
-            z *= 0.05
-        elif variable.name == "gamma":
-            z = 1 + 0.1 * z
-        elif variable.name == "beta":
-            z *= 0.1
-        variable.assign(z)
-    return model
 
 
 def graphs_of_training():

@@ -51,6 +51,8 @@ def indices(split, counts):
 def test_the_tasks_are_those_of_the_published_checkpoints():
     published = [name.split("run0-")[1] for name in PUBLISHED if "vtab/BiT-M-R50x1-run0" in name]
     assert list(data.VTAB) == list(SIZES) == published
+    for name, task in data.VTAB.items():
+        assert PUBLISHED[f"vtab/BiT-M-R50x1-run0-{name}"].num_classes == task.num_classes
     groups = [task.group for task in data.VTAB.values()]
     assert groups == ["natural"] * 7 + ["specialized"] * 4 + ["structured"] * 8
 

@@ -230,7 +230,7 @@ def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool =
             sys.exit(_fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
         given = [arguments[1:]] if positional else []
         _exit_on_errors(check, *given)
-        _configure_process()
+        _exit_on_errors(_configure_process)
         _exit_on_errors(main, *given)
 
     app.run(guarded, flags_parser=_parsed)
@@ -264,6 +264,9 @@ def _answer_habits():
 
 
 def _configure_process():
+    from ..training.backends import require_tensorflow
+
+    require_tensorflow("this command")
     import tensorflow as tf
 
     if flags.FLAGS.verbosity <= 0:  # absl's default logs every file written

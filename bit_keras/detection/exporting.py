@@ -18,8 +18,7 @@ from ..exporting.placing import described, give_memory_back, put_in_place
 from ..exporting.proof import photos_of_many_sizes
 from ..exporting.quiet import quiet
 from ..files import expanded
-from ..training import inference_function
-from .detecting import MAX_BOXES, SCORE_THRESHOLD, Detections, all_detections, detecting
+from .detecting import MAX_BOXES, SCORE_THRESHOLD, Detections, all_detections
 from .matching import agreement
 from .opening import open_detector
 from .serving import (
@@ -130,7 +129,7 @@ def _some(images):
 def _expected(detector, images):
     """What the detector finds on each image, in float32."""
     native = detector
-    if not computes_in_float32(inference_function(detecting(detector))):
+    if not computes_in_float32(detector):
         native = inference_graph(detector)
     found = all_detections(native, images)
     if not any(len(one["scores"]) for one in found):

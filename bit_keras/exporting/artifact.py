@@ -2,14 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from ..models.spec import ModelSpec, spec_of
-from ..training import inference_function
+from ..training.backends import on_tensorflow
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,15 +40,15 @@ class Artifact:
     spec: ModelSpec | None = None
     network: keras.Model | None = None
     routes: Mapping[str, Callable[[np.ndarray], Any]] = dataclasses.field(default_factory=dict)
-    compute_encoded: Callable[[tf.Tensor], Any] | None = None
-    classify: Callable[[tf.Tensor], tuple[np.ndarray, np.ndarray]] | None = None
+    compute_encoded: "Callable[[tf.Tensor], Any] | None" = None
+    classify: "Callable[[tf.Tensor], tuple[np.ndarray, np.ndarray]] | None" = None
 
 
 def keras_artifact(model: keras.Model) -> Artifact:
     """Returns a Keras model as an artifact."""
     name = output_name(model)
     return Artifact(
-        inference_function(model),
+        forward_of(model),
         name,
         model.output_shape[-1] if name == "logits" else None,
         model.input_shape[1],
@@ -55,9 +57,18 @@ def keras_artifact(model: keras.Model) -> Artifact:
     )
 
 
+def forward_of(model: keras.Model) -> Callable[[np.ndarray], Any]:
+    """Returns a model's forward pass, from images to answers, as Keras's backend computes it."""
+    if not on_tensorflow():
+        return model.predict_on_batch
+    from ..training import inference_function
+
+    return inference_function(model)
+
+
 def output_name(model: keras.Model) -> str | None:
     """Returns how exports call a model's output: "logits", "features", or None for several."""
-    if tf.nest.is_nested(model.output):
+    if keras.tree.is_nested(model.output):
         return None
     return "logits" if has_head(model) else "features"
 

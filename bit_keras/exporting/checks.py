@@ -5,15 +5,19 @@ import importlib.util
 import numbers
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from ..choices import EXPORT_PRECISIONS
-from ..data import LabeledImages
+from ..choices import EXPORT_FORMATS, EXPORT_PRECISIONS
+from ..training.backends import needs_tensorflow
 from .artifact import has_head
 from .errors import ExportError
 from .formats import FORMATS
+
+if TYPE_CHECKING:
+    from ..data import LabeledImages
 
 _MIN_SIZE = 32  # pixels
 
@@ -29,12 +33,15 @@ class ExportOptions:
     labels: Sequence[str] | None
     multi_label: bool | None
     size: int | None
-    images: LabeledImages | np.ndarray | None
+    images: "LabeledImages | np.ndarray | None"
     overwrite: bool
 
 
 def check_export(model: keras.Model, path: pathlib.Path, options: ExportOptions) -> None:
     """Raises ExportError if an argument of `export` is wrong, or a package is missing."""
+    if options.format in EXPORT_FORMATS and options.format not in FORMATS:
+        without = f"format {options.format}, unlike {', '.join(FORMATS)},"
+        raise ExportError(needs_tensorflow(without))
     if options.format not in FORMATS:
         raise ExportError(f"format must be one of {', '.join(FORMATS)}, got {options.format!r}.")
     _check_options(options)
@@ -82,7 +89,7 @@ def _check_options(options):
 
 
 def _check_images(images):
-    if images is None or isinstance(images, LabeledImages):
+    if images is None:
         return
     described = f"{type(images).__name__} of {getattr(images, 'dtype', 'no dtype')}"
     if isinstance(images, np.ndarray):
@@ -94,6 +101,11 @@ def _check_images(images):
                 if images.min() >= 0 and images.max() <= 1:
                     return
                 described += f" in [{images.min():g}, {images.max():g}]"
+    else:
+        from ..data import LabeledImages  # needs TensorFlow, and other backends give arrays
+
+        if isinstance(images, LabeledImages):
+            return
     raise ExportError(
         "images must be labeled images of bit_keras.data, or uint8 or floats in [0, 1] of shape "
         f"[N, height, width, 3], got {described}."

@@ -7,22 +7,25 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from ..checkpoints import DownloadError
-from ..data import LabeledImages
 from ..files import expanded
 from ..models.spec import spec_of
-from ..training import inference_function
-from .artifact import has_head
+from ..training.backends import on_tensorflow
+from .artifact import forward_of, has_head
 from .checks import ExportOptions, check_export
 from .formats import FORMATS
 from .inference_graph import computes_in_float32, float32_policy, inference_graph
 from .placing import described, give_memory_back, put_in_place
-from .proof import compare, compare_pictures, own_images, photos
+from .proof import check_facts, compare, compare_pictures, own_images, photos
 from .quiet import quiet
+
+if TYPE_CHECKING:
+    from ..data import LabeledImages
 
 _DEFAULT_SIZE = 224
 _TOP1_AGREEMENT = 0.98  # of an int8 file with its model
@@ -39,7 +42,7 @@ def export(
     labels: Sequence[str] | None = None,
     multi_label: bool | None = None,
     size: int | None = None,
-    images: LabeledImages | np.ndarray | None = None,
+    images: "LabeledImages | np.ndarray | None" = None,
     overwrite: bool = False,
 ) -> float:
     """Writes a model to a file or folder, reads it back, compares, and moves it into place.
@@ -157,18 +160,20 @@ def _write(model, path, options, spec, calibration):
 
 
 def _compare(model, path, options, spec, images):
-    kind, reference = FORMATS[options.format], inference_function(model)
+    kind, reference = FORMATS[options.format], forward_of(model)
     # Other files are float32, whatever policy the model was trained with.
     keeps_policy = options.format == "keras" or (
         options.format == "saved_model" and not options.frozen
     )
-    if not keeps_policy and not computes_in_float32(reference):
-        reference = inference_function(inference_graph(model))
+    if not keeps_policy and not computes_in_float32(model):
+        reference = forward_of(inference_graph(model))
     with contextlib.nullcontext() if keeps_policy else float32_policy():
         artifact = kind.open(path)
     one_size = options.precision == "int8" or (options.size and "fixed_size" in kind.options)
     found = compare(reference, artifact, images, all_sizes=not one_size, spec=spec)
     if artifact.num_classes:
+        check_facts(artifact, spec)
+    if artifact.num_classes and on_tensorflow():  # which is what decodes pictures
         allowed = _allowed_difference(options.precision, found["scale"]) or 0.0
         found |= compare_pictures(reference, spec, artifact, images, allowed)
     return found

@@ -4,12 +4,9 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+from ..choices import EXPORT_FORMATS
+from ..training.backends import on_tensorflow
 from .artifact import Artifact
-from .litert import open_litert, write_litert
-from .onnx import open_onnx, write_onnx
-from .openvino import OPENVINO_OPTIONS, open_openvino, write_openvino
-from .saved_model import open_saved_model, write_saved_model
-from .web import open_web, write_web
 from .weight_files import open_weights, write_keras, write_npz, write_timm, write_transformers
 
 
@@ -55,16 +52,9 @@ _INTEROP = {"packages": ("safetensors",), "extra": "interop"}
 _PEER = "{} itself, with its own preparation of pictures (make test-peers compares it)"
 _ONNX = {"packages": ("onnxruntime", "onnx", "tf2onnx"), "extra": "runtimes"}
 
-FORMATS = {
-    "saved_model": Format(
-        "saved_model.pb",
-        write_saved_model,
-        open_saved_model,
-        options=("frozen",),
-        compared="TensorFlow, by every signature",
-    ),
+_WEIGHTS = {
     "keras": Format(".keras", write_keras, open_weights, packages=("keras",)),
-    "npz": Format(".npz", write_npz, open_weights),
+    "npz": Format(".npz", write_npz, open_weights, packages=("keras",)),
     "timm": Format(
         "model.safetensors",
         write_timm,
@@ -79,32 +69,55 @@ FORMATS = {
         **_INTEROP,
         not_compared=_PEER.format("transformers"),
     ),
-    "litert": Format(
-        ".tflite",
-        write_litert,
-        open_litert,
-        options=("fixed_size", "precision", "calibration", "integer_io"),
-        packages=("ai_edge_litert",),
-        extra="runtimes",
-        compared="LiteRT",
-    ),
-    "onnx": Format(".onnx", write_onnx, open_onnx, **_ONNX, compared="ONNX Runtime"),
-    "openvino": Format(
-        "model.xml",
-        write_openvino,
-        open_openvino,
-        packages=("openvino",),
-        extra="runtimes",
-        runtime_options=OPENVINO_OPTIONS,
-        compared="OpenVINO, told to compute in float32",
-        not_compared="OpenVINO in bfloat16, which it takes by itself where a processor has it",
-    ),
-    "web": Format(
-        "onnxruntime.wasm",
-        write_web,
-        open_web,
-        **_ONNX,
-        compared="ONNX Runtime, outside of a browser",
-        not_compared="the page in a browser",
-    ),
 }
+
+
+def _graphs() -> dict[str, Format]:
+    """The formats that hold a graph, which TensorFlow traces."""
+    from .litert import open_litert, write_litert
+    from .onnx import open_onnx, write_onnx
+    from .openvino import OPENVINO_OPTIONS, open_openvino, write_openvino
+    from .saved_model import open_saved_model, write_saved_model
+    from .web import open_web, write_web
+
+    return {
+        "saved_model": Format(
+            "saved_model.pb",
+            write_saved_model,
+            open_saved_model,
+            options=("frozen",),
+            compared="TensorFlow, by every signature",
+        ),
+        "litert": Format(
+            ".tflite",
+            write_litert,
+            open_litert,
+            options=("fixed_size", "precision", "calibration", "integer_io"),
+            packages=("ai_edge_litert",),
+            extra="runtimes",
+            compared="LiteRT",
+        ),
+        "onnx": Format(".onnx", write_onnx, open_onnx, **_ONNX, compared="ONNX Runtime"),
+        "openvino": Format(
+            "model.xml",
+            write_openvino,
+            open_openvino,
+            packages=("openvino",),
+            extra="runtimes",
+            runtime_options=OPENVINO_OPTIONS,
+            compared="OpenVINO, told to compute in float32",
+            not_compared="OpenVINO in bfloat16, which it takes by itself where a processor has it",
+        ),
+        "web": Format(
+            "onnxruntime.wasm",
+            write_web,
+            open_web,
+            **_ONNX,
+            compared="ONNX Runtime, outside of a browser",
+            not_compared="the page in a browser",
+        ),
+    }
+
+
+_KNOWN = {**_WEIGHTS, **(_graphs() if on_tensorflow() else {})}
+FORMATS = {name: _KNOWN[name] for name in EXPORT_FORMATS if name in _KNOWN}

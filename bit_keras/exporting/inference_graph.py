@@ -2,15 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from ..layers import standardize
 from ..models.blocks import Block, Root
 from ..models.spec import spec_of
 from .artifact import named, output_name
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def inference_graph(model: keras.Model) -> keras.Model:
@@ -31,7 +34,7 @@ def traced_inference_graph(
     shape: tuple[int | None, ...] = (None, None, None, 3),
     *,
     of_bytes: bool = False,
-) -> tuple[tf.types.experimental.ConcreteFunction, tf.Module]:
+) -> "tuple[tf.types.experimental.ConcreteFunction, tf.Module]":
     """Returns the inference graph of a model as converters take it, traced once.
 
     (Keras's own `export` of such a graph traces it three times.)
@@ -45,6 +48,8 @@ def traced_inference_graph(
         A function of float32 `images` of `shape` to a dictionary of the outputs, and an object that
         holds the variables it uses, for as long as the function is to be used.
     """
+    import tensorflow as tf
+
     graph, output = inference_graph(model), output_name(model)
 
     @tf.function(autograph=False)
@@ -83,11 +88,9 @@ class _UnfoldableZeroPadding2D(keras.layers.Layer):
         return ops.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))[:, 1:-1, 1:-1]
 
 
-def computes_in_float32(function: tf.types.experimental.PolymorphicFunction) -> bool:
-    """Whether no tensor of a function of one signature has a type of fewer bits."""
-    operations = function.get_concrete_function().graph.get_operations()
-    types = {tensor.dtype for operation in operations for tensor in operation.outputs}
-    return not types & {tf.float16, tf.bfloat16}
+def computes_in_float32(model: keras.Model) -> bool:
+    """Whether no layer of a model computes in a type of fewer bits."""
+    return not {layer.compute_dtype for layer in model.layers} & {"float16", "bfloat16"}
 
 
 @contextlib.contextmanager

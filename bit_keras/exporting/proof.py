@@ -1,17 +1,17 @@
 """Real images, and how far an artifact's answers to them are from the model's."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
-import tensorflow as tf
 
-from ..data import LabeledImages, test_batches
-from ..data.sources.decoding import decode_rgb
 from ..models.spec import ModelSpec
-from ..training.tf_workarounds import no_graph_optimization
 from .artifact import Artifact
 from .errors import ExportError
+
+if TYPE_CHECKING:
+    from ..data import LabeledImages
 
 _PICTURES = 16
 _MAX_IMAGES = 100  # of the user's own, spread evenly
@@ -39,10 +39,12 @@ def _photos_and_pieces():
     return whole, [piece for half in halves for piece in np.array_split(half, 4, axis=1)]
 
 
-def own_images(images: LabeledImages | np.ndarray, size: int) -> np.ndarray:
+def own_images(images: "LabeledImages | np.ndarray", size: int) -> np.ndarray:
     """Returns at most 100 of a user's images, uint8 `[n, size, size, 3]`."""
     chosen = np.unique(np.linspace(0, len(images) - 1, _MAX_IMAGES).round().astype(int))
-    if isinstance(images, LabeledImages):
+    if not isinstance(images, np.ndarray):
+        from ..data import test_batches
+
         batches = test_batches(images.subset(chosen), batch=8, size=size)
         return np.concatenate([_as_uint8(batch.numpy()) for batch, _ in batches])
     images = images[chosen]
@@ -54,7 +56,9 @@ def _as_uint8(images):
 
 
 def _resized(images, size):
-    return np.rint(tf.image.resize(images, size).numpy()).astype(np.uint8)
+    floats = images.astype(np.float32)
+    resized = keras.ops.image.resize(floats, size, data_format="channels_last")
+    return np.rint(keras.ops.convert_to_numpy(resized)).astype(np.uint8)
 
 
 def compare(
@@ -89,21 +93,16 @@ def compare(
     for size, first, pixels in _batches(images, sizes):
         scaled = pixels / np.float32(255)
         expected = _as_arrays(reference(scaled))
-        scales += [np.max(np.abs(part)) for part in tf.nest.flatten(expected)]
+        scales += [np.max(np.abs(part)) for part in keras.tree.flatten(expected)]
         found = _as_arrays(artifact.compute(scaled))
         differences += _differences(found, expected)
         if size == first_size and isinstance(expected, np.ndarray) and expected.ndim == 2:
             agreements.extend(found.argmax(1) == expected.argmax(1))
         if first:
             # One image is enough to see that other functions lead to the same network.
-            expected = tf.nest.map_structure(lambda part: part[:1], expected)
-            with no_graph_optimization():
-                for route in artifact.routes.values():
-                    differences += _differences(_as_arrays(route(pixels[:1])), expected)
-                if artifact.compute_encoded and size == first_size:
-                    expected = _as_arrays(reference(spec.prepared(pixels[0])[None]))
-                    found = artifact.compute_encoded(tf.io.encode_png(pixels[0])[None])
-                    differences += _differences(_as_arrays(found), expected)
+            expected = keras.tree.map_structure(lambda part: part[:1], expected)
+            encoded = spec if size == first_size else None
+            differences += _of_routes(reference, artifact, pixels[0], expected, encoded)
     return {
         "images": len(images),
         "sizes": [list(size) for size in sizes],
@@ -111,6 +110,34 @@ def compare(
         "scale": float(np.max(scales)),
         "top1_agreement": float(np.mean(agreements)) if agreements else None,
     }
+
+
+def _of_routes(reference, artifact, pixels, expected, spec):
+    """The differences of an artifact's other functions for one image, also encoded if `spec`."""
+    if not (artifact.routes or artifact.compute_encoded):
+        return []
+    import tensorflow as tf
+
+    from ..training.tf_workarounds import no_graph_optimization
+
+    with no_graph_optimization():
+        found = [(route(pixels[None]), expected) for route in artifact.routes.values()]
+        if artifact.compute_encoded and spec:
+            prepared = reference(spec.prepared(pixels)[None])
+            found.append((artifact.compute_encoded(tf.io.encode_png(pixels)[None]), prepared))
+    pairs = [(_as_arrays(answers), _as_arrays(wanted)) for answers, wanted in found]
+    return [difference for pair in pairs for difference in _differences(*pair)]
+
+
+def check_facts(artifact: Artifact, spec: ModelSpec) -> None:
+    """Raises ExportError if an artifact does not tell the facts of a classifier that it should."""
+    for fact in ("num_classes", "class_names", "loss", "test_size", "test_resize"):
+        kept, wanted = getattr(artifact.spec, fact, None), getattr(spec, fact)
+        if kept != wanted:
+            raise ExportError(
+                f"the export says {kept!r:.100} of {fact}, where the model has {wanted!r:.100}; "
+                "nothing was written."
+            )
 
 
 def compare_pictures(
@@ -135,17 +162,11 @@ def compare_pictures(
     Returns:
         The number of `pictures`; `classes_agreement`, the part of them whose likeliest class is the
         same, or as likely; and `largest_probability_difference`.
-
-    Raises:
-        ExportError: If facts are lost.
     """
-    for fact in ("num_classes", "class_names", "loss", "test_size", "test_resize"):
-        kept, wanted = getattr(artifact.spec, fact, None), getattr(spec, fact)
-        if kept != wanted:
-            raise ExportError(
-                f"the export says {kept!r:.100} of {fact}, where the model has {wanted!r:.100}; "
-                "nothing was written."
-            )
+    import tensorflow as tf
+
+    from ..data.sources.decoding import decode_rgb
+
     side = images.shape[1]
     pictures = _resized(images[:_PICTURES], (side * 3 // 2, side * 5 // 4))
     encoded = tf.stack([tf.io.encode_png(picture) for picture in pictures])
@@ -181,14 +202,14 @@ def _batches(images, sizes):
 
 
 def _as_arrays(answers):
-    return tf.nest.map_structure(np.asarray, answers)
+    return keras.tree.map_structure(np.asarray, answers)
 
 
 def _differences(found, expected):
     """The largest absolute difference in each array of two equal structures."""
-    tf.nest.assert_same_structure(found, expected, check_types=False)
+    keras.tree.assert_same_structure(found, expected)
     differences = []
-    for part, wanted in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+    for part, wanted in zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True):
         if part.shape != wanted.shape:
             raise ExportError(
                 f"the export answers in the shape {part.shape}, where the model answers in "

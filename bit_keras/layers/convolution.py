@@ -15,8 +15,8 @@ class StdConv2D(keras.layers.Conv2D):
     """2-D convolution whose kernel is standardized per output filter on every call.
 
     Each filter is used as `(w - mean(w)) / sqrt(var(w) + 1e-10)`, with mean and population
-    variance over height, width and input channels; the variable itself stays as trained. The
-    arithmetic is float32 under every dtype policy, only its result is cast to the compute dtype.
+    variance over height, width and input channels; the variable itself stays as trained. It and the
+    arithmetic are float32 under every dtype policy, only the result is cast to the compute dtype.
 
     Takes the arguments of `keras.layers.Conv2D`, except that `use_bias` defaults to False.
 
@@ -43,11 +43,13 @@ class StdConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, *args, use_bias=use_bias, **kwargs)
 
     def add_weight(self, *args: Any, name: str | None = None, **kwargs: Any) -> keras.Variable:
-        """Adds a weight as Keras does, but keeps the kernel from being autocast.
+        """Adds a weight as Keras does, but the kernel as float32, without autocast.
 
         Rounded to bfloat16 before it is standardized, it would lose what makes filters differ.
         """
-        return super().add_weight(*args, name=name, autocast=name != "kernel", **kwargs)
+        if name == "kernel":
+            kwargs |= {"dtype": "float32", "autocast": False}
+        return super().add_weight(*args, name=name, **kwargs)
 
     def call(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         """Returns the convolution of the inputs with the standardized kernel."""

@@ -16,7 +16,7 @@ class GroupNormalization(keras.layers.Layer):
     Neighboring channels form `groups` groups of equal size; every example and group is normalized
     by its own mean and population variance, then scaled by `gamma` and shifted by `beta` per
     channel. Examples do not depend on each other, so a batch can be cut into pieces without
-    changing a result. Statistics are float32 under every dtype policy.
+    changing a result. Weights and statistics are float32 under every dtype policy.
 
     `keras.layers.GroupNormalization` computes the same with another default epsilon (1e-3), and
     slower, because it reshapes its input.
@@ -31,8 +31,8 @@ class GroupNormalization(keras.layers.Layer):
     Output shape:
         The input's.
     Raises:
-        ValueError: If `groups` is below 1 or does not divide the number of channels, or another
-            argument is not one of the above.
+        ValueError: If `groups` is below 1 or does not divide the number of channels, another
+            argument is not one of the above, or Keras is set to images of channels first.
     Example:
         >>> GroupNormalization(groups=8)(keras.ops.ones((2, 4, 4, 16))).shape
         TensorShape([2, 4, 4, 16])
@@ -48,6 +48,7 @@ class GroupNormalization(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        check_image_data_format()
         if not (isinstance(groups, numbers.Integral) and groups >= 1):
             raise ValueError(f"groups must be an integer of 1 or more, got {groups!r}.")
         if not epsilon > 0:
@@ -67,12 +68,9 @@ class GroupNormalization(keras.layers.Layer):
                 "groups; choose a number of groups that divides the channels."
             )
         # Applied in float32, before the result is cast: autocasting would only lose digits.
-        self.gamma = self.add_weight(
-            shape=(channels,), initializer="ones", name="gamma", autocast=False
-        )
-        self.beta = self.add_weight(
-            shape=(channels,), initializer="zeros", name="beta", autocast=False
-        )
+        exact = {"shape": (channels,), "dtype": "float32", "autocast": False}
+        self.gamma = self.add_weight(initializer="ones", name="gamma", **exact)
+        self.beta = self.add_weight(initializer="zeros", name="beta", **exact)
 
     def call(self, inputs, training=None):
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
@@ -110,3 +108,12 @@ class GroupNormalization(keras.layers.Layer):
     def get_config(self):
         own = {"groups": self.groups, "epsilon": self.epsilon, "activation": self.activation}
         return {**super().get_config(), **own}
+
+
+def check_image_data_format() -> None:
+    """Raises ValueError if Keras is set to images of channels first, which no BiT here takes."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "BiT takes images of [batch, height, width, channels], and Keras is set to "
+            'channels_first; call keras.config.set_image_data_format("channels_last") first.'
+        )

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from ..layers import GroupNormalization, StdConv2D
+from ..layers import GroupNormalization, StdConv2D, check_image_data_format
 
 
 def normalization(style: dict, **options: Any) -> layers.Layer:
@@ -51,6 +51,7 @@ class Root(layers.Layer):
 
     def __init__(self, filters, style, **kwargs):
         super().__init__(**kwargs)
+        check_image_data_format()  # of every model here, also when it is loaded
         self.arguments = {"filters": filters, "style": style}
         self.conv = _convolution(filters, 7, style, stride=2, **_inherited(self))
 

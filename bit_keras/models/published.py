@@ -7,7 +7,6 @@ import os
 import re
 
 from ..choices import EMBEDDED_MODEL
-from ..data import VTAB
 from ..recipes import recipe
 from .imagenet_classes import ILSVRC2012, IMAGENET21K
 from .resnet_v2 import UNITS
@@ -55,6 +54,29 @@ def _fine_tuned(name, size, num_classes, **facts):
     return ModelSpec(name=name, **_SIZES[size], **_AUTHORS, **own | facts)
 
 
+# Classes of the 19 tasks of VTAB-1k, as in `data.VTAB`, which needs TensorFlow.
+_VTAB_CLASSES = {
+    "caltech101": 102,
+    "cifar100": 100,
+    "dtd": 47,
+    "oxford_flowers102": 102,
+    "oxford_iiit_pet": 37,
+    "sun397": 397,
+    "svhn": 10,
+    "patch_camelyon": 2,
+    "eurosat": 10,
+    "resisc45": 45,
+    "diabetic_retinopathy": 5,
+    "clevr-count": 8,
+    "clevr-distance": 6,
+    "dmlab": 6,
+    "kitti-distance": 4,
+    "dsprites-xpos": 16,
+    "dsprites-orientation": 16,
+    "smallnorb-azimuth": 18,
+    "smallnorb-elevation": 9,
+}
+
 # HyperRule's sizes, at which its fine-tuned models are tested; small are these tasks' images.
 _LARGE, _SMALL = 480, 128
 _SMALL_IMAGES = {"cifar100", "svhn", "eurosat", "dsprites-xpos", "dsprites-orientation"}
@@ -67,13 +89,13 @@ PUBLISHED: dict[str, ModelSpec] = _by_name(
         *(_fine_tuned(f"BiT-M-{size}-ILSVRC2012", size, ILSVRC2012) for size in _SIZES),
         *(
             _fine_tuned(
-                *(f"vtab/BiT-M-{size}-run{run}-{task.name}", size, task.num_classes),
-                test_size=_SMALL if task.name in _SMALL_IMAGES else _LARGE,
+                *(f"vtab/BiT-M-{size}-run{run}-{task}", size, classes),
+                test_size=_SMALL if task in _SMALL_IMAGES else _LARGE,
             )
             for size in _SIZES
             if size != "R152x2"
             for run in range(3)
-            for task in VTAB.values()
+            for task, classes in _VTAB_CLASSES.items()
         ),
         # Students and teachers of Beyer et al., 2022, by the size in their names.
         _fine_tuned("distill/R50x1_224", "R50x1", ILSVRC2012, test_size=224),

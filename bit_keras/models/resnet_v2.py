@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from ..layers import check_image_data_format
 from .blocks import Block, Head, Root, normalization
 from .spec import ModelSpec, SpecifiedModel, spec_of
 
@@ -51,7 +52,7 @@ def ResNetV2(  # noqa: N802 (it reads as the class of its result, as in keras.ap
         `[batch, 2048 * width]` (four blocks). Its facts are its `spec`, a `ModelSpec`.
 
     Raises:
-        ValueError: If an argument is not one of the above.
+        ValueError: If an argument is not one of the above, or Keras is set to channels first.
 
     Reference:
         Kolesnikov et al., 2020, "Big Transfer (BiT): General Visual Representation Learning",
@@ -111,8 +112,9 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
 
     The body is shared with `model`, not copied. With a zero head every class starts equally
     likely, and the head learns before its gradients disturb the body. Raises ValueError if
-    `num_classes` is negative, or the model has no layer named `pooled`.
+    `num_classes` is negative, the model has no layer `pooled`, or Keras is set to channels first.
     """
+    check_image_data_format()
     check_num_classes(num_classes)
     if "pooled" not in {layer.name for layer in model.layers}:
         raise ValueError(

@@ -2,19 +2,21 @@
 
 import dataclasses
 import json
+import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from ..data import LabeledImages
-from ..data.pipelines.batching import check_sizes, one_pass_batches, resized
-from ..data.pipelines.upstream import center_square
 from ..recipes.hyperrule import HyperRule
 from .imagenet_classes import class_names, synsets
+
+if TYPE_CHECKING:  # what reads images needs TensorFlow, and models do not
+    import tensorflow as tf
+
+    from ..data import LabeledImages
 
 # HyperRule's sizes were chosen for models pre-trained at 224 pixels. It is followed up to this
 # factor between what a model was pre-trained at and what it gives; beyond, the former is taken.
@@ -123,25 +125,30 @@ class ModelSpec:
         """Returns the classes' names as they are in the record, or numbers."""
         return self.class_names or tuple(map(str, range(self.num_classes)))
 
-    def probabilities(self, logits: Any) -> tf.Tensor:
+    def probabilities(self, logits: Any) -> Any:
         """Returns probabilities, of the logits' shape: sigmoids or, by default, their softmax."""
-        return (tf.sigmoid if self.loss == "sigmoid" else tf.nn.softmax)(logits)
+        return (keras.ops.sigmoid if self.loss == "sigmoid" else keras.ops.softmax)(logits)
 
-    def prepared(self, image: tf.Tensor) -> tf.Tensor:
+    def prepared(self, image: "tf.Tensor") -> "tf.Tensor":
         """Returns an image, uint8 `[height, width, 3]`, as its test images were: float32 in [0, 1].
 
         Side and crop are `test_size` and `test_resize`.
         """
+        from ..data.pipelines.batching import resized
+        from ..data.pipelines.upstream import center_square
+
         if self.test_resize:
             return center_square(image, self.test_resize, self.test_size) / 255
         return resized(image, self.test_size, self.test_size) / 255
 
-    def batches(self, images: LabeledImages, *, batch: int) -> tf.data.Dataset:
+    def batches(self, images: "LabeledImages", *, batch: int) -> "tf.data.Dataset":
         """Returns one pass over images, `prepared`, with their labels, as `data.test_batches`."""
+        from ..data.pipelines.batching import check_sizes, one_pass_batches
+
         check_sizes(batch, size=self.test_size)
         return one_pass_batches(images, self.prepared, batch)
 
-    def rule_for(self, images: LabeledImages) -> HyperRule:
+    def rule_for(self, images: "LabeledImages") -> HyperRule:
         """Returns HyperRule for fine-tuning it on images, at its own scale.
 
         Where the rule's crop is more than three times the side it was pre-trained on, it is that
@@ -198,16 +205,19 @@ class SpecifiedModel(keras.Model):
 def _warn_of_raw_pixels(images):
     """Warns if images, or those of the first batch, look like 0 .. 255; symbols are not looked at.
 
-    Python shows a warning from one place once.
+    They are arrays of numpy, or eager tensors or a data set of TensorFlow. Python shows a warning
+    from one place once.
     """
-    if isinstance(images, tf.data.Dataset):
+    tf = sys.modules.get("tensorflow")  # nothing is of it, where it was not imported
+    if tf and isinstance(images, tf.data.Dataset):
         images = next(iter(images.take(1)), None)
     elif isinstance(images, keras.utils.PyDataset):
         images = images[0]
     while isinstance(images, tuple | list) and images:
         images = images[0]
-    eager = isinstance(images, np.ndarray) or (tf.is_tensor(images) and hasattr(images, "numpy"))
-    if eager and np.size(images) and np.max(images[:_LOOKED_AT]) > _BRIGHTEST:
+    known = isinstance(images, np.ndarray)
+    known = known or (tf and tf.is_tensor(images) and hasattr(images, "numpy"))
+    if known and np.size(images) and np.max(images[:_LOOKED_AT]) > _BRIGHTEST:
         warnings.warn(
             "images must lie in [0, 1], and these look like 0 .. 255: divide them by 255.",
             stacklevel=3,

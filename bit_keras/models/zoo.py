@@ -12,6 +12,7 @@ import keras
 from .. import checkpoints
 from ..checkpoints import CheckpointError
 from ..choices import INITS
+from ..layers import check_image_data_format
 from ..training.reading_runs import model_of_run
 from .published import (
     EMBEDDED,
@@ -81,7 +82,8 @@ def load(
         known of it (classes, sizes, loss, source) is its `spec`, a `models.spec.ModelSpec`.
 
     Raises:
-        ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative.
+        ValueError: If the name is unknown, with the nearest names; or `num_classes` is negative; or
+            Keras is set to channels first.
         CheckpointError: If a file is damaged, or does not hold a BiT; or an extra is missing.
         DownloadError: If a file cannot be fetched.
     """
@@ -114,8 +116,10 @@ def load(
 def check_source(source: str | os.PathLike) -> None:
     """Checks a source as `load` does, without reading weights.
 
-    Raises ValueError for a wrong name or a missing file, CheckpointError for a missing extra.
+    Raises ValueError for a wrong name or a missing file, or if Keras is set to channels first;
+    CheckpointError for a missing extra.
     """
+    check_image_data_format()
     name = full_name(model_of_run(source))
     path = pathlib.Path(name)
     if name in PUBLISHED or name in EMBEDDED or _URL.match(name):
