@@ -179,7 +179,7 @@ def test_commands_read_the_settings_of_keras(tmp_path):
     done = command("predict", {"KERAS_HOME": str(tmp_path)}, "--model=never", "x.png")
     assert "and Keras computes on torch; " in done.stderr
     chosen = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": "tensorflow"}
-    done = command("predict", chosen, "--model=never", "x.png")
+    done = command("export", chosen, "--model=BiT-XS-R26x0.25", f"--output={tmp_path / 'x'}")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: BiT takes images of [batch, height, ")
 
