@@ -1,0 +1,331 @@
+"""Measures contenders in turn, each in a process of its own; gives a table, JSON and a plot.
+
+What a machine does beside changes within seconds, so that two programs that are measured one after
+the other cannot be compared. Here every round measures all contenders, in an order that is
+reversed from round to round, and figures are compared within a round: a ratio is the median of the
+rounds' ratios.
+
+A contender is a program that answers as `serving` says. All see the processors that this process
+may use: `taskset -c 0,1 python benchmarks/forward.py` measures on two.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import math
+import os
+import pathlib
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
+from absl import flags
+from serving import STARTED
+
+from bit_keras.files import replacing, write_json
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of every contender.", lower_bound=1)
+ONLY = flags.DEFINE_list(
+    "only", [], "Parts of the names of the contenders to measure; by default all."
+)
+OUT = flags.DEFINE_string("out", "runs/benchmarks", "Folder for the JSON file and the plot.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A program to measure.
+
+    Attributes:
+        name: For the table.
+        program: Its file in `benchmarks/`. One whose name begins with "peer" runs in the peers'
+            Python.
+        settings: What it is told; see `serving.serve`.
+        fresh: Whether every measurement is of a new process. Otherwise one process, which has
+            warmed up, is asked in every round, and sleeps between.
+        environment: Variables of its environment.
+    """
+
+    name: str
+    program: str
+    settings: dict
+    fresh: bool = False
+    environment: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def command(self) -> list[str]:
+        """How to start it."""
+        python = peers_python() if self.program.startswith("peer") else sys.executable
+        return [python, str(HERE / self.program), json.dumps(self.settings)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is asked of all contenders.
+
+    Attributes:
+        name: Of the files of results.
+        title: One line that says what is measured.
+        figures: The names of the figures to show; the first is the one that matters.
+        reference: The contender that the others are compared with.
+    """
+
+    name: str
+    title: str
+    figures: tuple[str, ...]
+    reference: str
+
+
+class _FailedError(Exception):
+    """A contender that cannot be measured; the message says why."""
+
+
+class _Process:
+    """A contender's process, which is ready when this is made."""
+
+    def __init__(self, contender):
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            STARTED: repr(time.time()),
+            **contender.environment,
+        }
+        self._process = subprocess.Popen(
+            contender.command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        answer = self._answer()
+        if "unavailable" in answer:
+            self.close()
+            raise _FailedError(answer["unavailable"])
+        self.versions = answer["versions"]
+
+    def measured(self):
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            print("go", file=self._process.stdin, flush=True)
+        return self._answer()["figures"]
+
+    def _answer(self):
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors if line.strip()]
+        self.close()
+        said = lines[-1] if lines else "without a word"
+        killed = " (out of memory?)" if code == -9 else ""
+        raise _FailedError(f"ended with code {code}{killed}: {said}")
+
+    def close(self):
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._errors.close()
+
+
+def peers_python() -> str:
+    """Returns the Python that has timm and transformers; ends the program where there is none."""
+    python = os.environ.get("PEERS_PYTHON") or ROOT / ".venv/peers/bin/python"
+    if not pathlib.Path(python).is_file():
+        sys.exit(
+            f"error: no Python with the peers at {python}; run `make bench`, or set PEERS_PYTHON to "
+            "a Python that has torch, torchvision, timm, transformers and openvino."
+        )
+    return str(python)
+
+
+def run(question: Question, contenders: list[Contender]) -> dict:
+    """Measures all contenders, prints a table in Markdown, and writes NAME.json and NAME.png.
+
+    The JSON file is written after every round, so that what was measured is kept if a later round
+    is interrupted. A contender that fails is left out, with the reason.
+
+    Returns:
+        The content of the JSON file.
+    """
+    chosen = [c for c in contenders if not ONLY.value or any(n in c.name for n in ONLY.value)]
+    if not chosen:
+        names = ", ".join(contender.name for contender in contenders)
+        sys.exit(f"error: --only={','.join(ONLY.value)} names no contender; there are {names}.")
+    folder = pathlib.Path(OUT.value).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {
+        "question": dataclasses.asdict(question),
+        "date": datetime.datetime.now().isoformat(timespec="seconds"),
+        "command": shlex.join(["python", *_relative(sys.argv)]),
+        "machine": machine(),
+        "versions": {},
+        "rounds": {contender.name: [] for contender in chosen},
+        "left_out": {},
+    }
+    with contextlib.ExitStack() as stack:
+        processes = {}
+        for number in range(ROUNDS.value):
+            order = chosen if number % 2 == 0 else chosen[::-1]
+            for contender in order:
+                if contender.name not in found["left_out"]:
+                    _measure(contender, processes, stack, found, number)
+            found["results"] = _summary(question, found["rounds"])
+            write_json(folder / f"{question.name}.json", found)
+    print(table(found))
+    plot(found, folder / f"{question.name}.png")
+    return found
+
+
+def _relative(arguments):
+    program = pathlib.Path(arguments[0]).resolve()
+    return [str(program.relative_to(ROOT) if ROOT in program.parents else program), *arguments[1:]]
+
+
+def _measure(contender, processes, stack, found, number):
+    """Adds one measurement of a contender to what was found, or why there is none."""
+    try:
+        process = processes.get(contender.name)
+        if process is None:
+            process = _Process(contender)
+            found["versions"] |= process.versions
+        if contender.fresh:
+            with contextlib.closing(process):
+                figures = process.measured()
+        else:
+            if contender.name not in processes:
+                processes[contender.name] = stack.enter_context(contextlib.closing(process))
+            figures = process.measured()
+    except _FailedError as error:
+        found["left_out"][contender.name] = str(error)
+        print(f"{contender.name}: left out, {error}", file=sys.stderr, flush=True)
+        return
+    found["rounds"][contender.name].append({"round": number, **figures})
+    said = ", ".join(f"{name} {_text(value)}" for name, value in figures.items())
+    print(f"round {number + 1}, {contender.name}: {said}", file=sys.stderr, flush=True)
+
+
+def _summary(question, rounds):
+    """From contender and figure to median, least, greatest and ratio to the reference."""
+    results = {}
+    for name, measurements in rounds.items():
+        results[name] = {}
+        for figure in question.figures:
+            values = {m["round"]: m[figure] for m in measurements if figure in m}
+            if not values:
+                continue
+            result = dict(_spread(values.values()))
+            others = rounds.get(question.reference, [])
+            references = {m["round"]: m[figure] for m in others if figure in m}
+            ratios = [values[n] / references[n] for n in values.keys() & references.keys()]
+            if ratios:
+                result["ratio"] = _spread(ratios)
+            results[name][figure] = result
+    return results
+
+
+def _spread(values):
+    values = list(values)
+    return {"median": statistics.median(values), "least": min(values), "greatest": max(values)}
+
+
+def machine() -> dict:
+    """Returns what the figures depend on beside the programs."""
+    cpu, known = platform.processor() or platform.machine(), set()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        facts = dict(line.split(":", 1) for line in file if ":" in line)
+        facts = {name.strip(): value.strip() for name, value in facts.items()}
+        cpu = f"{facts.get('model name', cpu)}, family {facts.get('cpu family')}"
+        cpu += f", model {facts.get('model')}"
+        known = set(facts.get("flags", "").split())
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())
+    return {
+        "cpu": cpu,
+        "cores": len(cores),
+        "memory, GiB": round(psutil.virtual_memory().total / 2**30, 1),
+        "instructions": [name for name in INSTRUCTIONS if name in known],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def table(found: dict) -> str:
+    """Returns what was found in Markdown: when, where, with what; then a row for a contender."""
+    question, where = found["question"], found["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items()))
+    number = max(map(len, found["rounds"].values()))
+    lines = [
+        f"{question['title']}. Medians of {number} rounds, in parentheses the least and the "
+        f"greatest; ratios are of the same round to {question['reference']}.",
+        "",
+        f"*{found['date'][:10]}, {where['cpu']}, {where['cores']} cores, "
+        f"{where['memory, GiB']} GiB, {' '.join(where['instructions'])}; {versions}, "
+        f"Python {where['python']}.*",
+        "",
+        f"`{found['command']}`",
+        "",
+        "| contender | " + " | ".join(f"{figure} | ratio" for figure in question["figures"]) + " |",
+        "| --- " + "| --- | --- " * len(question["figures"]) + "|",
+    ]
+    for name, results in found["results"].items():
+        cells = []
+        for figure in question["figures"]:
+            result = results.get(figure)
+            cells += [_cell(result), _cell(result and result.get("ratio"))]
+        if results:
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    left_out = [f"- {name}: {reason}." for name, reason in found["left_out"].items()]
+    return "\n".join([*lines, *(["", "Left out:", *left_out] if left_out else [])])
+
+
+def _cell(spread):
+    if not spread:
+        return ""
+    median, least, greatest = (_text(spread[name]) for name in ("median", "least", "greatest"))
+    return f"{median} ({least} to {greatest})"
+
+
+def _text(value):
+    """A number with three digits that count."""
+    if not value or not math.isfinite(value):
+        return str(value)
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def plot(found: dict, path: pathlib.Path) -> None:
+    """Draws the medians as bars, and the spread as a line on each."""
+    from matplotlib.figure import Figure
+
+    question = found["question"]
+    rows = {name: results for name, results in found["results"].items() if results}
+    if not rows:
+        return
+    figure = Figure(figsize=(8, 1 + 0.4 * len(rows) * len(question["figures"])))
+    all_axes = figure.subplots(len(question["figures"]), 1, squeeze=False)[:, 0]
+    for axes, name in zip(all_axes, question["figures"], strict=True):
+        of_figure = {row: results[name] for row, results in rows.items() if name in results}
+        medians = [result["median"] for result in of_figure.values()]
+        spread = [
+            [result["median"] - result["least"] for result in of_figure.values()],
+            [result["greatest"] - result["median"] for result in of_figure.values()],
+        ]
+        colors = ["tab:blue" if row.startswith("ours") else "tab:gray" for row in of_figure]
+        axes.barh(list(of_figure), medians, xerr=spread, color=colors, capsize=3)
+        axes.invert_yaxis()
+        axes.set_xlabel(name)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(question["title"], fontsize=10)
+    figure.tight_layout()
+    with replacing(path, suffix=".png") as temporary:
+        figure.savefig(temporary, dpi=120)
