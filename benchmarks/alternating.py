@@ -144,8 +144,8 @@ def peers_python() -> str:
     python = os.environ.get("PEERS_PYTHON") or ROOT / ".venv/peers/bin/python"
     if not pathlib.Path(python).is_file():
         sys.exit(
-            f"error: no Python with the peers at {python}; run `make bench`, or set PEERS_PYTHON to "
-            "a Python that has torch, torchvision, timm, transformers and openvino."
+            f"error: no Python with the peers at {python}; run `make bench`, or set PEERS_PYTHON "
+            "to a Python that has torch, torchvision, timm, transformers and openvino."
         )
     return str(python)
 

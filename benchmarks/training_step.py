@@ -64,7 +64,8 @@ def main(_: list[str]) -> None:
     common["calls"] = CALLS.value or calls
     question = Question(
         f"training_step-{MODEL.value}-{DEVICE.value}",
-        f"Training step of {MODEL.value}, {batch} images of {size} x {size}, {DEVICE.value.upper()}",
+        f"Training step of {MODEL.value}, {batch} images of {size} x {size} on a "
+        f"{DEVICE.value.upper()}",
         ("images/s",),
         reference="timm, channels_last",
     )
