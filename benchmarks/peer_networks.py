@@ -1,8 +1,6 @@
 """timm's and transformers' BiT in PyTorch. Runs in the peers' Python and knows no bit_keras."""
 
-import json
 import os
-import pathlib
 import re
 import shutil
 
@@ -69,9 +67,3 @@ def compiled(network: torch.nn.Module) -> torch.nn.Module:
     if not shutil.which(os.environ.get("CXX", "g++")):
         raise Unavailable("torch.compile needs a C++ compiler, and there is no g++")
     return torch.compile(network)
-
-
-def class_number(folder: str) -> int:
-    """Returns the number of classes of a folder's weights."""
-    config = json.loads(pathlib.Path(folder, "config.json").read_text())
-    return config["num_classes"]
