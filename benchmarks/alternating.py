@@ -195,7 +195,10 @@ def _measure(contender, processes, stack, found, number):
         process = processes.get(contender.name)
         if process is None:
             process = _Process(contender)
-            found["versions"] |= process.versions
+            for package, version in process.versions.items():
+                # Ours and the peers' Python may have different ones.
+                versions = found["versions"].setdefault(package, [])
+                found["versions"][package] = sorted({*versions, version})
         if contender.fresh:
             with contextlib.closing(process):
                 figures = process.measured()

@@ -70,7 +70,8 @@ def _spread(values):
 def table(found: dict) -> str:
     """Returns what was found in Markdown: when, where, with what; then a row for a contender."""
     question, where = found["question"], found["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(found["versions"].items()))
+    versions = found["versions"].items()
+    versions = ", ".join(f"{name} {' and '.join(of)}" for name, of in sorted(versions))
     number = max(map(len, found["rounds"].values()))
     lines = [
         f"{question['title']}. Medians of {number} rounds, in parentheses the least and the "

@@ -8,6 +8,7 @@ Then every line that comes on standard input starts a measurement, which is answ
 has no bit_keras.
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -56,7 +57,7 @@ def serve(
             are told apart.
         prepare: From the settings to what is measured: a function that returns when its work is
             done; where "measure" is "itself", it returns the figures.
-        packages: Whose versions are told.
+        packages: Whose versions are told, if they are installed.
 
     Settings that this reads, beside those of `prepare`:
         measure: A name in `_MEASURES`.
@@ -79,13 +80,19 @@ def serve(
     except Unavailable as error:
         tell(unavailable=str(error))
         return
-    tell(versions={name: importlib.metadata.version(name) for name in packages})
+    tell(versions=dict(_versions(packages)))
     measure = _MEASURES[settings["measure"]]
     if settings["measure"] == "rate":
         for _ in range(WARM_UP):
             function()
     for _ in sys.stdin:
         tell(figures=measure(function, settings))
+
+
+def _versions(packages):
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)
 
 
 def _rate(function, settings):
