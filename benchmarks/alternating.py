@@ -90,16 +90,9 @@ class _Process:
 
     def __init__(self, contender):
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
-        environment = {
-            **os.environ,
-            "HF_HUB_OFFLINE": "1",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            STARTED: repr(time.time()),
-            **contender.environment,
-        }
         self._process = subprocess.Popen(
             contender.command,
-            env=environment,
+            env=environment(**{STARTED: repr(time.time())}, **contender.environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -144,6 +137,12 @@ def peers_python() -> str:
             "to a Python that has torch, torchvision, timm, transformers and openvino."
         )
     return str(python)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Returns this program's environment and these variables, with no network and less chatter."""
+    quiet = {"HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**os.environ, **quiet, **variables}
 
 
 def run(question: Question, contenders: list[Contender]) -> dict:

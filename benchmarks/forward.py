@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from absl import app, flags
-from alternating import Contender, Question, run
+from alternating import Contender, Question, environment, run
 
 MODEL = flags.DEFINE_string("model", "R50x1", "An architecture: R50x1, R101x3, ...")
 SIZE = flags.DEFINE_integer("size", 224, "Side of the images.")
@@ -56,7 +56,7 @@ def _make_exports(folder, names):
     if missing:
         exports = [",".join((name, *FORMATS[name])) for name in missing]
         command = [sys.executable, "-c", MAKE, MODEL.value, str(folder), *exports]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        subprocess.run(command, check=True, stdout=sys.stderr, env=environment())
 
 
 def _on_cpu(common, folder):

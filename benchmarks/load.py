@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 from absl import app, flags
-from alternating import Contender, Question, run
+from alternating import Contender, Question, environment, run
 
 MODEL = flags.DEFINE_string("model", "R50x1", "One of timm's: R50x1, R101x3, ...")
 
@@ -31,7 +31,7 @@ save_timm(pathlib.Path(folder, "timm"), {v.path: v.numpy() for v in model.variab
 def main(_: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", MAKE, MODEL.value, folder]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        subprocess.run(command, check=True, stdout=sys.stderr, env=environment())
         npz = pathlib.Path(folder, "model.npz")
         safetensors = pathlib.Path(folder, "timm", "model.safetensors")
         for file in (npz, safetensors):
