@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from bit_keras.files import write_json
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
+GRACE = 10  # seconds for a contender to end by itself
 
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of every contender.", lower_bound=1)
 ONLY = flags.DEFINE_list(
@@ -98,7 +100,11 @@ class _Process:
             stderr=self._errors,
             text=True,
         )
-        answer = self._answer()
+        try:
+            answer = self._answer()
+        except KeyboardInterrupt:
+            self._process.kill()
+            raise
         if "unavailable" in answer:
             self.close()
             raise _FailedError(answer["unavailable"])
@@ -123,7 +129,11 @@ class _Process:
     def close(self):
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:  # in the middle of something, when all was interrupted
+            self._process.kill()
+            self._process.wait()
         self._process.stdout.close()
         self._errors.close()
 
@@ -148,8 +158,9 @@ def environment(**variables: str) -> dict[str, str]:
 def run(question: Question, contenders: list[Contender]) -> dict:
     """Measures all contenders, prints a table in Markdown, and writes NAME.json and NAME.png.
 
-    The JSON file is written after every round, so that what was measured is kept if a later round
-    is interrupted. A contender that fails is left out, with the reason.
+    The JSON file is written after every round. After SIGINT or SIGTERM, table and plot are of what
+    was measured till then, and the program exits with 130. A contender that fails is left out, with
+    the reason.
 
     Returns:
         The content of the JSON file.
@@ -169,18 +180,32 @@ def run(question: Question, contenders: list[Contender]) -> dict:
         "rounds": {contender.name: [] for contender in chosen},
         "left_out": {},
     }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = False
+    try:
+        _measure_all(chosen, found, folder / f"{question.name}.json")
+    except KeyboardInterrupt:
+        interrupted = True
+    print(table(found))
+    plot(found, folder / f"{question.name}.png")
+    if interrupted:
+        print("interrupted; the table has what was measured till then", file=sys.stderr)
+        sys.exit(130)
+    return found
+
+
+def _measure_all(chosen, found, path):
+    """Adds all rounds to what was found, and writes it after each, and after a part of one."""
     with contextlib.ExitStack() as stack:
         processes = {}
         for number in range(ROUNDS.value):
-            order = chosen if number % 2 == 0 else chosen[::-1]
-            for contender in order:
-                if contender.name not in found["left_out"]:
-                    _measure(contender, processes, stack, found, number)
-            found["results"] = summary(found["question"], found["rounds"])
-            write_json(folder / f"{question.name}.json", found)
-    print(table(found))
-    plot(found, folder / f"{question.name}.png")
-    return found
+            try:
+                for contender in chosen if number % 2 == 0 else chosen[::-1]:
+                    if contender.name not in found["left_out"]:
+                        _measure(contender, processes, stack, found, number)
+            finally:
+                found["results"] = summary(found["question"], found["rounds"])
+                write_json(path, found)
 
 
 def _relative(arguments):

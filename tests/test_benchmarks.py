@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -23,6 +24,8 @@ def prepare(settings):
         calls.append(1)
         if settings.get("fails") == len(calls):
             sys.exit("it broke")
+        if settings.get("hangs") == len(calls):
+            time.sleep(600)
         return {"time": time.time(), "calls": len(calls), "process": os.getpid()}
     return measure
 serve(start, prepare, ("numpy",))
@@ -36,7 +39,7 @@ def contender(name, fresh=False, **settings):
 def main(_):
     contenders = [
         contender("stays"), contender("fresh", True), contender("breaks", fails=2),
-        contender("misses", missing=True),
+        contender("misses", missing=True), contender("hangs", hangs=2),
     ]
     run(Question("trial", "Trial", ("calls",), reference="stays"), contenders)
 app.run(main)
@@ -45,23 +48,26 @@ app.run(main)
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory):
-    """A function that runs the benchmark above; and a folder with what three rounds gave."""
+    """A function that starts the benchmark above; and what three rounds printed and wrote."""
     folder = tmp_path_factory.mktemp("benchmark")
     (folder / "contender.py").write_text(CONTENDER)
     (folder / "question.py").write_text(QUESTION)
 
-    def run(*arguments):
+    def start(*arguments):
         places = [str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]
-        return subprocess.run(
+        return subprocess.Popen(
             [sys.executable, folder / "question.py", f"--out={folder / 'out'}", *arguments],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
-    done = run("--rounds=3")
-    assert done.returncode == 0, done.stderr
-    return run, done, json.loads((folder / "out/trial.json").read_text()), folder / "out/trial.png"
+    process = start("--rounds=3", "--only=stays,fresh,breaks,misses")
+    printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    found, plot = folder / "out/trial.json", folder / "out/trial.png"
+    return start, printed, json.loads(found.read_text()), plot.read_bytes()
 
 
 def test_rounds_go_through_the_contenders_and_back(answered):
@@ -81,7 +87,7 @@ def test_every_contender_is_a_process_and_a_fresh_one_many(answered):
 
 
 def test_medians_spread_and_ratios_of_the_same_round(answered):
-    _, done, found, _ = answered
+    _, printed, found, _ = answered
     assert found["results"]["stays"]["calls"] == {
         "median": 2,
         "least": 1,
@@ -91,32 +97,49 @@ def test_medians_spread_and_ratios_of_the_same_round(answered):
     ratio = found["results"]["fresh"]["calls"]["ratio"]  # 1/1, 1/2 and 1/3
     assert ratio == {"median": 0.5, "least": pytest.approx(1 / 3), "greatest": 1}
     row = "| fresh | 1.00 (1.00 to 1.00) | 0.500 (0.333 to 1.00) |"
-    assert row in done.stdout.splitlines()
+    assert row in printed.splitlines()
 
 
 def test_what_fails_is_left_out_and_keeps_its_measurements(answered):
-    _, done, found, _ = answered
+    _, printed, found, _ = answered
     assert found["left_out"] == {
         "breaks": "ended with code 1: it broke",
         "misses": "there is no such runtime",
     }
     assert len(found["rounds"]["breaks"]) == 1
-    assert "- misses: there is no such runtime." in done.stdout.splitlines()
+    assert "- misses: there is no such runtime." in printed.splitlines()
 
 
 def test_machine_versions_and_plot_are_told(answered):
-    _, done, found, plot = answered
+    _, printed, found, plot = answered
     assert found["machine"]["cores"] >= 1
-    assert found["machine"]["cpu"] in done.stdout
+    assert found["machine"]["cpu"] in printed
     assert set(found["versions"]) == {"numpy"}
     assert "--rounds=3" in found["command"]
-    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert plot.startswith(b"\x89PNG")
 
 
 def test_a_name_of_no_contender_is_answered_with_those_there_are(answered):
-    run, *_ = answered
-    done = run("--only=nobody")
-    assert done.returncode == 1
-    assert done.stderr.strip().endswith(
-        "error: --only=nobody names no contender; there are stays, fresh, breaks, misses."
+    start, *_ = answered
+    process = start("--only=nobody")
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert errors.strip().endswith(
+        "error: --only=nobody names no contender; there are stays, fresh, breaks, misses, hangs."
     )
+
+
+def test_an_interrupted_benchmark_tells_what_it_measured_and_ends_its_contenders(answered):
+    start, *_ = answered
+    process = start("--rounds=2", "--only=stays,hangs")
+    for line in process.stderr:
+        if line.startswith("round 1, hangs"):
+            contender = int(line.replace(",", "").split()[-1])
+            break
+    time.sleep(0.2)  # in its second round the contender hangs
+    process.terminate()
+    printed, errors = process.communicate()
+    assert process.returncode == 130
+    assert "| stays | 1.00 (1.00 to 1.00) |" in printed
+    assert errors.strip().endswith("interrupted; the table has what was measured till then")
+    assert not pathlib.Path(f"/proc/{contender}").exists()
