@@ -30,7 +30,7 @@ from bit_keras.files import write_json
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-GRACE = 10  # seconds for a contender to end by itself
+GRACE = 30  # seconds for a contender to end by itself
 
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of every contender.", lower_bound=1)
 ONLY = flags.DEFINE_list(
@@ -100,11 +100,7 @@ class _Process:
             stderr=self._errors,
             text=True,
         )
-        try:
-            answer = self._answer()
-        except KeyboardInterrupt:
-            self._process.kill()
-            raise
+        answer = self._answer()
         if "unavailable" in answer:
             self.close()
             raise _FailedError(answer["unavailable"])
@@ -116,7 +112,12 @@ class _Process:
         return self._answer()["figures"]
 
     def _answer(self):
-        if line := self._process.stdout.readline():
+        try:
+            line = self._process.stdout.readline()
+        except KeyboardInterrupt:
+            self._process.kill()
+            raise
+        if line:
             return json.loads(line)
         code = self._process.wait()
         self._errors.seek(0)
@@ -131,7 +132,7 @@ class _Process:
             self._process.stdin.close()
         try:
             self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:  # in the middle of something, when all was interrupted
+        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._process.stdout.close()

@@ -4,8 +4,8 @@
 
 Ours is `bit_keras.load` of an npz file; timm's is `create_model` and `load_state_dict` of the same
 weights in a safetensors file. Every measurement is of a new process. Memory is the growth of its
-largest resident size over what importing the framework and making one tensor took; those seconds
-are told apart.
+largest resident size over what importing the framework and making one tensor took; the seconds from
+the start of the process till then are told apart.
 """
 
 import pathlib

@@ -33,15 +33,11 @@ def memory(kind: str) -> float:
         return 1.024e-3 * int(status.read().split(f"{kind}:")[1].split()[0])
 
 
-def cpu_has(*flags: str) -> bool:
-    """Whether the processor has one of these instruction sets, by the names of Linux."""
-    with open("/proc/cpuinfo") as file:
-        return bool({*flags} & {*file.read().split()})
-
-
 def check_bfloat16() -> None:
-    """Raises Unavailable where the processor only emulates bfloat16."""
-    if not cpu_has("avx512_bf16", "amx_bf16"):
+    """Raises Unavailable where the processor has no instructions for bfloat16."""
+    with open("/proc/cpuinfo") as file:
+        known = {*file.read().split()}
+    if not known & {"avx512_bf16", "amx_bf16"}:
         raise Unavailable("the processor has no bfloat16 (neither avx512_bf16 nor amx_bf16)")
 
 
@@ -53,8 +49,8 @@ def serve(
     """Answers measurements until standard input ends.
 
     Args:
-        start: From the settings: imports the framework and makes one tensor. Its time and memory
-            are told apart.
+        start: From the settings: imports the framework, unless that is done, and makes one
+            tensor. The time and memory of it are told apart.
         prepare: From the settings to what is measured: a function that returns when its work is
             done; where "measure" is "itself", it returns the figures.
         packages: Whose versions are told, if they are installed.
@@ -71,10 +67,9 @@ def serve(
         print(json.dumps(what), file=answers, flush=True)
 
     settings = json.loads(sys.argv[1])
-    began = time.perf_counter()
     try:
         start(settings)
-        settings["import_seconds"] = time.perf_counter() - began
+        settings["import_seconds"] = _seconds_since_start()
         settings["memory_before"] = memory("VmRSS")
         function = prepare(settings)
     except Unavailable as error:
@@ -87,6 +82,10 @@ def serve(
             function()
     for _ in sys.stdin:
         tell(figures=measure(function, settings))
+
+
+def _seconds_since_start():
+    return time.time() - float(os.environ[STARTED])
 
 
 def _versions(packages):
@@ -104,10 +103,10 @@ def _rate(function, settings):
 
 
 def _first_steps(function, settings):
-    figures, started = {}, float(os.environ[STARTED])
+    figures = {}
     for name in ("first step, s", "second step, s"):
         function()
-        figures[name] = time.time() - started
+        figures[name] = _seconds_since_start()
     return figures
 
 
