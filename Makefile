@@ -2,6 +2,7 @@
 # make test           runs every test but the next two
 # make test-peers     compares with timm and transformers, which take gigabytes
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
+# make bench          measures speed and memory beside the peers (DEVICE=gpu: what a GPU can)
 # make lint           checks formatting, style and who imports whom
 # make lock           writes requirements.txt anew
 # All share .venv, made at first use with the versions of requirements.txt.
@@ -12,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-peers test-backends lint lock clean
+.PHONY: demo test test-peers test-backends bench lint lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
@@ -21,7 +22,7 @@ demo: .venv/demo
 test: .venv/test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
-# PEERS_PYTHON names a Python that has torch, torchvision, timm and transformers already.
+# PEERS_PYTHON names a Python that has torch, torchvision, timm, transformers and openvino already.
 test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
 	PEERS_PYTHON=$(or $(PEERS_PYTHON),.venv/peers/bin/python) $(BIN)/python -m pytest -m peers
 
@@ -29,6 +30,19 @@ test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
 test-backends: .venv/test $(if $(BACKENDS_PYTHON),,.venv/backends/installed)
 	BACKENDS_PYTHON=$(or $(BACKENDS_PYTHON),.venv/backends/bin/python) \
 		$(BIN)/python -m pytest -m backends
+
+# BENCH holds flags that all programs have: make bench BENCH=--rounds=9
+DEVICE ?= cpu
+BENCHMARK = PEERS_PYTHON=$(or $(PEERS_PYTHON),.venv/peers/bin/python) $(BIN)/python benchmarks
+bench: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
+	$(BENCHMARK)/forward.py --device=$(DEVICE) $(BENCH)
+	$(BENCHMARK)/training_step.py --device=$(DEVICE) $(BENCH)
+ifeq ($(DEVICE),cpu)
+	$(BENCHMARK)/first_step.py $(BENCH)
+	$(BENCHMARK)/load.py $(BENCH)
+	$(BENCHMARK)/memory.py $(BENCH)
+	$(BENCHMARK)/finetune.py $(BENCH)
+endif
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -55,7 +69,7 @@ lock: .venv/test
 .venv/peers/installed: .venv/bin/python
 	$(BIN)/python -m venv .venv/peers
 	.venv/peers/bin/python -m pip install --quiet --disable-pip-version-check \
-		torch torchvision timm transformers
+		torch torchvision timm transformers openvino
 	@touch $@
 
 .venv/backends/installed: .venv/bin/python

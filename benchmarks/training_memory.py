@@ -8,7 +8,6 @@ import resource
 import tempfile
 
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
 import bit_keras
@@ -35,5 +34,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-    tf.config.threading.set_inter_op_parallelism_threads(1)  # as the commands have it
     app.run(main)
