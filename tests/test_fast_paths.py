@@ -42,13 +42,13 @@ def assert_alike(fast, plain, tolerance=2e-5):
         np.testing.assert_allclose(a, b, atol=tolerance * max(1, np.abs(b).max()))
 
 
-@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize(("traced", "compiled"), [(False, True), (True, True), (True, False)])
 @pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize(
     ("shape", "groups", "mean"),
     [((3, 7, 5, 24), 8, 1), ((2, 1, 1, 8), 2, 0), ((1, 16, 16, 4), 4, 1000), ((2, 9, 12), 3, -2)],
 )
-def test_group_normalization(shape, groups, mean, activation, traced):
+def test_group_normalization(shape, groups, mean, activation, traced, compiled, monkeypatch):
     rng = np.random.default_rng(0)
     layer = GroupNormalization(groups, activation=activation)
     layer.build(shape)
@@ -62,6 +62,7 @@ def test_group_normalization(shape, groups, mean, activation, traced):
             return layer(x, training=True)
 
     assert fast_paths.usable(tf.constant(inputs[0]))
+    monkeypatch.setattr(fast_paths, "_WORTH_COMPILING", 0 if compiled else np.inf)
     weights = rng.normal(size=shape).astype("float32")
     if traced:
         found = tf.function(derivatives, autograph=False)(fast, inputs, weights)
