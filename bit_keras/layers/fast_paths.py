@@ -137,7 +137,7 @@ def _normalization(groups, epsilon, relu, compiled):
     def of_channels(x, channels):  # [batch, 1, channels]
         return tf.reshape(tf.broadcast_to(x, (*x.shape[:2], channels // groups)), (-1, 1, channels))
 
-    @tf.function(jit_compile=compiled, autograph=False)
+    @tf.function(jit_compile=compiled or None, autograph=False)
     def forward(inputs, gamma, beta):
         x = places(inputs)
         channels = x.shape[-1]
@@ -152,7 +152,7 @@ def _normalization(groups, epsilon, relu, compiled):
         y = tf.reshape(tf.nn.relu(y) if relu else y, inputs.shape)
         return tf.cast(y, inputs.dtype), scale, mean, inverse
 
-    @tf.function(jit_compile=compiled, autograph=False)
+    @tf.function(jit_compile=compiled or None, autograph=False)
     def backward(dy, inputs, y, gamma, scale, mean, inverse):
         x, dz = places(inputs), places(dy)
         channels = x.shape[-1]
