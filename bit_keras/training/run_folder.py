@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from ..files import expanded, replacing, try_lock, write_json, write_text
-from .reading_runs import flattened_settings, read_lines
+from .reading_runs import flattened_settings, read_lines, read_settings
 
 KEPT = 2  # checkpoints: the last, and the one before it in case the last is damaged
+
+_CHECKPOINTS = "checkpoints"
 
 
 class RunFolderError(ValueError):
@@ -55,7 +57,7 @@ class RunFolder:
         config = json.loads(json.dumps(config))  # tuples become lists, as they will be when read
         file = self.path / "config.json"
         if file.exists():
-            self._check_same_run(json.loads(file.read_text()), config)
+            self._check_same_run(read_settings(file), config)
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until `close`)
         if not try_lock(self._lock):
@@ -114,8 +116,8 @@ class RunFolder:
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]
             raise OSError(
-                f"{what} cannot be written to {self.path} ({reason}); make room and start the run "
-                f"again: it goes on from {self.last_checkpoint() or 'its first step'}."
+                f"{what} cannot be written to {self.path} ({reason}); make room and "
+                f"{how_to_go_on(self.path)}."
             ) from error
 
     def record(self, **result: Any) -> None:
@@ -134,7 +136,7 @@ class RunFolder:
 
     def history(self) -> list[dict]:
         """Returns the lines of `metrics.jsonl`."""
-        return read_lines(self.path / "metrics.jsonl")
+        return read_lines(self.path / "metrics.jsonl", scalars=True)
 
     def _manager(self, model, optimizer, step):
         # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
@@ -169,8 +171,15 @@ class RunFolder:
             model.save(temporary)
 
     def best(self) -> keras.Model:
-        """Returns what `save_best` wrote last."""
-        return keras.saving.load_model(self._checkpoints / "best.keras", compile=False)
+        """Returns what `save_best` wrote last; raises RunFolderError if it is damaged or gone."""
+        path = self._checkpoints / "best.keras"
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except Exception as error:  # Keras raises whatever it meets in a damaged file
+            reason = str(error).strip().splitlines()[0]
+            raise RunFolderError(
+                f"{path} is damaged ({reason}); restore it, or give this run another name."
+            ) from error
 
     def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
@@ -203,15 +212,25 @@ class RunFolder:
 
     def last_checkpoint(self) -> str | None:
         """Returns the path of the last checkpoint, or None."""
-        return tf.train.latest_checkpoint(self._checkpoints)
+        return _last_checkpoint(self.path)
 
     @property
     def _checkpoints(self):
-        return self.path / "checkpoints"
+        return self.path / _CHECKPOINTS
 
     def finish(self, metrics: dict) -> None:
         """Writes `metrics.json`, which marks the run as finished."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def how_to_go_on(path: str | os.PathLike) -> str:
+    """Says how an interrupted run in a folder goes on, with its last checkpoint."""
+    checkpoint = _last_checkpoint(pathlib.Path(expanded(path)))
+    return f"start the run again: it goes on from {checkpoint or 'its first step'}"
+
+
+def _last_checkpoint(path):
+    return tf.train.latest_checkpoint(path / _CHECKPOINTS)
 
 
 def check_workdir(path: str | os.PathLike, *, may_grow: bool = False) -> None:
