@@ -27,7 +27,7 @@ except ImportError:  # Windows
 
 def cache_dir() -> pathlib.Path:
     """Returns the folder of what is kept: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
-    return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
+    return pathlib.Path(expanded(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras"))
 
 
 def expanded(path: str | os.PathLike) -> str:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ..data import LabeledImages, naming_lost_images
+from ..data.pipelines.batching import check_sizes
 from ..exporting import Artifact, open_body, open_classifier, open_network, reason
 from ..models.published import full_name
 from ..models.spec import ModelSpec
@@ -88,6 +89,7 @@ def _opened(model, opener: Callable[..., Artifact], labels, size, multi_label):
             f"nothing tells the size of images that {title} was trained on; give it as size "
             "(--size), in pixels."
         )
+    check_sizes(1, size=size)
     if size != (classifier.size or size):
         raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
     if size != spec.test_size:
