@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -190,7 +191,7 @@ class RunFolder:
         """
         step = tf.Variable(0, dtype=tf.int64)
         problems = []
-        for path in reversed(self._manager(model, optimizer, step).checkpoints):
+        for path in reversed(_checkpoints_in(self.path)):
             try:
                 restored = self._manager(model, optimizer, step).checkpoint.restore(path)
                 restored.assert_consumed()
@@ -212,7 +213,7 @@ class RunFolder:
 
     def last_checkpoint(self) -> str | None:
         """Returns the path of the last checkpoint, or None."""
-        return _last_checkpoint(self.path)
+        return next(reversed(_checkpoints_in(self.path)), None)
 
     @property
     def _checkpoints(self):
@@ -225,12 +226,21 @@ class RunFolder:
 
 def how_to_go_on(path: str | os.PathLike) -> str:
     """Says how an interrupted run in a folder goes on, with its last checkpoint."""
-    checkpoint = _last_checkpoint(pathlib.Path(expanded(path)))
-    return f"start the run again: it goes on from {checkpoint or 'its first step'}"
+    checkpoints = _checkpoints_in(pathlib.Path(expanded(path)))
+    last = checkpoints[-1] if checkpoints else "its first step"
+    return f"start the run again: it goes on from {last}"
 
 
-def _last_checkpoint(path):
-    return tf.train.latest_checkpoint(path / _CHECKPOINTS)
+def _checkpoints_in(path):
+    """The checkpoints of a run's folder, the last one last.
+
+    By their own files: TensorFlow's list of them may have been cut short, and forgets them then.
+    """
+    found = {}
+    for file in (path / _CHECKPOINTS).glob("ckpt-*.index"):
+        if match := re.fullmatch(r"ckpt-([0-9]+)", file.stem):
+            found[int(match[1])] = os.fspath(file.with_suffix(""))
+    return [found[step] for step in sorted(found)]
 
 
 def check_workdir(path: str | os.PathLike, *, may_grow: bool = False) -> None:
