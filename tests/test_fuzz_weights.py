@@ -1,4 +1,4 @@
-"""2,000 damaged files a reader of weights: our error or weights, and never more memory than that."""
+"""2,000 damaged files a reader of weights: weights or an error of ours, in little memory."""
 
 import io
 import json
@@ -21,6 +21,7 @@ from bit_keras.checkpoints import (
     open_safetensors,
     open_saved_model,
     save_npz,
+    save_transformers,
 )
 from bit_keras.models.resnet_v2 import ResNetV2
 from bit_keras.models.spec import ModelSpec
@@ -40,7 +41,7 @@ def arrays(model):
 
 
 def read(checkpoint, path):
-    """As `bit_keras.load` reads weights, but for the network, which is built from checked shapes."""
+    """Reads weights as `bit_keras.load`, which then builds the network of these shapes."""
     found = architecture(checkpoint.shapes, path)
     check_names_and_shapes(architecture_shapes(*found), checkpoint.shapes, str(path))
     for name, shape in checkpoint.shapes.items():
@@ -60,7 +61,8 @@ def fuzz(path, contents, opened, cases=CASES):
                 opened()
                 sound += 1
             except CheckpointError as error:
-                assert len(str(error)) < 2_000, case
+                if len(str(error)) > 2_000:
+                    raise AssertionError(f"case {case}: a long message") from error
             except Exception as error:
                 raise AssertionError(f"case {case}: {error!r}") from error
             peak = tracemalloc.get_traced_memory()[1]
@@ -106,13 +108,8 @@ def test_npz_whose_headers_are_altered(arrays, tmp_path):
     assert fuzz(path, content, lambda: read(open_npz(path), path)) < CASES / 2
 
 
-def test_safetensors(arrays, tmp_path):
-    pytest.importorskip("safetensors")
-    full = named_weights(ResNetV2((3, 4, 6, 3), 1, 0, kernel_initializer="zeros"))
-    assert full.spec.units == (3, 4, 6, 3)  # timm has names for the published sizes alone
-    from bit_keras.checkpoints import save_transformers
-
-    save_transformers(tmp_path, {**arrays_of((1, 1), 8 / 64)}, groups=2)
+def test_safetensors(tmp_path):
+    save_transformers(tmp_path, arrays_of((1, 1), 8 / 64), groups=2)
     path = tmp_path / "model.safetensors"
     whole = path.read_bytes()
     length = int.from_bytes(whole[:8], "little") + 8
