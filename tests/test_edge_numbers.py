@@ -103,7 +103,7 @@ FINE_TUNING = {
     "--dataset=./no --crop=99999999999999999999": "--crop must be a number up to",
     "--dataset=./no --batch=1000000": "batch must be 131,072 or less, got 1000000",
     "--dataset=./no --batch=1000000000": "batch must be 131,072 or less",
-    "--dataset=~nobody/x": "nobody/x is not a folder",
+    "--dataset=~nobody/x": "x is not a folder",
     "--dataset=~nosuchuser/x": "nosuchuser/x is not a folder",
     "--dataset=./no --validation=nan": "is not a folder",
     "--flagfile=binary": "a --flagfile cannot be read",

@@ -158,10 +158,11 @@ def _other_than(pin, path, found):
 
 def _download(url: str, path: pathlib.Path, pin: str | None) -> None:
     partial = _beside(path, ".partial")
-    slow = 0
+    slow, seconds = 0, patience()
     for delay in (*RETRY_DELAYS, None):
+        before = partial.stat().st_size if partial.exists() else 0
         try:
-            _transfer(url, path, partial, patience())
+            _transfer(url, path, partial, seconds)
             break
         except _WebPageError as error:
             for file in (partial, _beside(partial, ".json")):
@@ -171,7 +172,9 @@ def _download(url: str, path: pathlib.Path, pin: str | None) -> None:
                 "asks for it, and check BIT_KERAS_BASE_URL if it is set"
             ) from error
         except _TransferError as error:
-            slow = slow + 1 if isinstance(error, _SlowError) else 0
+            came = partial.stat().st_size - before if partial.exists() else 0
+            in_vain = isinstance(error, _SlowError) and came < LEAST_RATE * seconds
+            slow = slow + 1 if in_vain else 0
             if delay is None or slow == _SLOW_TRIES:
                 raise _unreachable(url, path, error) from error
             time.sleep(delay)

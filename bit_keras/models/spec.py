@@ -190,7 +190,7 @@ def _is_fact(name, value):
     if name == "rule_changes":
         known = {field.name for field in dataclasses.fields(HyperRule)}
         return isinstance(value, Mapping) and all(
-            key in known and _is_number(number) for key, number in value.items()
+            key in known and (number == 0 or _is_number(number)) for key, number in value.items()
         )
     if name == "width":
         return _is_number(value)

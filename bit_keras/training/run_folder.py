@@ -139,14 +139,20 @@ class RunFolder:
         """Returns the lines of `metrics.jsonl`."""
         return read_lines(self.path / "metrics.jsonl", scalars=True)
 
-    def _manager(self, model, optimizer, step):
+    def _checkpoint(self, model, optimizer, step):
         # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
         # layers, and would silently leave out their variables.
-        checkpoint = tf.train.Checkpoint(
+        return tf.train.Checkpoint(
             model=[variable.value for variable in model.variables],
             optimizer=[variable.value for variable in optimizer.variables],
             step=step,
         )
+
+    def _manager(self, checkpoint):
+        try:
+            tf.train.get_checkpoint_state(self._checkpoints)
+        except ValueError:  # the list of checkpoints was cut short
+            (self._checkpoints / "checkpoint").unlink()
         return tf.train.CheckpointManager(checkpoint, self._checkpoints, max_to_keep=KEPT)
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
@@ -156,7 +162,8 @@ class RunFolder:
         """
         if not self.chief:
             return
-        manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
+        number = tf.Variable(step, dtype=tf.int64)
+        manager = self._manager(self._checkpoint(model, optimizer, number))
         try:
             with self._writing(f"the checkpoint of step {step}"):
                 manager.save(checkpoint_number=step)
@@ -193,7 +200,7 @@ class RunFolder:
         problems = []
         for path in reversed(_checkpoints_in(self.path)):
             try:
-                restored = self._manager(model, optimizer, step).checkpoint.restore(path)
+                restored = self._checkpoint(model, optimizer, step).restore(path)
                 restored.assert_consumed()
                 break
             except (AssertionError, ValueError, LookupError, tf.errors.OpError) as error:
