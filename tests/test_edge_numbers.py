@@ -41,8 +41,6 @@ BEYOND = [math.nan, math.inf, -math.inf, -1, 1e308, 2**31, 10**400, "512", None]
 @pytest.mark.parametrize("value", BEYOND)
 @pytest.mark.parametrize("field", RULE)
 def test_every_number_of_the_rule_is_checked(field, value):
-    if (field, value) in (("base_lr", 1e308), ("base_lr", 2**31)):
-        pytest.skip("a rate that diverges at the first step, which is told there")
     wrong = (value, *RULE[field][1:]) if isinstance(RULE[field], tuple) else value
     with pytest.raises(ValueError, match=r"^[\w ]+ must .*, got .*\.$"):
         HyperRule(**{**RULE, field: wrong})
@@ -51,8 +49,6 @@ def test_every_number_of_the_rule_is_checked(field, value):
 @pytest.mark.parametrize("value", BEYOND)
 @pytest.mark.parametrize("field", DETECTION)
 def test_every_number_of_the_detection_recipe_is_checked(field, value):
-    if field in ("base_lr", "weight_decay", "clip_norm") and value in (1e308, 2**31, 10**400):
-        pytest.skip("a real number without a largest value")
     wrong = (value, *DETECTION[field][1:]) if isinstance(DETECTION[field], tuple) else value
     with pytest.raises(ValueError, match=r"must |change both together"):
         DetectionRecipe(**{**DETECTION, field: wrong})
@@ -112,7 +108,7 @@ FINE_TUNING = {
 }
 OTHERS = {
     "bit_keras.cli.pretrain": {
-        "--model=R14x0.25 --dataset=./no --throughput=0": "must be ",
+        "--model=R14x0.25 --dataset=./no --throughput=0": "--throughput=0: 0.0 is not number >= 1e-09",
         "--model=R14x0.25 --dataset=./no --throughput=nan": "--throughput must be a number",
         "--model=R14x0.25 --dataset=./no --crop=2147483648": "crop must be 16,384 or less",
     },

@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 from .epochs import EpochRecipe, suitable_batch
-from .settings import LARGEST_SIDE, check_settings
+from .settings import LARGEST_SIDE, check_number, check_settings
 
 _COCO_IMAGES = 118_287  # of COCO-2017 to train on
 # Of recipes for small sets: steps of an epoch, images a step, and steps in all.
@@ -55,6 +55,8 @@ class DetectionRecipe(EpochRecipe):
         self._check_epochs()
         if self.size < 32 or self.size % 32:
             raise ValueError(f"size must be a multiple of 32 pixels, got {self.size!r}.")
+        for factor in self.scale_jitter:
+            check_number("scale_jitter", factor, 0)
         least, *others = self.scale_jitter
         if len(others) != 1 or not 0 < least <= others[0] < math.inf:
             raise ValueError(

@@ -1,6 +1,5 @@
 """What the settings of both recipes share: their checks, and how long a teacher makes a run."""
 
-import math
 import numbers
 from typing import Any
 
@@ -26,8 +25,9 @@ def check_settings(settings: Any, **least: float) -> None:
     """
     for field, value in least.items():
         check_number(field, getattr(settings, field), value)
-    if not (isinstance(settings.base_lr, numbers.Real) and 0 < settings.base_lr < math.inf):
+    if not (isinstance(settings.base_lr, numbers.Real) and settings.base_lr > 0):
         raise ValueError(f"base_lr must be a number above 0, got {settings.base_lr!r}.")
+    check_number("base_lr", settings.base_lr, 0)
 
 
 def check_number(field: str, value: Any, least: float) -> None:
