@@ -112,20 +112,31 @@ def test_a_safetensors_header_that_describes_more_than_follows_is_refused(tmp_pa
         bit_keras.load(tmp_path / "x.safetensors")
 
 
-def test_a_saved_model_whose_index_describes_more_than_its_data_is_refused(tmp_path, tiny):
-    bit_keras.export(tiny, tmp_path / "m", format="saved_model")
-    data = tmp_path / "m/variables/variables.data-00000-of-00001"
-    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match=r"variables of [\d,]+ bytes and holds [\d,]+"):
-        bit_keras.load(tmp_path / "m")
+@pytest.fixture(scope="module")
+def small():
+    from bit_keras.models.resnet_v2 import ResNetV2
+
+    return named_weights(ResNetV2((1, 1), 2 / 64, 3, name="saved"))
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    from bit_keras.models.resnet_v2 import ResNetV2
+def exported(small, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exports") / "m"
+    small.export(path, verbose=False)
+    return path
 
+
+def test_a_saved_model_whose_index_describes_more_than_its_data_is_refused(exported):
+    data = exported / "variables/variables.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match=r"variables of [\d,]+ bytes and holds [\d,]+"):
+        bit_keras.load(exported)
+
+
+@pytest.fixture(scope="module")
+def saved(small, tmp_path_factory):
     path = tmp_path_factory.mktemp("keras") / "model.keras"
-    named_weights(ResNetV2((1, 1), 2 / 64, 3, name="saved")).save(path)
+    small.save(path)
     return path
 
 
