@@ -8,8 +8,8 @@ import pytest
 from test_cli import typed_in_one_process
 
 from bit_keras.classification.pretraining import Plan
-from bit_keras.data.pipelines.batching import check_sizes
 from bit_keras.files import cache_dir
+from bit_keras.models.spec import ModelSpec
 from bit_keras.recipes import DetectionRecipe, HyperRule, recipe
 from bit_keras.training import StrategyError, make_strategy
 
@@ -63,12 +63,9 @@ def test_schedules_are_not_stretched_beyond_all_bounds(steps):
             recipe("BiT-S").with_epochs(steps)
 
 
-def test_sizes_and_batches_of_pipelines_are_bounded():
-    check_sizes(131_072, size=16_384)
-    with pytest.raises(ValueError, match="size must be 16,384 pixels or less, got 2147483648"):
-        check_sizes(1, size=2**31)
-    with pytest.raises(ValueError, match="batch must be 131,072 or less, got 1000000000"):
-        check_sizes(10**9, size=32)
+def test_the_sizes_of_a_model_are_bounded():
+    with pytest.raises(ValueError, match="test_size must be 16,384 pixels or less, got 2147483648"):
+        ModelSpec(test_size=2**31)
 
 
 def test_a_plan_tells_any_time():

@@ -16,13 +16,13 @@ from bit_keras.checkpoints import (
     architecture,
     architecture_shapes,
     check_names_and_shapes,
-    load_keras,
     open_npz,
     open_safetensors,
     open_saved_model,
     save_npz,
     save_transformers,
 )
+from bit_keras.models.keras_file import load_keras
 from bit_keras.models.resnet_v2 import ResNetV2
 from bit_keras.models.spec import ModelSpec
 

@@ -15,8 +15,8 @@ from light_import import LIGHT
 from misbehaving_server import BODY, serving
 
 from bit_keras.checkpoints import DownloadError, download, fetch, fetch_tf_hub
+from bit_keras.checkpoints.patience import patience
 from bit_keras.data import DataError, from_tfds, from_vtab
-from bit_keras.network import patience
 
 NAME = "BiT-M-R50x1.npz"
 

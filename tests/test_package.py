@@ -30,7 +30,7 @@ OPTIONAL = {
 }
 # A room may import from lower floors only; rooms of one floor do not know each other.
 FLOORS = (
-    ("choices", "files", "layers", "metrics", "network", "recipes"),
+    ("choices", "files", "layers", "metrics", "recipes"),
     ("checkpoints", "data", "training"),
     ("models",),
     ("exporting", "reporting"),

@@ -1,10 +1,10 @@
 """Checkpoints as data: canonical names and arrays, to and from files and the network."""
 
 from ..files import cache_dir
+from .archives import check_unpacked_size
 from .checkpoint import Checkpoint, damage_as_error, require_interop
 from .download import DownloadError, base_url, fetch
 from .hubs import fetch_hugging_face, fetch_tf_hub
-from .keras_file import load_keras
 from .matching import (
     CheckpointError,
     architecture,

@@ -17,8 +17,8 @@ import urllib.request
 
 import tqdm
 
-from ..files import expanded, lock, move_file, write_text
-from ..network import LEAST_RATE, TooSlowError, forbidden, offline, patience, patiently, silence
+from ..files import expanded, forbidden, lock, move_file, offline, write_text
+from .patience import LEAST_RATE, TooSlowError, patience, patiently, silence
 
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try
 

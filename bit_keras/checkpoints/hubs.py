@@ -7,9 +7,10 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from ..network import forbidden, offline, patience, patiently
+from ..files import forbidden, offline
 from .checkpoint import require_interop
 from .download import DownloadError, check_pin, pinned_sha256
+from .patience import patience, patiently
 from .timm_transformers import FILE
 
 _BUFFERED = 2  # times the usual patience, for these clients write what they receive later

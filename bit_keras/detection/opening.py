@@ -5,8 +5,8 @@ import pathlib
 
 import keras
 
-from ..checkpoints import load_keras
 from ..files import expanded
+from ..models.keras_file import load_keras
 from ..models.spec import SpecifiedModel
 
 _MODEL = "model.keras"  # in a run's folder

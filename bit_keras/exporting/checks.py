@@ -11,7 +11,6 @@ import numpy as np
 
 from ..choices import EXPORT_PRECISIONS
 from ..data import LabeledImages
-from ..recipes.settings import LARGEST_SIDE
 from .artifact import has_head
 from .errors import ExportError
 from .formats import FORMATS
@@ -64,8 +63,6 @@ def _check_options(options):
         )
     if size is not None and not (isinstance(size, numbers.Integral) and size >= _MIN_SIZE):
         raise ExportError(f"size must be {_MIN_SIZE} pixels or more, got {size!r}.")
-    if size is not None and size > LARGEST_SIDE:
-        raise ExportError(f"size must be {LARGEST_SIDE:,} pixels or less, got {size!r}.")
     for option, given in (
         ("precision", precision != "float32"),
         ("integer_io", options.integer_io),

@@ -89,6 +89,10 @@ class ModelSpec:
             object.__setattr__(self, "detector", "retinanet")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
+            if field.name in _SIZES and _is_whole(value) and value > LARGEST_SIDE:
+                raise ValueError(
+                    f"{field.name} must be {LARGEST_SIDE:,} pixels or less, got {value}."
+                )
             if not _is_fact(field.name, value):
                 raise ValueError(
                     f"{field.name} cannot be a fact of a model, got {reprlib.repr(value)}."

@@ -13,6 +13,7 @@ from .. import checkpoints
 from ..checkpoints import CheckpointError
 from ..choices import INITS
 from ..training.reading_runs import model_of_run
+from .keras_file import load_keras
 from .published import (
     EMBEDDED,
     PUBLISHED,
@@ -256,7 +257,7 @@ def _opened(path):
 
 
 def _load_keras(path, num_classes, spec):
-    model = checkpoints.load_keras(path)
+    model = load_keras(path)
     if "pooled" in {layer.name for layer in model.layers}:
         if not isinstance(model, SpecifiedModel):  # of an older version
             facts = spec_of(model)

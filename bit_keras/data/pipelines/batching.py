@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...recipes.settings import LARGEST_BATCH, LARGEST_SIDE
 from ..labeled_images import DataError, LabeledImages
 from .mixing import Mixing
 from .order import worker_rows
@@ -17,22 +16,15 @@ _MIN_SIZE = 32  # pixels
 
 
 def check_sizes(batch: int, **sizes: int) -> None:
-    """Raises DataError for a batch or a size out of bounds, or `crop` above `resize`.
-
-    A batch is of 1 to 131,072 images, and sizes are from 32 to 16,384 pixels.
-    """
+    """Raises DataError if `batch` is below 1, a size below 32 pixels, or `crop` above `resize`."""
     if batch < 1:
         raise DataError(f"batch must be 1 or more, got {batch}")
-    if batch > LARGEST_BATCH:
-        raise DataError(f"batch must be {LARGEST_BATCH:,} or less, got {batch}")
     for name, size in sizes.items():
         if size < _MIN_SIZE:
             raise DataError(
                 f"image sizes below {_MIN_SIZE} pixels cannot be used, got "
                 f"{name}={size}; use {_MIN_SIZE} or more"
             )
-        if size > LARGEST_SIDE:
-            raise DataError(f"{name} must be {LARGEST_SIDE:,} pixels or less, got {size}")
     crop, resize = sizes.get("crop", 0), sizes.get("resize", math.inf)
     if crop > resize:
         raise DataError(f"crop must not exceed resize, got crop={crop} and resize={resize}")

@@ -6,11 +6,12 @@ import os
 import pathlib
 import re
 import socket
+import threading
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
 
-from ...network import forbidden, offline, patiently
+from ...files import forbidden, offline
 from ..labeled_images import DataError
 
 if TYPE_CHECKING:
@@ -81,14 +82,18 @@ def _can_be_reached(host):
     seconds = _LOOK_UP if _MISSED else _FIRST_LOOK_UP
     if host in _MISSED:
         return False
-    try:  # a look-up has no limit of its own
-        address = patiently(lambda: socket.getaddrinfo(host, 443, type=socket.SOCK_STREAM), seconds)
-        with contextlib.suppress(ConnectionRefusedError):  # it answers, and maybe on another port
-            socket.create_connection(address[0][4][:2], timeout=seconds).close()
-    except OSError:
+    answered = threading.Event()
+
+    def look():
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(ConnectionRefusedError):  # it is there, maybe on another port
+                socket.create_connection((host, 443), timeout=seconds).close()
+            answered.set()
+
+    threading.Thread(target=look, daemon=True).start()  # a look-up has no limit of its own
+    if not answered.wait(seconds):
         _MISSED.add(host)
-        return False
-    return True
+    return answered.is_set()
 
 
 @contextlib.contextmanager

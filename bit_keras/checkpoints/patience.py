@@ -1,4 +1,4 @@
-"""Whether the network may be used, and for how long a silent or slow server is waited for."""
+"""For how long a silent or slow server is waited for."""
 
 import math
 import os
@@ -12,19 +12,6 @@ LEAST_RATE = 1024  # bytes a second, below which a server counts as silent
 
 class TooSlowError(OSError):
     """A server sends nothing, or next to nothing."""
-
-
-def offline() -> bool:
-    """Whether `$BIT_KERAS_OFFLINE` forbids the network: any value but 0."""
-    return os.environ.get("BIT_KERAS_OFFLINE", "0") not in ("", "0")
-
-
-def forbidden(what: str) -> str:
-    """Returns why something is not fetched while `offline`, and what to do."""
-    return (
-        f"{what} would have to be fetched, and BIT_KERAS_OFFLINE forbids it: unset that variable, "
-        "or copy what is needed from the cache of another machine"
-    )
 
 
 def patience() -> float:

@@ -11,8 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from .archives import check_unpacked_size
-from .matching import CheckpointError
+from ..checkpoints import CheckpointError, check_unpacked_size
 
 if TYPE_CHECKING:
     import keras
