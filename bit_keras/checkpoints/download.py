@@ -237,8 +237,8 @@ def _resumable(url: str, partial: pathlib.Path) -> tuple[int, int, str | None]:
     try:
         source = json.loads(_beside(partial, ".json").read_text())
         if source["url"] == url:
-            return partial.stat().st_size, source["length"], source["etag"]
-    except (FileNotFoundError, ValueError):
+            return partial.stat().st_size, int(source["length"]), source["etag"]
+    except (FileNotFoundError, ValueError, TypeError, LookupError):  # of a file that was cut short
         pass
     return 0, 0, None
 
