@@ -37,9 +37,9 @@ def head(classes, channels):
 
 NAMES = {
     "a unit of number 1,000,000,000": {**body(1), "block1/unit1000000000/a/group_norm/beta": (2,)},
-    "5,000 units of single numbers": {
+    "1,001 units of single numbers": {
         ROOT: (7, 7, 3, 2),
-        **{f"block1/unit{n:02d}/a/group_norm/beta": (1,) for n in range(1, 5_001)},
+        **{f"block1/unit{n:02d}/a/group_norm/beta": (1,) for n in range(1, 1_002)},
     },
     "40 blocks": {ROOT: (7, 7, 3, 2), **{f"block{n}/unit01/x": (1,) for n in range(1, 41)}},
     "a huge root": {**body(1), ROOT: (7, 7, 3, 20_000)},
