@@ -126,10 +126,10 @@ def exported(small, tmp_path_factory):
     return path
 
 
-def test_a_saved_model_whose_index_describes_more_than_its_data_is_refused(exported):
+def test_a_saved_model_whose_data_was_cut_short_is_refused(exported):
     data = exported / "variables/variables.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    with pytest.raises(CheckpointError, match=r"variables of [\d,]+ bytes and holds [\d,]+"):
+    with pytest.raises(CheckpointError, match="is damaged or was cut short"):
         bit_keras.load(exported)
 
 

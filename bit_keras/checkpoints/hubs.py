@@ -30,9 +30,10 @@ def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.
     """
     require_interop()
     import huggingface_hub
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     pin = pinned_sha256(f"{repository}/{FILE}")
-    cached = pathlib.Path(huggingface_hub.constants.HF_HUB_CACHE)
+    cached = pathlib.Path(HF_HUB_CACHE)
 
     def fetch():
         return huggingface_hub.hf_hub_download(
