@@ -70,7 +70,8 @@ def prepare(builder: "tfds.core.DatasetBuilder") -> None:
 
 def _unreachable_hosts(builder):
     """The hosts of a data set's files, if none of them can be found; else none."""
-    if builder.data_path.exists() or urllib.request.getproxies():  # a proxy finds hosts by itself
+    proxies = urllib.request.getproxies().keys() - {"no"}  # which is a list of exceptions
+    if builder.data_path.exists() or proxies:  # a proxy finds hosts by itself
         return []
     urls = map(urllib.parse.urlsplit, builder.url_infos or ())
     hosts = sorted({url.hostname for url in urls if url.scheme.startswith(("http", "ftp"))})
