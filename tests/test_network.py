@@ -169,17 +169,15 @@ def test_offline_no_data_set_is_fetched(no_network, tmp_path, read, name):
         read(name, data_dir=tmp_path)
 
 
-def test_offline_a_suite_ends_at_once(no_network, tmp_path):
+def test_offline_a_suite_asks_for_nothing(no_network, tmp_path):
     from bit_keras.classification.vtab import MissingTasksError, run_vtab
 
-    start = time.monotonic()
     with pytest.raises(MissingTasksError, match="19 of 19 tasks could not be run"):
         run_vtab(
             "BiT-XS-R26x0.25",
             workdir=tmp_path / "run",
             read=lambda name: from_vtab(name, data_dir=tmp_path / "tfds"),
         )
-    assert time.monotonic() - start < 60
 
 
 def test_hosts_that_cannot_be_found_are_looked_for_briefly(tmp_path, monkeypatch):
