@@ -1,4 +1,4 @@
-"""Atomic writes, locks, and where the cache is: the only ones of the package."""
+"""Atomic writes, locks, the cache, and whether it may be filled: the package's only ones."""
 
 import contextlib
 import json
@@ -27,7 +27,20 @@ except ImportError:  # Windows
 
 def cache_dir() -> pathlib.Path:
     """Returns the folder of what is kept: `$BIT_KERAS_CACHE`, or else `~/.cache/bit_keras`."""
-    return pathlib.Path(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras").expanduser()
+    return pathlib.Path(expanded(os.environ.get("BIT_KERAS_CACHE") or "~/.cache/bit_keras"))
+
+
+def offline() -> bool:
+    """Whether `$BIT_KERAS_OFFLINE` forbids the network: any value but 0."""
+    return os.environ.get("BIT_KERAS_OFFLINE", "0") not in ("", "0")
+
+
+def forbidden(what: str) -> str:
+    """Returns why something is not fetched while `offline`, and what to do."""
+    return (
+        f"{what} would have to be fetched, and BIT_KERAS_OFFLINE forbids it: unset that variable, "
+        "or copy what is needed from the cache of another machine"
+    )
 
 
 def expanded(path: str | os.PathLike) -> str:

@@ -254,7 +254,7 @@ def test_a_run_goes_on_with_its_own_teacher_only(noise, teacher, tmp_path, monke
     [
         ({"teacher": "BiT-XS-R26x0.25"}, "BiT-XS-R26x0.25 has no head.*fine-tune it on"),
         ({"teacher": "BiT-M-R50"}, "no model named 'BiT-M-R50'"),
-        ({"teacher": "expert", "temperature": 0}, "temperature must be above 0, got 0"),
+        ({"teacher": "expert", "temperature": 0}, "temperature must be from 0.001 to 1,000, got 0"),
         ({"temperature": 2.0}, "temperature is for the answers of a teacher"),
         ({"teacher": "expert", "trainable": "head"}, "a head alone is trained on their features"),
     ],

@@ -105,7 +105,7 @@ def test_a_reset_connection_is_tried_again(site, get):
 
 
 def test_a_silent_connection_is_tried_again(site, get, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setenv("BIT_KERAS_TIMEOUT", "0.3")
     site.pause_at = 2_000_000
     assert get().read_bytes() == BODY
     assert len(site.requests) > 1

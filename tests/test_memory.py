@@ -30,8 +30,33 @@ def test_a_split_is_the_fewest_pieces_that_fit(tiny, one_gigabyte):
 
 
 def test_images_that_do_not_fit_even_singly_are_tried_one_by_one(tiny, monkeypatch):
-    monkeypatch.setattr(memory, "machine_memory", lambda: 1)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2**20)  # holds images, and no gradient
     assert split(tiny, batch=6)[0] == 6
+
+
+def test_a_batch_whose_images_alone_do_not_fit_is_refused_at_once(tiny, one_gigabyte):
+    with pytest.raises(ValueError, match=r"100,000 images takes 4.6 GiB before any split.*smaller"):
+        split(tiny, batch=100_000)
+
+
+def test_a_batch_without_divisors_is_not_split_into_single_images_unasked(tiny, one_gigabyte):
+    with pytest.raises(ValueError, match=r"509 images .* such as 50\d, or batch_split=509 "):
+        split(tiny, batch=509)
+    assert split(tiny, batch=509, pieces=509)[0] == 509
+
+
+def test_a_search_for_a_split_takes_few_estimates(tiny, monkeypatch):
+    """Where a constant part fills the memory, every divisor of the batch was tried once."""
+    tried = []
+
+    def need(objective, examples):
+        tried.append(examples)
+        return 2**30 + examples
+
+    monkeypatch.setattr(memory, "_gradient_memory", need)
+    monkeypatch.setattr(memory, "machine_memory", lambda: 2**31)
+    assert split(tiny, batch=1024)[0] == 1024
+    assert len(tried) <= 5
 
 
 def test_a_cpu_may_take_a_part_of_the_machines_memory(one_gigabyte):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..files import replacing
+from .archives import check_unpacked_size
 from .checkpoint import PREFIX, Checkpoint, canonical, damage_as_error
 from .matching import CheckpointError
 
@@ -27,6 +28,7 @@ def open_npz(path: str | os.PathLike) -> Checkpoint:
     members, shapes = {}, {}
     with damage_as_error(path):
         archive = zipfile.ZipFile(path)
+        check_unpacked_size(archive, path)
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
                 raise CheckpointError(

@@ -21,6 +21,8 @@ from ..models.resnet_v2 import copied
 from ..models.spec import spec_of
 from ..models.zoo import load
 
+_COLDEST, _HOTTEST = 1e-3, 1_000  # temperatures, whose squares multiply the loss
+
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
@@ -77,11 +79,13 @@ def open_teacher(
     Raises:
         ValueError: If the teacher cannot be opened or has no head; its classes, as far as they are
             known, are not those of `images` (of ImageNet by WordNet id or lemma); or the
-            temperature is not above 0.
+            temperature is not from 0.001 to 1,000.
         DownloadError: If the names of a published teacher's classes cannot be fetched.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature!r}.")
+    if not _COLDEST <= temperature <= _HOTTEST:
+        raise ValueError(
+            f"temperature must be from {_COLDEST} to {_HOTTEST:,}, got {temperature!r}."
+        )
     if teacher is None:
         if temperature != 1:
             raise ValueError("a temperature is for the answers of a teacher; name a teacher too.")

@@ -1,5 +1,6 @@
 """Few-shot curves: accuracy by the number of examples per class (figure 1 of the BiT paper)."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -7,6 +8,8 @@ import math
 import os
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Collection, Sequence
 from statistics import median
 
@@ -26,6 +29,8 @@ from ..training.suite import Suite
 from .fine_tuning import default_rule, fine_tune
 from .linear_probe import LinearProbe
 from .task import TEST_BATCH, check_classes
+
+_DAMAGE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)  # of an npz
 
 
 def few_shot_curve(
@@ -104,7 +109,7 @@ def few_shot_curve(
     )
     with RunFolder(workdir, config, may_grow=True) as run:
         features = _Features(run.path, config, train, test, parts, strategy)
-        suite = Suite(run, functools.partial(_fine_tuning_folder, run.path))
+        suite = Suite(run, functools.partial(_fine_tuning_folder, run.path), _is_result)
         _run_parts(suite, parts, train, features, tune)
         rows = sorted(run.results(), key=_order)
         metrics = {**_medians(rows), "num_test": len(test)}
@@ -189,6 +194,16 @@ def _fine_tuning_folder(folder, part):
     return folder / "runs" / f"{part['shots']}{shot}-seed{part['seed']}"
 
 
+def _is_result(row):
+    shots, numbers = row.get("shots"), (row.get("accuracy"), row.get("examples_per_class"))
+    return (
+        row.get("method") in [*METHODS]
+        and (shots == "full" or isinstance(shots, int))
+        and isinstance(row.get("seed"), int)
+        and all(isinstance(x, int | float) for x in numbers)
+    )
+
+
 def _order(part):
     """The key that sorts parts, and rows, by method, shots and seed."""
     shots = math.inf if part["shots"] == "full" else part["shots"]
@@ -198,7 +213,7 @@ def _order(part):
 class _Features:
     """The features of a curve's probes, kept in a file and completed there at first use.
 
-    A file of another `config` is replaced.
+    A file of another `config`, or a damaged one, is replaced.
     """
 
     def __init__(self, folder, config, train, test, parts, strategy):
@@ -239,7 +254,7 @@ class _Features:
 
     def _read(self, source):
         if self._file.exists():
-            with np.load(self._file) as found:
+            with contextlib.suppress(*_DAMAGE), np.load(self._file) as found:
                 if found["source"] == source:
                     return found["indices"], found["train"], found["test"]
         return np.array([], np.int64), None, None

@@ -29,7 +29,15 @@ from ..models.spec import ModelSpec, spec_of
 from ..models.spec_files import read_spec
 from ..models.zoo import load, weights_crc32
 from ..recipes.hyperrule import HyperRule
-from ..training import Objective, RunOptions, TrainedModel, predict, run_task, weighted_by_class
+from ..training import (
+    Objective,
+    RunOptions,
+    TrainedModel,
+    how_to_go_on,
+    predict,
+    run_task,
+    weighted_by_class,
+)
 from ..training.reading_runs import model_of_run
 from .task import TEST_BATCH, ClassifierTask, check_classes
 
@@ -133,7 +141,8 @@ def fine_tune(
         sampling=sampling or "uniform",
         examples_per_class=(examples_per_class, examples_per_class_seed),
     )
-    with naming_lost_images(train, test, train.validation):
+    then = functools.partial(how_to_go_on, workdir)
+    with naming_lost_images(train, test, train.validation, then=then):
         return run_task(task, options)
 
 

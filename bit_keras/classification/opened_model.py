@@ -9,10 +9,12 @@ import keras
 import numpy as np
 
 from ..data import LabeledImages, naming_lost_images
+from ..data.pipelines.batching import check_sizes
 from ..exporting import Artifact, open_body, open_classifier, open_network, reason
 from ..models.published import full_name
 from ..models.spec import ModelSpec
 from ..models.spec_files import read_spec
+from ..recipes.settings import check_number
 from ..training import collect
 from ..training.reading_runs import model_of_run
 
@@ -88,6 +90,8 @@ def _opened(model, opener: Callable[..., Artifact], labels, size, multi_label):
             f"nothing tells the size of images that {title} was trained on; give it as size "
             "(--size), in pixels."
         )
+    check_sizes(1, size=size)
+    check_number("size", size, 1)
     if size != (classifier.size or size):
         raise ValueError(f"size must be {classifier.size}, the only one of {title}, got {size}.")
     if size != spec.test_size:

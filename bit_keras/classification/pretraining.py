@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import functools
+import math
 import os
 from typing import Any
 
@@ -28,10 +29,13 @@ from ..training import (
     TrainedModel,
     fitting_split,
     forward_flops,
+    how_to_go_on,
     rematerialize,
     run_task,
 )
 from .task import ClassifierTask, check_classes
+
+_LONGEST = 1e11  # seconds that are told: three thousand years
 
 
 def pretrain(
@@ -70,7 +74,8 @@ def pretrain(
     train = with_validation(train, validation)
     check_classes(train, test)
     task = _pretraining(model, train, test, recipe, init, teacher, temperature)
-    with naming_lost_images(train, test, train.validation):
+    then = functools.partial(how_to_go_on, workdir)
+    with naming_lost_images(train, test, train.validation, then=then):
         return run_task(task, options)
 
 
@@ -190,8 +195,10 @@ class Plan:
         }
         lines["Time"] = "not known; give the images a second"
         if self.seconds is not None:
-            duration = datetime.timedelta(seconds=round(self.seconds))
-            lines["Time"] = f"{duration} at {self.steps * self.batch / self.seconds:,.0f} images/s"
+            duration = datetime.timedelta(seconds=round(min(self.seconds, _LONGEST)))
+            more = "more than " * (self.seconds > _LONGEST)
+            rate = self.steps * self.batch / self.seconds
+            lines["Time"] = f"{more}{duration} at {rate:,.0f} images/s"
         return "\n".join(f"{name + ':':18}{value}" for name, value in lines.items())
 
 
@@ -215,6 +222,10 @@ def plan(
     time.
     """
     check_classes(train, None)
+    if images_per_second is not None and not 0 < images_per_second < math.inf:
+        raise ValueError(
+            f"images_per_second (--throughput) must be a number above 0, got {images_per_second!r}."
+        )
     task = _pretraining(model, train, None, recipe, init, teacher, temperature)
     devices = Devices(strategy, precision)
     devices.check_batch(task.batch, batch_split)

@@ -91,7 +91,7 @@ def run_vtab(
     }
     failed = []
     with RunFolder(workdir, config, may_grow=True) as run:
-        suite = Suite(run, lambda part: run.path / "tasks" / part["task"])
+        suite = Suite(run, lambda part: run.path / "tasks" / part["task"], _is_result)
         for part in suite.missing({"task": name} for name in VTAB if name in asked):
             name = part["task"]
             tune = functools.partial(
@@ -123,6 +123,11 @@ def run_vtab(
             results,
         )
     return results
+
+
+def _is_result(row):
+    numbers = (row.get(name) for name in ("accuracy", "num_test", "seconds"))
+    return row.get("task") in [*VTAB] and all(isinstance(x, int | float) for x in numbers)
 
 
 def _run_task(name, read, tune):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 STOPPED = 75  # exit code after a signal, with everything saved: EX_TEMPFAIL of sysexits.h
 
+_LARGEST = 2**32 - 1  # number in a flag; seeds of NumPy are not larger
+
 ELSEWHERE = {  # what people type who come from other programs, and what it is here
     "lr": ("base_lr",),
     "learning_rate": ("base_lr",),
@@ -239,13 +241,20 @@ def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool =
 def _parsed(arguments):
     """The arguments that are not flags; exits at a wrong flag."""
     try:
-        return flags.FLAGS(arguments)
+        rest = flags.FLAGS(arguments)
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, [*flags.FLAGS], n=3)
         hint = f"did you mean {' or '.join(f'--{name}' for name in near)}? " if near else ""
         sys.exit(_fail(f"there is no --{error.flagname}; {hint}see --help."))
     except flags.Error as error:
         sys.exit(_fail(error))
+    except (UnicodeError, OSError) as error:
+        sys.exit(_fail(f"a --flagfile cannot be read ({error}); give a text file of flags"))
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, int | float) and not abs(value) <= _LARGEST:
+            sys.exit(_fail(f"--{name} must be a number up to {_LARGEST:,}, got {value:.10g}"))
+    return rest
 
 
 def _answer_habits():

@@ -54,7 +54,11 @@ BATCH = flags.DEFINE_integer(
 )
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
 CHANNELS = flags.DEFINE_integer(
-    "channels", None, "Of the pyramid and the heads; by default 256, or 64 on small bodies."
+    "channels",
+    None,
+    "Of the pyramid and the heads; by default 256, or 64 on small bodies.",
+    lower_bound=1,
+    upper_bound=4096,
 )
 INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights of the body to start from.")
 VALIDATION = flags.DEFINE_float(
@@ -98,6 +102,8 @@ def _check(arguments):
         raise ValueError("name the detector: --model=runs/NAME.")
     if action == "export" and not OUTPUT.value:
         raise ValueError("say where to write the export: --output=PATH.")
+    if action == "train":
+        _changed_recipe(num_images=10**5, size=SIZE.value or 1024)  # which change no check
     known = {"predict": _TEXTS, "export": DETECTOR_FORMATS}.get(action, ())
     if known and FORMAT.value not in (None, *known):
         raise ValueError(f"--format must be {' or '.join(known)} here, got {FORMAT.value}.")
@@ -135,16 +141,12 @@ def _train(_):
     application.check_run(strategy)
     train, test = _read()
     train = data.with_validation(train, VALIDATION.value)
-    name = RECIPE.value or RECIPE_OF[MODEL_TYPE.value]
-    recipe = DETECTION_RECIPES[name].fitted_to(len(train), BATCH.value, STEPS.value)
-    recipe = recipe.replace(size=SIZE.value or default_size(train))
-    if BASE_LR.value is not None:
-        recipe = recipe.replace(base_lr=BASE_LR.value)
+    recipe = _changed_recipe(len(train), SIZE.value or default_size(train))
     workdir = application.run_folder(model, train.name)
     print(
         f"{model} ({INIT.value}) on {train.name}: {len(train):,} images with {len(train.boxes):,} "
         f"boxes of {train.num_classes} classes, {data_flags.tested_on(train, test)}.\n"
-        f"{name}: {recipe.steps(len(train)):,} steps of {recipe.batch} images of "
+        f"{_recipe_name()}: {recipe.steps(len(train)):,} steps of {recipe.batch} images of "
         f"{recipe.size} pixels, learning rate {recipe.base_lr:g} after {recipe.warmup_steps:,} "
         f"steps of warm-up.\nRun: {workdir}",
         flush=True,
@@ -166,6 +168,17 @@ def _train(_):
         f"Report:   {workdir / 'report.html'}\n"
         f"Detector: {workdir / 'model.keras'}"
     )
+
+
+def _recipe_name():
+    return RECIPE.value or RECIPE_OF[MODEL_TYPE.value]
+
+
+def _changed_recipe(num_images, size):
+    """The recipe that fits the images, with the values of the flags that were given."""
+    recipe = DETECTION_RECIPES[_recipe_name()].fitted_to(num_images, BATCH.value, STEPS.value)
+    rate = {} if BASE_LR.value is None else {"base_lr": BASE_LR.value}
+    return recipe.replace(size=size, **rate)
 
 
 def _evaluate(_):

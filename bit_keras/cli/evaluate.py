@@ -45,7 +45,9 @@ BATCH = flags.DEFINE_integer(
 SHOTS = flags.DEFINE_list(
     "shots", None, 'Fine-tune on so many images a class, and "full" for all: "1,5,10,25,full".'
 )
-SEEDS = flags.DEFINE_integer("seeds", 5, "Runs for each of --shots.", lower_bound=1)
+SEEDS = flags.DEFINE_integer(
+    "seeds", 5, "Runs for each of --shots.", lower_bound=1, upper_bound=1_000
+)
 METHOD = flags.DEFINE_multi_enum(
     "method",
     METHODS,

@@ -5,14 +5,13 @@ Flags that the reference code also has keep its names and meaning.
 """
 
 import functools
-import json
 import pathlib
-import sys
 
 from absl import flags
 
 from ..choices import AUGMENTATIONS, EMBEDDED_MODEL, INITS, SAMPLINGS
 from ..recipes import MIXES, HyperRule
+from ..recipes.settings import LARGEST_SIDE
 from . import application, data_flags
 
 MODEL = flags.DEFINE_string(
@@ -78,7 +77,7 @@ application.define_training_flags("the rule's steps")
 
 
 # The rule for a model and images of which nothing is known: any size and any crop are right.
-_ANY_RULE = HyperRule.release(1, (1, 1)).replace(resize=sys.maxsize, crop=32)
+_ANY_RULE = HyperRule.release(1, (1, 1)).replace(resize=LARGEST_SIDE, crop=32)
 
 
 def _check():
@@ -161,10 +160,10 @@ def _batch_of(model):
 
 def _advice(workdir):
     from ..classification.advice import advice
-    from ..training.reading_runs import read_lines
+    from ..training.reading_runs import read_lines, read_settings
 
-    settings = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-    return advice(settings, read_lines(workdir / "metrics.jsonl"))
+    settings = read_settings(workdir / "config.json")
+    return advice(settings, read_lines(workdir / "metrics.jsonl", scalars=True))
 
 
 def _changed_rule(rule):

@@ -7,7 +7,7 @@ import os
 import keras
 import numpy as np
 
-from ..data import BoxedImages, DataError
+from ..data import BoxedImages, DataError, naming_lost_images
 from ..metrics.detection import require_pycocotools
 from ..training import RunFolder
 from ..training.reading_runs import settings_of
@@ -46,12 +46,17 @@ def evaluate_detector(
     images = _with_classes(images, detector.spec.names())
     if images.crowd.all():
         raise ValueError(f"{images.name} has no boxes to find; add images that have some.")
+
+    def evaluation():
+        with naming_lost_images(images):
+            return Evaluation(images, all_detections(detector, images, batch=batch), threshold)
+
     if workdir is None:
-        return Evaluation(images, all_detections(detector, images, batch=batch), threshold)
+        return evaluation()
     title = model.name if isinstance(model, keras.Model) else os.fspath(model)
     config = {"model": title, "task": "detection", "test": images.description()}
     with RunFolder(workdir, config) as run:
-        found = Evaluation(images, all_detections(detector, images, batch=batch), threshold)
+        found = evaluation()
         page = {"title": f"{title} on {images.name}", "command": command}
         page["skipped"] = images.skipped
         write_run_report(run, found, settings=config, metrics=found.metrics, **page)

@@ -14,6 +14,7 @@ from ..data import (
     BoxedImages,
     boxes_from_name,
     detection_batches,
+    naming_lost_images,
     require_masks,
     with_validation,
 )
@@ -24,7 +25,15 @@ from ..models.spec import spec_of
 from ..models.zoo import load, weights_crc32
 from ..recipes import RECIPE_OF, DetectionRecipe, detection_recipe
 from ..reporting.boxes import draw_boxes
-from ..training import Objective, RunFolder, RunOptions, Task, TrainedModel, run_task
+from ..training import (
+    Objective,
+    RunFolder,
+    RunOptions,
+    Task,
+    TrainedModel,
+    how_to_go_on,
+    run_task,
+)
 from .answers import Evaluation
 from .detecting import all_detections
 from .learning import BUILDERS, detector_objective
@@ -108,7 +117,9 @@ def fine_tune_detector(
         channels=channels,
         init=init,
     )
-    return run_task(task, options)
+    then = functools.partial(how_to_go_on, workdir)
+    with naming_lost_images(train, test, train.validation, then=then):
+        return run_task(task, options)
 
 
 def default_size(images: BoxedImages) -> int:

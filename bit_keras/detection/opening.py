@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from ..files import expanded
+from ..models.keras_file import load_keras
 from ..models.spec import SpecifiedModel
 
 _MODEL = "model.keras"  # in a run's folder
@@ -25,14 +26,7 @@ def open_detector(source: keras.Model | str | os.PathLike) -> SpecifiedModel:
                 f"there is no detector {path}; give the folder of a run of bit-detect train, or a "
                 ".keras file."
             )
-        try:
-            model = keras.saving.load_model(path, compile=False)
-        except Exception as error:  # Keras raises whatever it meets in a damaged file
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(
-                f"cannot read {path} as a detector ({reason}); give the folder of a run of "
-                "bit-detect train, or a .keras file."
-            ) from error
+        model = load_keras(path)
     if not isinstance(model, SpecifiedModel) or not model.spec.anchor_sizes:
         raise ValueError(f"{source} is no detector; give one that bit-detect train made.")
     return model

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import numbers
+import reprlib
 import sys
 import warnings
 from collections.abc import Mapping
@@ -10,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from ..choices import DETECTORS
 from ..recipes.hyperrule import HyperRule
+from ..recipes.settings import LARGEST_SIDE
 from .imagenet_classes import class_names, synsets
 
 if TYPE_CHECKING:  # what reads images needs TensorFlow, and models do not
@@ -21,6 +25,14 @@ if TYPE_CHECKING:  # what reads images needs TensorFlow, and models do not
 # HyperRule's sizes were chosen for models pre-trained at 224 pixels. It is followed up to this
 # factor between what a model was pre-trained at and what it gives; beyond, the former is taken.
 _FARTHEST = 3
+
+_SIZES = ("test_size", "test_resize", "native_size")
+_CHOICES = {
+    "norm": ("group", "batch"),
+    "conv": ("standardized", "plain"),
+    "loss": ("softmax", "sigmoid"),
+    "detector": DETECTORS,
+}
 
 _BRIGHTEST = 2  # above it pixels are no rounding errors of [0, 1], nor normalized by a deviation
 _LOOKED_AT = 8  # images of a batch
@@ -73,10 +85,20 @@ class ModelSpec:
 
     def __post_init__(self):
         for name in ("units", "class_names", "anchor_sizes"):  # lists, where they come from JSON
-            value = getattr(self, name)
-            object.__setattr__(self, name, None if value is None else tuple(value))
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
         if self.anchor_sizes and self.detector is None:
             object.__setattr__(self, "detector", "retinanet")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name in _SIZES and _is_whole(value) and value > LARGEST_SIDE:
+                raise ValueError(
+                    f"{field.name} must be {LARGEST_SIDE:,} pixels or less, got {value}."
+                )
+            if not _is_fact(field.name, value):
+                raise ValueError(
+                    f"{field.name} cannot be a fact of a model, got {reprlib.repr(value)}."
+                )
 
     @property
     def file(self) -> str:
@@ -107,9 +129,15 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "ModelSpec":
-        """Reads what `to_json` wrote; what later versions add is ignored."""
+        """Reads what `to_json` wrote; what later versions add is ignored.
+
+        Raises ValueError if it is something else.
+        """
+        facts = json.loads(text)
+        if not isinstance(facts, dict):
+            raise ValueError(f"expected the facts of a model, got {reprlib.repr(facts)}.")
         known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+        return cls(**{name: value for name, value in facts.items() if name in known})
 
     def names(self) -> tuple[str, ...]:
         """Returns the classes' names: its own, ImageNet's for published models, or numbers.
@@ -158,6 +186,41 @@ class ModelSpec:
         if self.native_size and rule.crop > _FARTHEST * self.native_size:
             rule = rule.replace(resize=self.native_size * 9 // 8, crop=self.native_size)
         return rule.replace(**self.rule_changes)
+
+
+def _is_fact(name, value):
+    """Whether a value, which may come from a stranger's file, is of the kind of a fact."""
+    if value is None:
+        return name not in ("name", "norm", "conv", "num_classes", "published", "source")
+    if name in _SIZES:
+        return _is_whole(value) and 1 <= value <= LARGEST_SIDE
+    if name in ("groups", "num_classes"):
+        return _is_whole(value) and value >= (name == "groups")
+    if name in _CHOICES:
+        return value in _CHOICES[name]
+    if name == "rule_changes":
+        known = {field.name for field in dataclasses.fields(HyperRule)}
+        return isinstance(value, Mapping) and all(
+            key in known and (number == 0 or _is_number(number)) for key, number in value.items()
+        )
+    if name == "width":
+        return _is_number(value)
+    if name in ("units", "class_names", "anchor_sizes"):
+        kind = {"units": _is_whole, "anchor_sizes": _is_number}.get(name, _is_text)
+        return isinstance(value, tuple) and all(map(kind, value))
+    return isinstance(value, bool) if name == "published" else _is_text(value)
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_whole(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and 0 < value < float("inf")
 
 
 @keras.saving.register_keras_serializable("bit_keras")

@@ -6,6 +6,7 @@ import os
 import pathlib
 import zipfile
 
+from ..checkpoints import damage_as_error
 from ..training.reading_runs import class_names_around, settings_around
 from .published import EMBEDDED, PUBLISHED, architecture_named, full_name
 from .spec import ModelSpec
@@ -18,7 +19,8 @@ def read_spec(source: str | os.PathLike) -> ModelSpec | None:
     """Returns the facts of what `load` takes, or of an export; None if they are unknown.
 
     They are those in the file, completed by those of the run that it lies in and by a `labels.txt`
-    beside it, or of the published model whose name it bears.
+    beside it, or of the published model whose name it bears. Raises CheckpointError if the files
+    hold something else.
     """
     known = {**PUBLISHED, **EMBEDDED}
     name = full_name(source)
@@ -28,7 +30,8 @@ def read_spec(source: str | os.PathLike) -> ModelSpec | None:
     if not path.exists():
         return architecture_named(name)
     readers = (_of_keras_file, _beside, _of_configuration, _of_run)
-    found = [spec for read in readers if (spec := read(path))]
+    with damage_as_error(f"what is known of {path}"):
+        found = [spec for read in readers if (spec := read(path))]
     return functools.reduce(ModelSpec.completed_by, found) if found else known.get(path.stem)
 
 

@@ -14,6 +14,7 @@ from ..checkpoints import CheckpointError
 from ..choices import INITS
 from ..layers import check_image_data_format
 from ..training.reading_runs import model_of_run
+from .keras_file import load_keras
 from .published import (
     EMBEDDED,
     PUBLISHED,
@@ -221,20 +222,22 @@ def _load_weights(path, model_name, num_classes, init, spec, known=False):
         spec = ModelSpec()  # of another model, whose name the file bears
     if spec.published and spec.num_classes != classes:
         spec = spec.with_classes(classes)
+    if num_classes is not None:  # skips the checkpoint's head; the new one stays zero
+        shapes = {name: shape for name, shape in shapes.items() if not name.startswith("head/")}
+        classes = 0
+    # Before anything is built: a file may describe more than it holds.
+    wanted = checkpoints.architecture_shapes(units, width, classes)
+    checkpoints.check_names_and_shapes(wanted, shapes, str(path))
     classes = classes if num_classes is None else num_classes
     if init == "random":
         return _with_facts(ResNetV2(units, width, classes, name=model_name), spec, random=True)
     # Zeros: random values would be overwritten, and take longer than reading the file.
     model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
-    variables = {variable.path: variable for variable in model.variables}
-    if num_classes is not None:  # skips the checkpoint's head; the new one stays zero
-        variables = {path: v for path, v in variables.items() if not path.startswith("head/")}
-        shapes = {path: shape for path, shape in shapes.items() if not path.startswith("head/")}
+    if num_classes is not None:
         spec = spec.with_classes(classes)
-    wanted = {name: tuple(variable.shape) for name, variable in variables.items()}
-    checkpoints.check_names_and_shapes(wanted, shapes, str(path))
-    for name, variable in variables.items():
-        variable.assign(checkpoint[name])
+    variables = {variable.path: variable for variable in model.variables}
+    for name in wanted:
+        variables[name].assign(checkpoint[name])
     return _with_facts(model, spec)
 
 
@@ -258,14 +261,7 @@ def _opened(path):
 
 
 def _load_keras(path, num_classes, spec):
-    try:
-        model = keras.saving.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever it meets in a damaged file
-        reason = str(error).strip().split("\n")[0]
-        raise CheckpointError(
-            f"cannot read {path} as a Keras model ({reason}); "
-            "expected a file written by bit_keras.export(model, path, format='keras')."
-        ) from error
+    model = load_keras(path)
     if "pooled" in {layer.name for layer in model.layers}:
         if not isinstance(model, SpecifiedModel):  # of an older version
             facts = spec_of(model)

@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 from .epochs import EpochRecipe, suitable_batch
-from .settings import check_settings
+from .settings import LARGEST_SIDE, check_number, check_settings
 
 _COCO_IMAGES = 118_287  # of COCO-2017 to train on
 # Of recipes for small sets: steps of an epoch, images a step, and steps in all.
@@ -51,15 +51,22 @@ class DetectionRecipe(EpochRecipe):
     def __post_init__(self):
         object.__setattr__(self, "decay_epochs", tuple(self.decay_epochs))
         object.__setattr__(self, "scale_jitter", tuple(self.scale_jitter))
-        check_settings(self, batch=1, warmup_steps=0, weight_decay=0, clip_norm=0)
+        check_settings(self, batch=1, warmup_steps=0, weight_decay=0, clip_norm=0, size=1)
         self._check_epochs()
         if self.size < 32 or self.size % 32:
             raise ValueError(f"size must be a multiple of 32 pixels, got {self.size!r}.")
+        for factor in self.scale_jitter:
+            check_number("scale_jitter", factor, 0)
         least, *others = self.scale_jitter
         if len(others) != 1 or not 0 < least <= others[0] < math.inf:
             raise ValueError(
                 "scale_jitter must be two rising factors above 0, such as (0.8, 1.25), got "
                 f"{self.scale_jitter}."
+            )
+        if self.size * others[0] > LARGEST_SIDE:
+            raise ValueError(
+                f"scale_jitter must leave images within {LARGEST_SIDE:,} pixels, and of "
+                f"{self.size} it makes {self.size * others[0]:,.0f}."
             )
 
     def fitted_to(

@@ -5,7 +5,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .settings import check_step
+from .settings import check_number, check_step
 
 if TYPE_CHECKING:
     from .schedule import PiecewiseSchedule
@@ -42,6 +42,7 @@ class EpochRecipe:
 
     def with_epochs(self: Recipe, epochs: float) -> Recipe:
         """Returns the recipe stretched or shortened to so many epochs, decays and warm-up alike."""
+        check_number("epochs", epochs, 0)
         scale = epochs / self.epochs
         return self.replace(
             epochs=epochs,
@@ -55,8 +56,7 @@ class EpochRecipe:
         The rate is proportional to the batch (Goyal et al., 2017), and the warm-up takes as many
         images, so its steps are inversely proportional.
         """
-        if batch < 1:
-            raise ValueError(f"batch must be 1 or more, got {batch!r}.")
+        check_number("batch", batch, 1)
         return self.replace(
             batch=batch,
             base_lr=self.base_lr * batch / self.batch,
@@ -64,6 +64,8 @@ class EpochRecipe:
         )
 
     def _check_epochs(self):
+        for epoch in (*self.decay_epochs, self.epochs):
+            check_number("epochs", epoch, 0)
         edges = (0, *self.decay_epochs, self.epochs)
         if any(later <= earlier for earlier, later in itertools.pairwise(edges)):
             raise ValueError(

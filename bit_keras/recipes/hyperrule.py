@@ -8,7 +8,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from .settings import PATIENCE, check_settings, check_step
+from .settings import PATIENCE, check_number, check_settings, check_step
 
 if TYPE_CHECKING:
     from .schedule import PiecewiseSchedule
@@ -53,7 +53,9 @@ class HyperRule:
     def __post_init__(self):
         object.__setattr__(self, "decay_steps", tuple(self.decay_steps))
         least = {"steps": 1, "batch": 1, "warmup_steps": 0, "crop": 32}
-        check_settings(self, **least, mixup_alpha=0, cutmix_alpha=0)
+        check_settings(self, **least, resize=1, mixup_alpha=0, cutmix_alpha=0)
+        for step in self.decay_steps:
+            check_number("steps", step, 0)
         if self.resize < self.crop:
             raise ValueError(
                 f"resize must be at least the crop, {self.crop} pixels, got {self.resize!r}."
@@ -118,6 +120,7 @@ class HyperRule:
 
     def with_steps(self, steps: int) -> "HyperRule":
         """Returns the same schedule stretched or shortened to another number of steps."""
+        check_number("steps", steps, 1)
         scale = steps / self.steps
         return self.replace(
             steps=steps,

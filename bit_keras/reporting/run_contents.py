@@ -54,7 +54,7 @@ def read_contents(folder: pathlib.Path) -> RunContents:
         metrics=read(
             "metrics.json", lambda text: flattened_settings(json.loads(text)) if text else None
         ),
-        history=read("metrics.jsonl", lambda text: scalars(parse_lines(text))),
+        history=read("metrics.jsonl", lambda text: scalars(parse_lines(text, scalars=True))),
         few_shot=read("results.jsonl", _few_shot),
         tasks=read("results.jsonl", _tasks),
         classes=read("per_class.csv", _class_values),

@@ -11,7 +11,7 @@ if on_tensorflow():
     from .memory import fitting_split, rematerialize
     from .objective import Objective
     from .run import RunOptions, Task, TrainedModel, run_task
-    from .run_folder import RunFolder, RunFolderError, check_workdir
+    from .run_folder import RunFolder, RunFolderError, check_workdir, how_to_go_on
     from .strategies import (
         StrategyError,
         is_chief,

@@ -1,5 +1,6 @@
 """How much memory a training step takes, read off its graph before anything runs."""
 
+import math
 import pathlib
 from collections import Counter
 
@@ -13,6 +14,8 @@ from .tf_workarounds import gpu_memory
 # Of a GPU nearly all is TensorFlow's own; of a machine's memory, which also holds the input
 # pipeline, other programs and what the allocator has not given back, less than half.
 USABLE = {"GPU": 0.8, "CPU": 0.4}
+_TRIES = 4  # estimates, each of which takes seconds
+_FINE = 32  # pieces; more are not taken unasked where a quarter of them would do
 BATCHES_HELD = 4  # one in training, one prefetched, one being batched, one being mixed
 
 # Their output is their input, under another shape or name.
@@ -31,22 +34,56 @@ def fitting_split(
     Returns:
         (pieces, estimate of the bytes that a replica needs with them); with `pieces`, only that
         estimate.
+
+    Raises:
+        ValueError: If the images of a batch alone do not fit; or pieces must be much smaller than
+            memory allows, because the batch has few divisors.
     """
     share = objective.batch // strategy.num_replicas_in_sync
     limit = usable_memory(strategy)
     inputs, _ = objective.element_spec(share)
+    images = _bytes_of(tf.nest.flatten(inputs))
     fixed = 3 * _bytes_of(objective.model.variables)  # with momentum and summed gradients
-    fixed += BATCHES_HELD * _bytes_of(tf.nest.flatten(inputs))
-    last = pieces or share
-    pieces = pieces or 1
-    while True:
+    fixed += BATCHES_HELD * images
+    if pieces:
+        return pieces, fixed + _gradient_memory(objective, share // pieces)
+    if 2 * images > limit / _share_usable():
+        raise ValueError(
+            f"a batch of {share:,} images takes {images / 2**30:,.1f} GiB before any split, and "
+            "two are held at a time; take a smaller batch, or smaller images."
+        )
+    pieces, before = 1, None
+    for _ in range(_TRIES):
         need = _gradient_memory(objective, share // pieces)
-        if fixed + need <= limit or pieces == last:
+        if fixed + need <= limit or pieces == share:
             return pieces, fixed + need
-        # What is left for a piece must hold it; a little more where that estimate was too low.
-        least = pieces * need / max(limit - fixed, 1)
-        divisors = [n for n in range(pieces + 1, share + 1) if share % n == 0]
-        pieces = next((n for n in divisors if n >= least), share)
+        least = max(pieces + 1, _pieces_wanted(pieces, need, before, limit - fixed))
+        before = (pieces, need)
+        pieces = next((n for n in range(pieces + 1, share) if share % n == 0 and n >= least), share)
+        if pieces > max(_FINE, 4 * least):
+            _raise_indivisible(share, math.ceil(least), pieces)
+    return share, fixed + _gradient_memory(objective, 1)
+
+
+def _pieces_wanted(pieces, need, before, room):
+    """The pieces whose need is the room there is, by what one or two numbers of pieces need.
+
+    A need is a part for each example and a constant part, such as the gradients of weights, which
+    is taken for nothing until there are two estimates.
+    """
+    constant = 0
+    if before:
+        of_all = (before[1] - need) / (1 / before[0] - 1 / pieces)
+        constant = max(0, need - of_all / pieces)
+    return pieces * (need - constant) / (room - constant) if room > constant else math.inf
+
+
+def _raise_indivisible(batch, least, pieces):
+    raise ValueError(
+        f"a batch of {batch:,} images must be split into {least:,} pieces or more to fit into "
+        f"memory, and the next that divide it are {pieces:,}; take a batch with more divisors, "
+        f"such as {least * (batch // least):,}, or batch_split={pieces} (--batch_split={pieces})."
+    )
 
 
 def rematerialize(model: keras.Model) -> None:
@@ -101,6 +138,10 @@ def peak_memory(graph: tf.Graph) -> int:
         peak = max(peak, alive)
         alive -= freed[i]
     return peak
+
+
+def _share_usable():
+    return USABLE["GPU" if tf.config.list_logical_devices("GPU") else "CPU"]
 
 
 def usable_memory(strategy: tf.distribute.Strategy) -> float:

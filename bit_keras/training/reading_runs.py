@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import numbers
 import os
 import pathlib
+import reprlib
 from typing import Any
 
 from ..files import expanded
@@ -21,31 +23,80 @@ def flattened_settings(settings: dict) -> dict:
     return flat
 
 
-def read_lines(path: pathlib.Path) -> list[dict]:
-    """Returns the JSON objects of a file that has one per line; none if there is no file."""
-    return parse_lines(path.read_text(encoding="utf-8")) if path.exists() else []
+def read_settings(path: pathlib.Path) -> dict:
+    """Returns the settings in a `config.json`; raises ValueError if it holds something else."""
+    return _read(path, _parse_object)
 
 
-def parse_lines(text: str) -> list[dict]:
-    """Returns the JSON objects in a text of one per line; the last may have been cut off."""
+def read_lines(path: pathlib.Path, *, scalars: bool = False) -> list[dict]:
+    """Returns `parse_lines` of a file; none if there is no file.
+
+    Raises ValueError, which names the file, if it holds something else.
+    """
+    return _read(path, lambda text: parse_lines(text, scalars=scalars)) if path.exists() else []
+
+
+def _read(path, parse):
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); restore it, or give this run another name."
+        ) from error
+
+
+def parse_lines(text: str, *, scalars: bool = False) -> list[dict]:
+    """Returns the JSON objects in a text of one per line; the last may have been cut off.
+
+    Raises ValueError if a line is something else; with `scalars` also unless each has a whole
+    number as `step`, and no values but numbers.
+    """
     *lines, last = text.split("\n")
-    found = [json.loads(line) for line in lines]
+    found = [_parse_object(line) for line in lines]
     with contextlib.suppress(json.JSONDecodeError):  # was being written when the machine went down
-        found.append(json.loads(last))
+        found.append(_parse_object(last))
+    for line, row in enumerate(found, 1):
+        if scalars and not (
+            isinstance(row.get("step"), int)
+            and all(isinstance(value, numbers.Real) for value in row.values())
+        ):
+            raise ValueError(f"line {line} is no step with numbers, {reprlib.repr(row)}")
+    return found
+
+
+def _parse_object(text):
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"expected a JSON object, got {reprlib.repr(found)}")
     return found
 
 
 def _run_settings(folder: str | os.PathLike) -> dict:
-    """Returns the settings in a run's `config.json`; nothing if the folder is not a run's."""
+    """Returns the settings in a run's `config.json`; nothing if the folder is not a run's.
+
+    Raises ValueError for those of a run that are damaged.
+    """
+    path = pathlib.Path(folder, "config.json")
     try:
-        text = pathlib.Path(folder, "config.json").read_text(encoding="utf-8")
-        settings = json.loads(text)
-    except (OSError, ValueError):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     # Other programs have files of that name too.
     if not isinstance(settings, dict) or "class_names" not in settings:
         return {}
-    return settings if "loss" in settings or settings.get("task") == "detection" else {}
+    if "loss" not in settings and settings.get("task") != "detection":
+        return {}
+    names = settings["class_names"]
+    described = [settings.get(part) for part in ("train", "test")]
+    parts = [*described, *(settings.get(part) for part in ("rule", "recipe"))]
+    if not (
+        isinstance(names, list)
+        and all(isinstance(name, str) for name in names)
+        and all(part is None or isinstance(part, dict) for part in parts)
+        and all(isinstance(part.get("name", ""), str) for part in described if part)
+    ):
+        raise ValueError(f"{path} is damaged: restore it, or name another model.")
+    return settings
 
 
 def settings_around(model: str | os.PathLike) -> dict:
@@ -94,7 +145,8 @@ def may_have_been_trained_on(model: str | os.PathLike, images: Any) -> bool:
     run = settings_of(model)
     if not run:
         return False
-    same_set = run["train"]["name"].split("/")[0] == images.name.split("/")[0]
+    trained = (run.get("train") or {}).get("name", "")
+    same_set = trained.split("/")[0] == images.name.split("/")[0]
     tested = (run.get("test") or {}).get("fingerprint")
     return same_set and tested != images.description()["fingerprint"]
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from ..files import expanded, replacing, try_lock, write_json, write_text
-from .reading_runs import flattened_settings, read_lines
+from .reading_runs import flattened_settings, read_lines, read_settings
 
 KEPT = 2  # checkpoints: the last, and the one before it in case the last is damaged
+
+_CHECKPOINTS = "checkpoints"
 
 
 class RunFolderError(ValueError):
@@ -55,7 +58,7 @@ class RunFolder:
         config = json.loads(json.dumps(config))  # tuples become lists, as they will be when read
         file = self.path / "config.json"
         if file.exists():
-            self._check_same_run(json.loads(file.read_text()), config)
+            self._check_same_run(read_settings(file), config)
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until `close`)
         if not try_lock(self._lock):
@@ -114,8 +117,8 @@ class RunFolder:
         except (OSError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]
             raise OSError(
-                f"{what} cannot be written to {self.path} ({reason}); make room and start the run "
-                f"again: it goes on from {self.last_checkpoint() or 'its first step'}."
+                f"{what} cannot be written to {self.path} ({reason}); make room and "
+                f"{how_to_go_on(self.path)}."
             ) from error
 
     def record(self, **result: Any) -> None:
@@ -134,16 +137,22 @@ class RunFolder:
 
     def history(self) -> list[dict]:
         """Returns the lines of `metrics.jsonl`."""
-        return read_lines(self.path / "metrics.jsonl")
+        return read_lines(self.path / "metrics.jsonl", scalars=True)
 
-    def _manager(self, model, optimizer, step):
+    def _checkpoint(self, model, optimizer, step):
         # Lists of variables: TensorFlow's own walk through a Keras 3 model does not enter lists of
         # layers, and would silently leave out their variables.
-        checkpoint = tf.train.Checkpoint(
+        return tf.train.Checkpoint(
             model=[variable.value for variable in model.variables],
             optimizer=[variable.value for variable in optimizer.variables],
             step=step,
         )
+
+    def _manager(self, checkpoint):
+        try:
+            tf.train.get_checkpoint_state(self._checkpoints)
+        except ValueError:  # the list of checkpoints was cut short
+            (self._checkpoints / "checkpoint").unlink()
         return tf.train.CheckpointManager(checkpoint, self._checkpoints, max_to_keep=KEPT)
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, step: int) -> None:
@@ -153,7 +162,8 @@ class RunFolder:
         """
         if not self.chief:
             return
-        manager = self._manager(model, optimizer, tf.Variable(step, dtype=tf.int64))
+        number = tf.Variable(step, dtype=tf.int64)
+        manager = self._manager(self._checkpoint(model, optimizer, number))
         try:
             with self._writing(f"the checkpoint of step {step}"):
                 manager.save(checkpoint_number=step)
@@ -169,8 +179,15 @@ class RunFolder:
             model.save(temporary)
 
     def best(self) -> keras.Model:
-        """Returns what `save_best` wrote last."""
-        return keras.saving.load_model(self._checkpoints / "best.keras", compile=False)
+        """Returns what `save_best` wrote last; raises RunFolderError if it is damaged or gone."""
+        path = self._checkpoints / "best.keras"
+        try:
+            return keras.saving.load_model(path, compile=False)
+        except Exception as error:  # Keras raises whatever it meets in a damaged file
+            reason = str(error).strip().splitlines()[0]
+            raise RunFolderError(
+                f"{path} is damaged ({reason}); restore it, or give this run another name."
+            ) from error
 
     def restore(self, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> int:
         """Reads the last checkpoint if there is one; returns the step it was taken at, else 0.
@@ -181,9 +198,9 @@ class RunFolder:
         """
         step = tf.Variable(0, dtype=tf.int64)
         problems = []
-        for path in reversed(self._manager(model, optimizer, step).checkpoints):
+        for path in reversed(_checkpoints_in(self.path)):
             try:
-                restored = self._manager(model, optimizer, step).checkpoint.restore(path)
+                restored = self._checkpoint(model, optimizer, step).restore(path)
                 restored.assert_consumed()
                 break
             except (AssertionError, ValueError, LookupError, tf.errors.OpError) as error:
@@ -203,15 +220,34 @@ class RunFolder:
 
     def last_checkpoint(self) -> str | None:
         """Returns the path of the last checkpoint, or None."""
-        return tf.train.latest_checkpoint(self._checkpoints)
+        return next(reversed(_checkpoints_in(self.path)), None)
 
     @property
     def _checkpoints(self):
-        return self.path / "checkpoints"
+        return self.path / _CHECKPOINTS
 
     def finish(self, metrics: dict) -> None:
         """Writes `metrics.json`, which marks the run as finished."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def how_to_go_on(path: str | os.PathLike) -> str:
+    """Says how an interrupted run in a folder goes on, with its last checkpoint."""
+    checkpoints = _checkpoints_in(pathlib.Path(expanded(path)))
+    last = checkpoints[-1] if checkpoints else "its first step"
+    return f"start the run again: it goes on from {last}"
+
+
+def _checkpoints_in(path):
+    """The checkpoints of a run's folder, the last one last.
+
+    By their own files: TensorFlow's list of them may have been cut short, and forgets them then.
+    """
+    found = {}
+    for file in (path / _CHECKPOINTS).glob("ckpt-*.index"):
+        if match := re.fullmatch(r"ckpt-([0-9]+)", file.stem):
+            found[int(match[1])] = os.fspath(file.with_suffix(""))
+    return [found[step] for step in sorted(found)]
 
 
 def check_workdir(path: str | os.PathLike, *, may_grow: bool = False) -> None:

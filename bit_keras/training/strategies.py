@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ..choices import STRATEGIES
 
+_LAST_PORT = 65535
 MEETING_SECONDS = 600.0  # for the slowest machine of a cluster to come up
 
 
@@ -72,13 +73,14 @@ def _read_tf_config() -> tuple[list[str], int]:
         before = {"chief": 0, "worker": len(chiefs)}[task]
         own = {"chief": chiefs, "worker": workers}[task][index]
         addresses = [*chiefs, *workers]
-        good = index >= 0 and own and all(re.fullmatch(r".+:\d+", a) for a in addresses)
+        ports = [int(re.fullmatch(r".+:([0-9]{1,5})", address)[1]) for address in addresses]
+        good = index >= 0 and own and all(0 < port <= _LAST_PORT for port in ports)
     except (ValueError, LookupError, TypeError, AttributeError):
         good = False
     if not good:
         raise StrategyError(
-            "the environment variable TF_CONFIG must list the workers and say which one this is, "
-            f"as in {example}, got {text!r}."
+            "the environment variable TF_CONFIG must list the workers, with ports of 1 to "
+            f"{_LAST_PORT}, and say which one this is, as in {example}, got {text!r}."
         )
     return addresses, before + index
 

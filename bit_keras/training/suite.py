@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .run_folder import RunFolder
+from .run_folder import RunFolder, RunFolderError
 
 
 class Suite:
@@ -24,15 +24,26 @@ class Suite:
         folder_of: From a part, or from its line, to the folder of the part's own run, or None if it
             has none. The checkpoints in that folder, often gigabytes, are deleted once the part's
             result is recorded. By default no part has such a folder.
+        known: Whether a line of `results.jsonl` is that of a part; by default all are.
+
+    Raises:
+        RunFolderError: If one is not, before anything is deleted.
     """
 
     def __init__(
         self,
         run: RunFolder,
         folder_of: Callable[[dict[str, Any]], pathlib.Path | None] = lambda part: None,
+        known: Callable[[dict[str, Any]], bool] = lambda row: True,
     ):
         self._run = run
         self._folder_of = folder_of
+        for line, row in enumerate(run.results(), 1):
+            if not known(row):
+                raise RunFolderError(
+                    f"line {line} of {run.path / 'results.jsonl'} is not a result of this suite; "
+                    "remove it, and its part runs again."
+                )
         for row in run.results():  # a suite killed after `record` left the checkpoints there
             self._delete_checkpoints(row)
 

@@ -102,6 +102,14 @@ def numbers(values: Iterable[object]) -> list[float]:
     return found
 
 
+def read_text(file: pathlib.Path) -> str:
+    """Returns the text of a file; raises DataError if it is not in UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not a text in UTF-8 ({error}); repair it") from None
+
+
 def boxed_sets(
     parts: Mapping[str, Annotations],
     folder: pathlib.Path,

@@ -109,7 +109,7 @@ def _content(path):
         raise DataError(f"{path} is not a file; give a JSON file in COCO's format")
     try:
         content = json.loads(path.read_bytes())
-    except ValueError as error:  # of JSON or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON, of UTF-8, or nested without end
         raise DataError(f"{path} is not a JSON file ({error}); give one in COCO's format") from None
     for key in ("images", "annotations", "categories"):
         entries = content.get(key) if isinstance(content, dict) else None
@@ -131,7 +131,8 @@ def _content(path):
 def _categories(path, categories):
     """(The ids, the names) of a file's categories, in the order of the ids."""
     for key in ("id", "name"):
-        for value, count in collections.Counter(c[key] for c in categories).items():
+        values = [str(c[key]) if key == "name" else c[key] for c in categories]
+        for value, count in collections.Counter(values).items():
             if count > 1:
                 raise DataError(
                     f"{path} has {count} categories with the {key} {value!r}; every category needs "

@@ -22,6 +22,7 @@ from .pillow_images import decoded
 if TYPE_CHECKING:
     import scipy.sparse
 
+_OF_FILES = (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.DataLossError)
 _KINDS = 5  # of files left out, in a message
 
 
@@ -113,14 +114,23 @@ def identity(files: Sequence[str], folder: pathlib.Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def naming_lost_images(*sets: LabeledImages | BoxedImages | None) -> Iterator[None]:
+def naming_lost_images(
+    *sets: LabeledImages | BoxedImages | None, then: Callable[[], str] | None = None
+) -> Iterator[None]:
     """Turns TensorFlow's error about a file that was good before into one that names all such.
 
-    Raises DataError as `check_images` does, if files of the sets were deleted or damaged meanwhile.
+    Args:
+        *sets: The images that are read within the block.
+        then: Returns how to go on, for the message.
+
+    Raises:
+        DataError: As `check_images` does, if files of the sets were deleted or damaged meanwhile;
+            or if a file could not be read for a while.
     """
     try:
         yield
     except tf.errors.OpError as error:
+        after = f"; then {then()}" if then else ""
         files = [
             file for images in sets if images and images.files is not None for file in images.files
         ]
@@ -128,7 +138,12 @@ def naming_lost_images(*sets: LabeledImages | BoxedImages | None) -> Iterator[No
             try:
                 check_images(files, pathlib.Path(os.path.commonpath(files)), "error")
             except DataError as found:
-                raise DataError(f"since the start, {found}") from error
+                raise DataError(f"since the start, {found}{after}") from error
+        if isinstance(error, _OF_FILES):  # of another source, or for a while
+            reason = str(error).strip().split("\n")[0]
+            raise DataError(
+                f"a file of the images could not be read ({reason}): restore it{after}"
+            ) from error
         raise
 
 

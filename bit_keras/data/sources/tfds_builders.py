@@ -6,14 +6,20 @@ import os
 import pathlib
 import re
 import socket
+import threading
 import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING
 
+from ...files import forbidden, offline
 from ..labeled_images import DataError
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
+
+
+_FIRST_LOOK_UP, _LOOK_UP = 5.0, 1.0  # seconds for a host, and once one was not found
+_MISSED: set[str] = set()  # hosts that could not be reached by this process
 
 
 class UnknownNameError(DataError):
@@ -36,7 +42,12 @@ def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.Da
 
 
 def prepare(builder: "tfds.core.DatasetBuilder") -> None:
-    """Downloads and prepares the data set unless it is there; raises DataError if that fails."""
+    """Downloads and prepares the data set unless it is there.
+
+    Raises DataError if that fails, or the network is needed and `$BIT_KERAS_OFFLINE` forbids it.
+    """
+    if offline() and not builder.data_path.exists():
+        raise DataError(forbidden(f"{builder.name} (to {builder.data_path.parent})"))
     unreachable = _unreachable_hosts(builder)
     try:
         with _without_retries() if unreachable else contextlib.nullcontext():
@@ -59,15 +70,31 @@ def prepare(builder: "tfds.core.DatasetBuilder") -> None:
 
 def _unreachable_hosts(builder):
     """The hosts of a data set's files, if none of them can be found; else none."""
-    if builder.data_path.exists() or urllib.request.getproxies():  # a proxy finds hosts by itself
+    proxies = urllib.request.getproxies().keys() - {"no"}  # which is a list of exceptions
+    if builder.data_path.exists() or proxies:  # a proxy finds hosts by itself
         return []
     urls = map(urllib.parse.urlsplit, builder.url_infos or ())
     hosts = sorted({url.hostname for url in urls if url.scheme.startswith(("http", "ftp"))})
-    for host in hosts[:2]:  # each may take seconds
+    return [] if any(map(_can_be_reached, hosts[:2])) else hosts[:2]
+
+
+def _can_be_reached(host):
+    """Whether a host is known and answers; the first that does not makes this machine offline."""
+    seconds = _LOOK_UP if _MISSED else _FIRST_LOOK_UP
+    if host in _MISSED:
+        return False
+    answered = threading.Event()
+
+    def look():
         with contextlib.suppress(OSError):
-            socket.getaddrinfo(host, None)
-            return []
-    return hosts[:2]
+            with contextlib.suppress(ConnectionRefusedError):  # it is there, maybe on another port
+                socket.create_connection((host, 443), timeout=seconds).close()
+            answered.set()
+
+    threading.Thread(target=look, daemon=True).start()  # a look-up has no limit of its own
+    if not answered.wait(seconds):
+        _MISSED.add(host)
+    return answered.is_set()
 
 
 @contextlib.contextmanager

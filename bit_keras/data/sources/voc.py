@@ -8,7 +8,7 @@ import xml.etree.ElementTree
 from ...files import expanded
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
-from .annotations import Annotations, boxed_sets, numbers, train_and_test
+from .annotations import Annotations, boxed_sets, numbers, read_text, train_and_test
 from .pillow_images import is_image
 
 _ANNOTATIONS, _IMAGES, _LISTS = "Annotations", "JPEGImages", "ImageSets/Main"
@@ -78,7 +78,7 @@ def _lists(root):
     for name in ("train", "val", "trainval", "test"):
         file = root / _LISTS / f"{name}.txt"
         if file.is_file():
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(file).splitlines()
             found[name] = [line.strip() for line in lines if line.strip()]
     train = "trainval" if {"trainval", "test"} <= found.keys() else "train"
     if train in found and "test" in found:

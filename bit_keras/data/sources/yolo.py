@@ -3,11 +3,12 @@
 import math
 import os
 import pathlib
+import reprlib
 
 from ...files import expanded
 from ..boxed_images import BoxedImages
 from ..labeled_images import DataError
-from .annotations import Annotations, boxed_sets, numbers, train_and_test
+from .annotations import Annotations, boxed_sets, numbers, read_text, train_and_test
 from .pillow_images import is_image
 
 _ROUNDED = 1e-3  # what a coordinate may exceed its range by
@@ -54,8 +55,8 @@ def yolo_annotations(path: str | os.PathLike) -> tuple[dict[str, Annotations], p
     file = _yaml_file(pathlib.Path(expanded(path)).absolute())
     settings = _settings(file)
     class_names, root = _class_names(file, settings), file.parent
-    if settings.get("path"):
-        root = root / expanded(str(settings["path"]))
+    if path := settings.get("path"):
+        root = root / expanded(_text(file, "path", path))
         root = root if root.is_dir() else file.parent
     images = {
         key: _images(file, root, key, settings[key])
@@ -101,8 +102,10 @@ def _settings(file):
             '[detection]"'
         ) from error
     try:
-        settings = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        settings = yaml.safe_load(read_text(file))
+    except DataError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, for instance
         reason = " ".join(str(error).split())
         raise DataError(f"{file} is not a YAML file ({reason}); repair it") from None
     if not isinstance(settings, dict):
@@ -120,27 +123,37 @@ def _class_names(file, settings):
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{file} must have names, a list of the classes, got {names!r}")
-    names = [str(name) for name in names]
+    names = [_text(file, "names", name) for name in names]
     if len({*names}) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"the names in {file} must differ, and {twice!r} comes twice")
     if settings.get("nc") not in (None, len(names)):
-        raise DataError(f"{file} has nc: {settings['nc']} and {len(names)} names; correct one")
+        raise DataError(
+            f"{file} has nc: {reprlib.repr(settings['nc'])} and {len(names)} names; correct one"
+        )
     return names
+
+
+def _text(file, key, value):
+    """A text, or a number, as text; lists that hold others many times would be endless as such."""
+    if not isinstance(value, str | int | float):
+        raise DataError(f"{key} in {file} must be text, got a {type(value).__name__}; correct it")
+    return str(value).replace("\0", "")
 
 
 def _images(file, root, key, given):
     """The paths of the images of one part."""
     paths = []
     for entry in given if isinstance(given, list) else [given]:
-        place = root / str(entry)
-        if not place.exists() and str(entry).startswith("../"):  # as Roboflow writes it
-            place = root / str(entry)[3:]
+        entry = _text(file, key, entry)
+        place = root / entry
+        if not place.exists() and entry.startswith("../"):  # as Roboflow writes it
+            place = root / entry[3:]
         if place.is_dir():
             below = sorted(pathlib.Path(os.path.normpath(place)).rglob("*"))
             paths += [str(f) for f in below if not f.name.startswith(".") and is_image(str(f))]
         elif place.is_file():
-            lines = map(str.strip, place.read_text(encoding="utf-8-sig").splitlines())
+            lines = map(str.strip, read_text(place).splitlines())
             paths += [
                 os.path.normpath(os.path.join(place.parent if line[:2] == "./" else root, line))
                 for line in lines
@@ -169,7 +182,7 @@ def _add(part, image, root):
     file = _label_file(image)
     if not file.is_file():
         return
-    for i, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines()):
+    for i, line in enumerate(read_text(file).splitlines()):
         if cells := line.split():
             box, label, fault = _parsed(cells, len(part.class_names))
             part.add_box(number, box, label, f"line {i + 1} of {file}", fault=fault)

@@ -1,0 +1,130 @@
+"""Models in `.keras` files, which describe a network in one member and hold its weights in another.
+
+What is described is compared with what is held before any of it takes memory or time.
+"""
+
+import contextlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints import CheckpointError, check_unpacked_size
+
+if TYPE_CHECKING:
+    import keras
+
+_CONFIGURATION, _WEIGHTS = "config.json", "model.weights.h5"
+_ARRAYS_OF_A_UNIT = 9
+_SLACK = 1 << 20  # bytes of variables that are in no file, such as the states of random numbers
+
+
+def load_keras(path: str | os.PathLike) -> "keras.Model":
+    """Loads a `.keras` file, without its optimizer; Lambda layers are refused.
+
+    Raises CheckpointError if it cannot be read, or describes more weights than it holds.
+    """
+    import keras
+
+    count, held = _read(path, _weights_held)
+    _check_depth(_read(path, _configuration), count, path)
+    tensorflow = keras.backend.backend() == "tensorflow"  # elsewhere variables cannot be counted
+    with _at_most(held, path) if tensorflow else contextlib.nullcontext():
+        model = _read(path, lambda file: keras.saving.load_model(file, compile=False))
+    if not isinstance(model, keras.Model):
+        raise CheckpointError(f"{path} holds a {type(model).__name__}: expected a Keras model.")
+    return model
+
+
+def _read(path, reader):
+    try:
+        return reader(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # Keras and HDF5 raise whatever they meet in a damaged file
+        reason = " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())
+        raise CheckpointError(
+            f"cannot read {path} as a Keras model ({reason}); "
+            "expected a file written by bit_keras.export(model, path, format='keras')."
+        ) from error
+
+
+def _weights_held(path):
+    """Returns (number of arrays, their bytes), from the headers of a file."""
+    import h5py
+
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        check_unpacked_size(archive, path)
+        if _WEIGHTS not in archive.namelist():
+            raise CheckpointError(f"{path} holds no {_WEIGHTS}: save the model once more.")
+        weights = io.BytesIO(archive.read(_WEIGHTS))
+
+    def visit(name, item):
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual or item.id.get_storage_size() < item.nbytes:
+                raise CheckpointError(
+                    f"{path} does not hold all of {name} of shape {item.shape}: it is damaged, or "
+                    "not written by Keras."
+                )
+            found.append(item.nbytes)
+
+    with h5py.File(weights) as file:
+        file.visititems(visit)
+    return len(found), sum(found)
+
+
+def _configuration(path):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(_CONFIGURATION))
+
+
+def _check_depth(configuration, arrays, path):
+    """Checks the units of blocks, which take time before they have variables."""
+    waiting = [configuration]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+            if not {"units", "filters", "stride"} <= part.keys():
+                continue
+            units = part["units"]
+            if not isinstance(units, int) or not 0 < units * _ARRAYS_OF_A_UNIT <= arrays:
+                raise CheckpointError(
+                    f"{path} describes a block of {units!r:.20} units and holds {arrays} arrays: "
+                    "it is damaged, so get it again."
+                )
+
+
+@contextlib.contextmanager
+def _at_most(held: int, path: str | os.PathLike) -> Iterator[None]:
+    """Raises CheckpointError before variables are made that take more bytes than a file holds."""
+    import tensorflow as tf
+
+    made, problems = 0, []
+
+    def create(make: Any, **options: Any) -> tf.Variable:
+        nonlocal made
+        if callable(value := options.get("initial_value")):
+            with tf.Graph().as_default():  # which computes nothing, and tells the shape
+                value = tf.convert_to_tensor(value())
+            made += (value.shape.num_elements() or 0) * value.dtype.size
+            if made > held + _SLACK:
+                problems.append(
+                    CheckpointError(
+                        f"{path} describes {made:,} bytes of weights or more and holds {held:,}: "
+                        "it is damaged, so get it again."
+                    )
+                )
+                raise problems[0]
+        return make(**options)
+
+    with tf.variable_creator_scope(create):
+        try:
+            yield
+        except CheckpointError as error:
+            raise problems[0] if problems else error from None

@@ -1,0 +1,183 @@
+"""2,000 damaged files a reader of weights: weights or an error of ours, in little memory."""
+
+import io
+import json
+import pathlib
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import named_weights
+from mutations import altered, damaged, seeded
+
+from bit_keras.checkpoints import (
+    CheckpointError,
+    architecture,
+    architecture_shapes,
+    check_names_and_shapes,
+    open_npz,
+    open_safetensors,
+    open_saved_model,
+    save_npz,
+    save_transformers,
+)
+from bit_keras.models.keras_file import load_keras
+from bit_keras.models.resnet_v2 import ResNetV2
+from bit_keras.models.spec import ModelSpec
+
+CASES = 2_000
+LEAST_MEMORY = 20_000_000  # bytes, for what reading takes whatever the file
+
+
+@pytest.fixture(scope="module")
+def model():
+    return named_weights(ResNetV2((1, 1), 2 / 64, 3, name="small"))
+
+
+@pytest.fixture(scope="module")
+def arrays(model):
+    return {variable.path: variable.numpy() for variable in model.variables}
+
+
+def read(checkpoint, path):
+    """Reads weights as `bit_keras.load`, which then builds the network of these shapes."""
+    found = architecture(checkpoint.shapes, path)
+    check_names_and_shapes(architecture_shapes(*found), checkpoint.shapes, str(path))
+    for name, shape in checkpoint.shapes.items():
+        assert checkpoint[name].shape == shape
+
+
+def fuzz(path, contents, opened, cases=CASES):
+    """Opens every content in the place of a file; returns how many were taken for sound."""
+    sound = 0
+    tracemalloc.start()
+    try:
+        for case in range(cases):
+            content = contents(case)
+            path.write_bytes(content)
+            tracemalloc.reset_peak()
+            try:
+                opened()
+                sound += 1
+            except CheckpointError as error:
+                if len(str(error)) > 2_000:
+                    raise AssertionError(f"case {case}: a long message") from error
+            except Exception as error:
+                raise AssertionError(f"case {case}: {error!r}") from error
+            peak = tracemalloc.get_traced_memory()[1]
+            assert peak < LEAST_MEMORY + 2 * len(content), case
+    finally:
+        tracemalloc.stop()
+    return sound
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_npz(arrays, tmp_path, compressed):
+    path = tmp_path / "x.npz"
+    save_npz(path, arrays, compressed=compressed)
+    whole = path.read_bytes()
+    sound = fuzz(
+        *(path, lambda case: damaged(whole, seeded(case)), lambda: read(open_npz(path), path)),
+        cases=CASES // 2,
+    )
+    assert sound < CASES / 10  # only what lies outside the archive may change unseen
+
+
+def test_npz_whose_headers_are_altered(arrays, tmp_path):
+    """Archives that are whole, of arrays that are not: their checksums are right."""
+    path = tmp_path / "x.npz"
+    names = sorted(arrays)
+    members = {}
+    for name in names:
+        file = io.BytesIO()
+        np.save(file, arrays[name])
+        members[name] = file.getvalue()
+
+    def content(case):
+        random = seeded(case)
+        wrong, file = random.choice(names), io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in names:
+                member = members[name]
+                if name == wrong:
+                    member = damaged(member[:128], random) + member[128:]
+                archive.writestr(f"resnet/{name}.npy", member)
+        return file.getvalue()
+
+    assert fuzz(path, content, lambda: read(open_npz(path), path)) < CASES / 2
+
+
+def test_safetensors(tmp_path):
+    save_transformers(tmp_path, arrays_of((1, 1), 8 / 64), groups=2)
+    path = tmp_path / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little") + 8
+
+    def content(case):
+        random = seeded(case)
+        if case % 2:
+            return damaged(whole, random)
+        header = json.dumps(altered(json.loads(whole[8:length]), random)).encode()
+        return len(header).to_bytes(8, "little") + header + whole[length:]
+
+    fuzz(path, content, lambda: read(open_safetensors(path), path))
+
+
+def arrays_of(units, width):
+    rng = np.random.default_rng(0)
+    shapes = architecture_shapes(units, width, 3)
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
+def test_saved_model(model, tmp_path, file):
+    model.export(tmp_path / "m", verbose=False)
+    path = tmp_path / "m/variables" / file
+    whole = path.read_bytes()
+    fuzz(
+        path,
+        lambda case: damaged(whole, seeded(case)),
+        lambda: read(open_saved_model(tmp_path / "m"), path),
+        cases=CASES // 2,
+    )
+
+
+def test_keras(model, tmp_path):
+    """Half of them are archives that are whole, with another configuration."""
+    path = tmp_path / "x.keras"
+    model.save(path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    configuration = json.loads(members["config.json"])
+
+    def content(case):
+        random = seeded(case)
+        if case % 2:
+            return damaged(whole, random)
+        file = io.BytesIO()
+        text = json.dumps(altered(configuration, random))
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, member in members.items():
+                archive.writestr(name, text if name == "config.json" else member)
+        return file.getvalue()
+
+    fuzz(path, content, lambda: load_keras(path))
+
+
+def test_facts_of_models():
+    facts = json.loads(ModelSpec(name="x", units=(1, 1), width=0.25, num_classes=3).to_json())
+    for case in range(CASES):
+        random = seeded(case)
+        text = json.dumps(altered(facts, random)).encode()
+        try:
+            ModelSpec.from_json(damaged(text, random) if case % 2 else text)
+        except (ValueError, UnicodeError):
+            continue
+
+
+def test_the_files_that_come_with_the_package_are_sound():
+    folder = pathlib.Path(__file__).parents[1] / "bit_keras/weights"
+    for path in folder.glob("*.npz"):
+        read(open_npz(path), path)
