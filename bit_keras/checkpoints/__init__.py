@@ -2,7 +2,7 @@
 
 from ..files import cache_dir
 from .archives import check_unpacked_size
-from .checkpoint import Checkpoint, damage_as_error, require_interop
+from .checkpoint import Checkpoint, brief, damage_as_error, require_interop
 from .download import DownloadError, base_url, fetch
 from .hubs import fetch_hugging_face, fetch_tf_hub
 from .matching import (

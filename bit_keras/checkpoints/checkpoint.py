@@ -60,6 +60,11 @@ def require_interop() -> None:
             )
 
 
+def brief(error: BaseException) -> str:
+    """Returns what an error says as one line of at most 300 characters, or else its type."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 @contextlib.contextmanager
 def damage_as_error(path: str | os.PathLike) -> Iterator[None]:
     """Turns whatever the reader of a damaged file raises into `CheckpointError`."""
@@ -69,5 +74,5 @@ def damage_as_error(path: str | os.PathLike) -> Iterator[None]:
         raise
     except Exception as error:  # a damaged file can raise almost any exception
         raise CheckpointError(
-            f"{path} is damaged or was cut short ({error}): delete it and load again"
+            f"{path} is damaged or was cut short ({brief(error)}): delete it and load again"
         ) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..files import forbidden, offline
-from .checkpoint import require_interop
+from .checkpoint import brief, require_interop
 from .download import DownloadError, check_pin, pinned_sha256
 from .patience import patience, patiently
 from .timm_transformers import FILE
@@ -29,6 +29,8 @@ def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.
         revision: A branch, tag or commit; by default the main branch.
     """
     require_interop()
+    if offline():  # read when it is imported: it asks its server for more than files
+        os.environ["HF_HUB_OFFLINE"] = "1"
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -46,7 +48,7 @@ def fetch_hugging_face(repository: str, revision: str | None = None) -> pathlib.
         if offline():
             raise DownloadError(forbidden(f"hf://{repository} (to {cached})")) from error
         raise DownloadError(
-            f"cannot fetch {FILE} of hf://{repository} ({_one_line(error)}): check the name, that "
+            f"cannot fetch {FILE} of hf://{repository} ({brief(error)}): check the name, that "
             "the repository holds that file, and the network"
         ) from error
     check_pin(path, pin)
@@ -72,7 +74,7 @@ def fetch_tf_hub(url: str) -> pathlib.Path:
         raise
     except Exception as error:  # of HTTP, of tar, of TensorFlow's file system
         raise DownloadError(
-            f"cannot fetch {url} as a TF-Hub module ({_one_line(error)}): check the URL, which "
+            f"cannot fetch {url} as a TF-Hub module ({brief(error)}): check the URL, which "
             "must answer with a .tar.gz of a SavedModel, and the network"
         ) from error
     return folder
@@ -90,7 +92,3 @@ def _watched(fetch: Callable[[], Any], folder: pathlib.Path) -> Any:
         return total
 
     return patiently(fetch, _BUFFERED * patience(), size)
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError, check_unpacked_size
+from ..checkpoints import CheckpointError, brief, check_unpacked_size
 
 if TYPE_CHECKING:
     import keras
@@ -44,9 +44,8 @@ def _read(path, reader):
     except CheckpointError:
         raise
     except Exception as error:  # Keras and HDF5 raise whatever they meet in a damaged file
-        reason = " ".join((str(error).strip() or type(error).__name__).split("\n")[0].split())
         raise CheckpointError(
-            f"cannot read {path} as a Keras model ({reason}); "
+            f"cannot read {path} as a Keras model ({brief(error)}); "
             "expected a file written by bit_keras.export(model, path, format='keras')."
         ) from error
 
