@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bit_keras.choices import PRECISIONS
 from bit_keras.training import (
     Interrupted,
     Objective,
@@ -16,6 +17,7 @@ from bit_keras.training import (
     RunOptions,
     Task,
     TrainingError,
+    devices,
     predict,
     run_task,
 )
@@ -243,3 +245,17 @@ def test_a_test_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="not finite"):
         run_task(task, RunOptions(tmp_path / "run", export=False))
     assert not (tmp_path / "run/metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [({"avx512f"}, 2), ({"avx512f", "amx_bf16"}, 1), ({"bf16", "asimdhp"}, 0), (set(), 0)],
+)
+def test_a_precision_without_instructions_is_warned_of(monkeypatch, flags, warned):
+    said = []
+    monkeypatch.setattr(devices.logging, "warning", said.append)
+    monkeypatch.setattr(devices, "_processor_flags", lambda: flags)
+    for precision in PRECISIONS:
+        devices.Devices("single", precision).warn_of_slow_precision()
+    assert len(said) == warned
+    assert all("saves memory here, and is slower than float32" in text for text in said)

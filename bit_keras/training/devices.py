@@ -2,13 +2,21 @@
 
 import contextlib
 import dataclasses
+import pathlib
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from ..choices import PRECISIONS
 from .strategies import is_chief, make_strategy
+
+# As Linux names the instructions of Intel, AMD and Arm processors; one of them is enough.
+_INSTRUCTIONS = {
+    "mixed_bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "mixed_float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +54,19 @@ class Devices:
         finally:
             keras.config.set_dtype_policy(before)
 
+    def warn_of_slow_precision(self) -> None:
+        """Warns of a precision that only saves memory here: the processor computes in another."""
+        if self.precision == "float32" or not all(
+            device.device_type == "CPU" for device in tf.config.list_logical_devices()
+        ):
+            return
+        flags = _processor_flags()
+        if flags and not flags & _INSTRUCTIONS[self.precision]:
+            logging.warning(
+                f"{self.precision} saves memory here, and is slower than float32: this processor "
+                "has no instructions for it."
+            )
+
     def check_batch(self, batch: int, batch_split: int | str) -> None:
         """Raises ValueError unless replicas times pieces ("auto" or a number) divide the batch."""
         pieces = 1 if batch_split == "auto" else batch_split
@@ -56,3 +77,11 @@ class Devices:
                 f"batch_split times {self.replicas} replicas must divide the batch of {batch} "
                 f"images, got {pieces!r}."
             )
+
+
+def _processor_flags():
+    """The names of this processor's instruction sets; none where the system does not tell."""
+    file = pathlib.Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.exists() else []
+    words = (line.partition(":")[2].split() for line in lines if line[:5] in ("flags", "Featu"))
+    return {*next(words, ())}

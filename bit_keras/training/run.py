@@ -184,6 +184,7 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
     options = options.choosing(task)
     devices = Devices(options.strategy, options.precision)
     devices.check_batch(task.batch, options.batch_split)
+    devices.warn_of_slow_precision()
     keras.utils.set_random_seed(options.seed)
     with devices.scope():
         model = task.build()
