@@ -111,21 +111,18 @@ def read_only():
 
 def fetched_by_nobody(cache):
     code = f"""{LIGHT}
+import encodings.idna, http.client, os, urllib.request
 from bit_keras.checkpoints import DownloadError, fetch
+if os.getuid() == 0:  # root may write anywhere
+    os.setuid({NOBODY})
 for name in ("a.npz", "b.npz"):
     try:
         print(fetch(name, base_url="http://127.0.0.1:9", cache_dir={str(cache)!r}))
     except DownloadError as error:
         print(error)
 """
-    user = {"user": NOBODY} if os.getuid() == 0 else {}  # root may write anywhere
     command = [sys.executable, "-B", "-c", code]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/", **user)
-    except PermissionError:
-        pytest.skip("this Python can be run by its owner alone")
-    if "Permission denied" in done.stderr:
-        pytest.skip("this Python can be read by its owner alone")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
