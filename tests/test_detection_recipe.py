@@ -58,7 +58,7 @@ def test_a_given_batch_scales_the_rate_and_keeps_the_steps_above_their_least():
     [
         ({"epochs": 20}, r"decay_epochs must rise between 0 and the 20 epochs, got \(16, 22\)"),
         ({"size": 1000}, "size must be a multiple of 32 pixels, got 1000"),
-        ({"size": 0}, "size must be a multiple of 32 pixels, got 0"),
+        ({"size": 0}, "size must be 1 or more, got 0"),
         ({"clip_norm": -1}, "clip_norm must be 0 or more, got -1"),
         ({"batch": 0}, "batch must be 1 or more"),
         ({"base_lr": float("nan")}, "base_lr must be a number above 0"),

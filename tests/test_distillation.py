@@ -189,7 +189,7 @@ def test_a_published_teacher_has_the_classes_of_wordnet(tmp_path, monkeypatch):
     zeros = bit_keras.ResNetV2(50, 1, 1000, kernel_initializer="zeros")
     file = tmp_path / f"{name}.npz"
     file.parent.mkdir()
-    save_npz(file, {v.path: v.numpy() for v in zeros.variables}, compressed=True)
+    save_npz(file, {v.path: v.numpy() for v in zeros.variables})
 
     def opened(class_names, teacher=name):
         pixels, labels = np.zeros((1000, 1, 1, 3), np.uint8), np.arange(1000)

@@ -204,7 +204,7 @@ def test_nested_answers_are_compared_part_by_part():
     assert found["top1_agreement"] is None
     with pytest.raises(ExportError, match="where the model answers in"):
         compare(model, Artifact(shorter), pixels, all_sizes=False)
-    with pytest.raises(ValueError, match="structure"):
+    with pytest.raises(ValueError, match="key"):
         compare(model, Artifact(lambda images: {"maps": images}), pixels, all_sizes=False)
     other_route = Artifact(model, routes={"other": lambda pixels: close(pixels / np.float32(255))})
     found = compare(model, other_route, pixels, all_sizes=False)

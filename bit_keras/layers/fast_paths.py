@@ -52,7 +52,8 @@ def group_normalization(
     import tensorflow as tf
 
     compiled = inputs.shape.num_elements() >= _WORTH_COMPILING
-    forward, backward = _normalization(groups, epsilon, relu, compiled)
+    shape = tuple(inputs.shape)
+    forward, backward = _normalization(shape, inputs.dtype, groups, epsilon, relu, compiled)
 
     @tf.custom_gradient
     def normalized(x, gamma, beta):
@@ -124,8 +125,8 @@ def _sums(x):
 
 
 @functools.cache
-def _normalization(groups, epsilon, relu, compiled):
-    """(forward, backward), traced and maybe compiled for every shape once."""
+def _normalization(shape, dtype, groups, epsilon, relu, compiled):
+    """(forward, backward) for maps of a shape and dtype, traced and maybe compiled once."""
     import tensorflow as tf
 
     def places(x):  # [batch, places, channels]
@@ -137,7 +138,6 @@ def _normalization(groups, epsilon, relu, compiled):
     def of_channels(x, channels):  # [batch, 1, channels]
         return tf.reshape(tf.broadcast_to(x, (*x.shape[:2], channels // groups)), (-1, 1, channels))
 
-    @tf.function(jit_compile=compiled or None, autograph=False)
     def forward(inputs, gamma, beta):
         x = places(inputs)
         channels = x.shape[-1]
@@ -152,7 +152,6 @@ def _normalization(groups, epsilon, relu, compiled):
         y = tf.reshape(tf.nn.relu(y) if relu else y, inputs.shape)
         return tf.cast(y, inputs.dtype), scale, mean, inverse
 
-    @tf.function(jit_compile=compiled or None, autograph=False)
     def backward(dy, inputs, y, gamma, scale, mean, inverse):
         x, dz = places(inputs), places(dy)
         channels = x.shape[-1]
@@ -170,7 +169,18 @@ def _normalization(groups, epsilon, relu, compiled):
         parts = (tf.reshape(tf.reduce_sum(x, 0), (channels,)) for x in (d_gamma, d_shift))
         return dx, *parts
 
-    return forward, backward
+    def traced(function, *signature):
+        options = {"jit_compile": compiled or None, "autograph": False}
+        return tf.function(function, signature, **options).get_concrete_function()
+
+    maps, weights = tf.TensorSpec(shape, dtype), tf.TensorSpec(shape[-1:])
+    scale = tf.TensorSpec((shape[0], groups, shape[-1] // groups))
+    moment = tf.TensorSpec((shape[0], groups, 1))
+    with tf.init_scope():  # or the graph that needs them first would be kept with them
+        return (
+            traced(forward, maps, weights, weights),
+            traced(backward, maps, maps, maps, weights, scale, moment, moment),
+        )
 
 
 def _filters(x):

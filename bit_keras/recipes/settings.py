@@ -10,6 +10,7 @@ LARGEST_BATCH = 131_072  # images a step
 _WHOLE = ("steps", "batch", "warmup_steps", "crop", "resize", "test_resize", "size")
 _MOST = {
     "batch": LARGEST_BATCH,
+    "base_lr": 3.4e38,  # the largest float32
     **dict.fromkeys(("crop", "resize", "test_resize", "size"), LARGEST_SIDE),
     **dict.fromkeys(("mixup_alpha", "cutmix_alpha"), 1_000),  # where mixtures are halves already
 }

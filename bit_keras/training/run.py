@@ -22,6 +22,7 @@ from .objective import Objective
 from .run_folder import RunFolder
 from .selection import Selection
 from .strategies import wait_for_all_workers
+from .tf_workarounds import released_gradients
 
 DIVERGED = (
     "the model's answers to test images are not finite; start a new run with a lower learning rate "
@@ -172,6 +173,7 @@ class Task(abc.ABC):
         """
 
 
+@released_gradients()
 def run_task(task: Task, options: RunOptions) -> TrainedModel:
     """Trains, tests, exports and reports; goes on with a run that was interrupted.
 

@@ -15,8 +15,8 @@ import tensorflow as tf
 def released_gradients() -> Iterator[None]:
     """Unregisters the custom gradients that are made inside; none may be used afterwards.
 
-    TensorFlow 2.21 keeps them for ever. Every optimizer registers one, which refers to the graph of
-    its steps, and through that to all weights and their momenta.
+    TensorFlow 2.21 keeps them for ever. Every optimizer and every layer's fast path registers some,
+    which refer to the graph of a step, and through that to all weights and their momenta.
     """
     try:
         from tensorflow.python.framework.ops import gradient_registry
