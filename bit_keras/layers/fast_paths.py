@@ -3,7 +3,7 @@
 TensorFlow reads and writes a map a dozen times for the plain formula of group normalization, and
 twice as often for its automatic gradient. Here sums over places are products with a matrix of ones,
 which run at the speed of memory, and XLA merges what lies between two sums into one pass;
-convolutions stay with oneDNN. `benchmarks/training_step.py` shows what it brings.
+convolutions stay with oneDNN. `benchmarks/training_step.py` compares a step with timm's.
 
 Every gradient here is that of the plain formula, which is also what second derivatives are made of.
 """
@@ -18,16 +18,16 @@ import keras
 _WORTH_COMPILING = 2**18
 
 
-def usable(*tensors: keras.KerasTensor) -> bool:
-    """Whether tensors are TensorFlow's, on a machine without accelerator, of shapes all known.
+def usable(x: keras.KerasTensor) -> bool:
+    """Whether a tensor is TensorFlow's, on a machine without accelerator, and of a known shape.
 
-    Every new shape is compiled, so that shapes must not vary.
+    Shapes must not vary, because every new one is traced, and maybe compiled.
     """
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
 
-    return all(tf.is_tensor(x) and x.shape.is_fully_defined() for x in tensors) and _only_cpus()
+    return tf.is_tensor(x) and x.shape.is_fully_defined() and _only_cpus()
 
 
 @functools.cache
