@@ -31,7 +31,7 @@ from bit_keras.detection.targets import detection_targets
 from bit_keras.layers import GroupNormalization
 from bit_keras.models.resnet_v2 import pyramid
 from bit_keras.training import Objective
-from bit_keras.training.loop import TrainStep
+from bit_keras.training.step import TrainStep
 
 CHANNELS = flags.DEFINE_integer("channels", 64, "Channels of the pyramids and the heads.")
 STEPS = flags.DEFINE_integer("steps", 300, "Steps to train.", lower_bound=2)

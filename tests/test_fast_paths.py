@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bit_keras import GroupNormalization, StdConv2D
+from bit_keras import GroupNormalization, ResNetV2, StdConv2D
 from bit_keras.layers import fast_paths, standardize
+from bit_keras.models import blocks
 
 
 def derivatives(function, inputs, weights):
@@ -120,3 +121,29 @@ def test_shapes_that_may_vary_take_the_plain_formula():
     x = np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype("float32")
     np.testing.assert_allclose(forward(x), layer(x), atol=1e-6)
     assert kinds == [False]
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_units_that_share_a_trace_have_their_own_weights_and_gradients(remat, monkeypatch):
+    model = ResNetV2((4,), 0.0625, 3)
+    for variable in model.variables:
+        variable.assign(keras.random.normal(variable.shape, seed=len(variable.path)) + 0.5)
+    model.get_layer("block1").remat = remat
+    images = tf.random.stateless_uniform((2, 32, 32, 3), (1, 2))
+    traced, call = [], blocks.Unit.call
+
+    def watched(unit, x, training):
+        traced.append(unit.name)
+        return call(unit, x, training)
+
+    monkeypatch.setattr(blocks.Unit, "call", watched)
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(tf.square(model(images, training=True)))
+        return tape.gradient(total, [v.value for v in model.trainable_variables])
+
+    shared = tf.function(gradients, autograph=False)()
+    assert {*traced} == {"unit01", "unit02"}
+    assert_alike(shared, gradients())
+    assert {*traced} == {"unit01", "unit02", "unit03", "unit04"}

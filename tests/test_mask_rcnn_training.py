@@ -13,7 +13,7 @@ from bit_keras.detection.mask_rcnn import training_model
 from bit_keras.detection.mask_rcnn_losses import MASK_PARTS, mask_rcnn_loss
 from bit_keras.recipes import DetectionRecipe
 from bit_keras.training import Objective, memory
-from bit_keras.training.loop import TrainStep
+from bit_keras.training.step import TrainStep
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from bit_keras.models.resnet_v2 import freeze_before
 from bit_keras.models.spec import spec_of
 from bit_keras.models.spec_files import read_spec
 from bit_keras.training import Objective, memory
-from bit_keras.training.loop import TrainStep
+from bit_keras.training.step import TrainStep
 
 
 def backbone():

@@ -95,6 +95,32 @@ def standardized(kernel: Any, plain: Callable, *, epsilon: float) -> Any:
     return standardized(tf.convert_to_tensor(kernel))
 
 
+def traced_once(functions: list[Callable], x: keras.KerasTensor) -> list[Callable]:
+    """Returns functions that do the same as these, and are traced only once in all.
+
+    Deep networks repeat a layer with other weights. Where the copies share a function, it and its
+    gradient are traced, optimized and prepared once, which takes less time than for each copy.
+
+    Args:
+        functions: Of tensors and variables, all alike, to be called with the same shapes and dtypes.
+        x: An argument. They are returned as they are if it is not `usable`, or nothing is traced.
+    """
+    if not (functions and usable(x)):
+        return functions
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return functions
+    # Not inlined, or every copy would be optimized after all.
+    options = {"_noinline": True}
+    traced = tf.function(functions[0], autograph=False, experimental_attributes=options)
+
+    def shared(*values):  # of variables, too
+        return traced(*map(tf.convert_to_tensor, values))
+
+    return [shared for _ in functions]
+
+
 def _with_gradient_of(fast, plain):
     """`fast(dy, *inputs)`, the gradient of `plain`, that is differentiated as the plain one."""
     import tensorflow as tf

@@ -1,12 +1,11 @@
 """The layers that a ResNet-v2 is made of: root, blocks of units, and head."""
 
-import functools
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from ..layers import GroupNormalization, StdConv2D, check_image_data_format
+from ..layers import GroupNormalization, StdConv2D, check_image_data_format, fast_paths
 
 
 def normalization(style: dict, **options: Any) -> layers.Layer:
@@ -121,6 +120,16 @@ class Unit(layers.Layer):
         return {**super().get_config(), **self.arguments}
 
 
+def _function_of_weights(unit):
+    """`unit` in training, as a function of its input and the values of its variables."""
+
+    def function(x, *weights):
+        with keras.StatelessScope(zip(unit.variables, weights, strict=True)):
+            return unit(x, training=True)
+
+    return function
+
+
 @keras.saving.register_keras_serializable("bit_keras")
 class Block(layers.Layer):
     """Bottleneck units `unit01`, `unit02`, ... at one resolution; the first has the stride.
@@ -144,10 +153,16 @@ class Block(layers.Layer):
             input_shape = unit.compute_output_shape(input_shape)
 
     def call(self, x, training=None):
-        again = self.remat and training and self.arguments["style"]["norm"] == "group"
-        for unit in self.units:
-            call = functools.partial(unit, training=training)
-            x = (keras.remat(call) if again else call)(x)
+        if not training or self.arguments["style"]["norm"] == "batch":
+            for unit in self.units:
+                x = unit(x, training=training)
+            return x
+        functions = [_function_of_weights(unit) for unit in self.units]
+        if all(unit.trainable for unit in self.units):
+            functions[1:] = fast_paths.traced_once(functions[1:], x)
+        for unit, function in zip(self.units, functions, strict=True):
+            function = keras.remat(function) if self.remat else function
+            x = function(x, *(variable.value for variable in unit.variables))
         return x
 
     def compute_output_shape(self, input_shape):

@@ -279,7 +279,8 @@ def _warn_of_raw_pixels(images):
     while isinstance(images, tuple | list) and images:
         images = images[0]
     known = isinstance(images, np.ndarray)
-    known = known or (tf and tf.is_tensor(images) and hasattr(images, "numpy"))
+    if tf and tf.is_tensor(images):  # a slice of an eager one is a symbol while a graph is traced
+        known = hasattr(images, "numpy") and tf.executing_eagerly()
     if known and np.size(images) and np.max(images[:_LOOKED_AT]) > _BRIGHTEST:
         warnings.warn(
             "images must lie in [0, 1], and these look like 0 .. 255: divide them by 255.",

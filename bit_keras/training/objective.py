@@ -63,7 +63,10 @@ class Objective:
 
         @tf.function
         def gradients(inputs, labels, factor):
+            # Tensors, and not variables, where kernels are standardized beforehand.
+            values = [variable.value for variable in self.model.trainable_variables]
             with tf.GradientTape() as tape:
+                tape.watch(values)
                 found = self.loss(labels, self.model(inputs, training=True))
                 sums = tf.nest.map_structure(tf.reduce_sum, found)
                 if self.parts:
@@ -72,6 +75,6 @@ class Objective:
                 else:
                     sums = sums[tf.newaxis]
                 scaled = sums[0] * factor
-            return sums, tape.gradient(scaled, [v.value for v in self.model.trainable_variables])
+            return sums, tape.gradient(scaled, values)
 
         return gradients
