@@ -25,8 +25,8 @@ def training_step(settings: dict) -> object:
 
     import bit_keras
     from bit_keras.training import Devices, Objective, rematerialize
-    from bit_keras.training.step import TrainStep
     from bit_keras.training.losses import LOSSES
+    from bit_keras.training.step import TrainStep
     from bit_keras.training.tf_workarounds import no_shared_sums
 
     if settings["precision"] == "mixed_bfloat16":

@@ -102,7 +102,7 @@ def traced_once(functions: list[Callable], x: keras.KerasTensor) -> list[Callabl
     gradient are traced, optimized and prepared once, which takes less time than for each copy.
 
     Args:
-        functions: Of tensors and variables, all alike, to be called with the same shapes and dtypes.
+        functions: Of tensors and variables, all alike, for arguments of the same shapes and dtypes.
         x: An argument. They are returned as they are if it is not `usable`, or nothing is traced.
     """
     if not (functions and usable(x)):
