@@ -1,3 +1,0 @@
-import setuptools
-
-setuptools.setup()  # all metadata is in pyproject.toml
