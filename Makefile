@@ -2,6 +2,9 @@
 # make test           runs every test but the next two
 # make test-peers     compares with timm and transformers, which take gigabytes
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
+# make test-oldest    runs the core tests with the lowest versions that pyproject.toml allows
+# make test-package   installs the wheel alone into a fresh environment and runs the demo there
+# make package        writes dist/: the source archive and the wheel
 # make bench          measures speed and memory beside the peers (DEVICE=gpu: what a GPU can)
 # make lint           checks formatting, style and who imports whom
 # make docs           builds the site in build/site
@@ -14,7 +17,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-peers test-backends bench lint docs lock clean
+.PHONY: demo test test-peers test-backends test-oldest test-package package bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
@@ -31,6 +34,30 @@ test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
 test-backends: .venv/test $(if $(BACKENDS_PYTHON),,.venv/backends/installed)
 	BACKENDS_PYTHON=$(or $(BACKENDS_PYTHON),.venv/backends/bin/python) \
 		$(BIN)/python -m pytest -m backends
+
+CORE = layers fast_paths resnet_v2 hyperrule arrays directory checkpoints zoo training \
+	fine_tuning prediction packages package
+test-oldest: .venv/oldest/installed
+	.venv/oldest/bin/python -m pytest $(CORE:%=tests/test_%.py)
+
+test-package: package
+	rm -rf .venv/package
+	$(BIN)/python -m venv .venv/package
+	.venv/package/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c requirements.txt dist/*.whl
+	cd .venv/package && bin/python -c "$$IMPORT_EVERYTHING" && bin/bit-finetune
+
+define IMPORT_EVERYTHING
+import importlib, pkgutil, bit_keras
+for module in pkgutil.walk_packages(bit_keras.__path__, "bit_keras."):
+    importlib.import_module(module.name)
+endef
+export IMPORT_EVERYTHING
+
+package: .venv/test
+	rm -rf dist
+	$(BIN)/pip install --quiet build
+	$(BIN)/python -m build
 
 # BENCH holds flags that all programs have: make bench BENCH=--rounds=9
 DEVICE ?= cpu
@@ -73,6 +100,13 @@ lock: .venv/test
 
 .venv/docs: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e ".[docs]"
+	@touch $@
+
+.venv/oldest/installed: .venv/test
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/oldest
+	$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --resolution lowest-direct -e .
+	$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python pytest
 	@touch $@
 
 .venv/peers/installed: .venv/bin/python

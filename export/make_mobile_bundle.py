@@ -50,6 +50,9 @@ README = """\
 - Proof: {proof}.
 
 `metadata.json` tells the same to programs.
+
+```
+{notice}```
 """
 
 
@@ -107,6 +110,7 @@ def describe(model, spec, tflite: pathlib.Path, labels, size: int) -> tuple[dict
         if labels
         else "",
         proof=told,
+        notice=spec.notice,
     )
     return metadata, readme
 

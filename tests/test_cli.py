@@ -12,13 +12,14 @@ import PIL.Image
 import pytest
 
 
-def finetune(*arguments, cwd):
+def finetune(*arguments, cwd, **variables):
     command = [sys.executable, "-m", "bit_keras.cli.finetune", *arguments]
-    return typed(command, cwd)
+    return typed(command, cwd, **variables)
 
 
-def typed(command, cwd):
+def typed(command, cwd, **variables):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= variables
     return subprocess.run(
         command,
         cwd=cwd,
@@ -73,15 +74,30 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """(the folder, what the command said that trained out/first in it)."""
+    """(the folder, what the command said that trained out/first in it).
+
+    The folder also has home/ and tmp/, which were the user's.
+    """
+    for place in ("home", "tmp"):
+        (folder / place).mkdir()
+    caches = dict.fromkeys(("BIT_KERAS_CACHE", "MPLCONFIGDIR", "XDG_CACHE_HOME"), "")
     done = finetune(
         *("--dataset=photos", "--steps=10", "--batch=8", "--batch_split=2", "--eval_every=5"),
         *("--examples_per_class=3", "--base_lr=0.01", "--resize=40", "--crop=32", "--seed=1"),
         *("--augmentation=flip", "--logdir=out", "--name=first"),
         cwd=folder,
+        **{**caches, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp")},
     )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
+
+
+def test_only_the_run_and_caches_are_written(trained):
+    """Where `~` is another folder, and that of temporary files, whose files must be gone."""
+    folder, _ = trained
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    expected = r"(photos|out|home/\.cache/(bit_keras|matplotlib))/.*|home/\.keras/keras\.json"
+    assert [path for path in files if not re.fullmatch(expected, path)] == []
 
 
 def test_a_folder_of_photos(trained):

@@ -164,6 +164,9 @@ def test_the_proof_is_beside_the_export_and_facts_are_within(exports):
     session = onnxruntime.InferenceSession(folder / "cells.onnx")
     facts = json.loads(session.get_modelmeta().custom_metadata_map["bit_keras"])
     assert tuple(facts["class_names"]) == NAMES
+    of_saved = json.loads((folder / "served/assets.extra/bit_keras.json").read_text())
+    assert facts["notice"] == of_saved["notice"] == proof["notice"]
+    assert "https://arxiv.org/abs/1912.11370" in facts["notice"]
     assert {path.name for path in folder.iterdir()} == {
         *("served", "served.proof.json", "cells.keras", "cells.onnx", "cells.onnx.proof.json")
     }

@@ -105,8 +105,10 @@ def test_archives_are_reproducible_and_have_cards(tiny, folder, archives):
     assert path.read_bytes() == first
     with tarfile.open(path) as archive:
         members = archive.getmembers()
+        facts = json.load(archive.extractfile("assets.extra/bit_keras.json"))
     assert [member.name for member in members] == sorted(member.name for member in members)
     assert "saved_model.pb" in [member.name for member in members]
+    assert "https://arxiv.org/abs/1912.11370" in facts["notice"]
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members} == {(0, 0, 0, "", "")}
     card = path.with_name("feature_vector.md").read_text()
     assert hashlib.sha256(first).hexdigest() in card
@@ -134,6 +136,8 @@ def test_a_served_model_answers_its_warm_up_requests(tiny, folder):
     run(folder, "make_serving_model", *arguments, "--name=animals")
     assert sorted(path.name for path in animals.iterdir()) == ["10", "10.proof.json", "9"]
     module = animals / "10"
+    facts = json.loads((module / "assets.extra" / "bit_keras.json").read_text())
+    assert "https://arxiv.org/abs/1912.11370" in facts["notice"]
     signatures = tf.saved_model.load(str(module)).signatures
     records = tf.data.TFRecordDataset(str(module / "assets.extra" / "tf_serving_warmup_requests"))
     logits = {}
@@ -172,7 +176,8 @@ def test_a_mobile_bundle_tells_what_it_takes(tiny, folder, tmp_path):
     assert len(content) < 0.6 * 4 * tiny.count_params() + 100_000
     assert told["precision"] == "float16"
     assert told["proof"]["passed"] is True
-    assert "[1, 64, 64, 3]" in (tmp_path / "README.md").read_text()
+    for words in ("[1, 64, 64, 3]", told["proof"]["notice"]):
+        assert words in (tmp_path / "README.md").read_text()
     low, high = told["input"]["range"]
     image = np.random.default_rng(0).uniform(low, high, told["input"]["shape"]).astype("float32")
     expected = tiny(image).numpy()

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import subprocess
 import sys
 
 import keras
@@ -10,7 +9,6 @@ import tensorflow as tf
 from conftest import named_weights
 
 import bit_keras
-from bit_keras.checkpoints import save_npz
 from bit_keras.exporting import FORMATS, Artifact, ExportError, open_artifact
 from bit_keras.exporting.proof import compare
 from bit_keras.exporting.weight_files import write_keras
@@ -240,39 +238,6 @@ def test_an_old_export_is_replaced_only_when_told_and_only_by_a_proven_one(
     bit_keras.export(other, tmp_path / name, format=format, overwrite=True, size=64)
     assert bit_keras.load(tmp_path / name).output_shape == (None, 3)
     assert contents(tmp_path).keys() == before.keys()
-
-
-FULL_DISK = """
-import resource
-import bit_keras
-model = bit_keras.load("source.npz")
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
-for format, path in (
-    ("npz", "m.npz"),
-    ("saved_model", "served"),
-    ("onnx", "m.onnx"),
-    ("openvino", "ir"),
-    ("litert", "m.tflite"),
-):
-    try:
-        bit_keras.export(model, path, format=format, overwrite=True, size=64)
-    except bit_keras.exporting.ExportError as error:
-        print("refused:", error)
-"""
-
-
-def test_a_full_disk_leaves_old_exports_whole(small, tmp_path):
-    save_npz(tmp_path / "source.npz", {v.path: v.numpy() for v in small.variables})
-    (tmp_path / "served").mkdir()
-    (tmp_path / "ir").mkdir()
-    for old in ("m.npz", "served/saved_model.pb", "m.onnx", "ir/model.xml", "m.tflite"):
-        (tmp_path / old).write_text("old")
-    before = contents(tmp_path)
-    # A file that may not grow is how a process meets a full disk without one.
-    command = [sys.executable, "-c", FULL_DISK]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert [line[:9] for line in done.stdout.splitlines()] == ["refused: "] * 5
-    assert contents(tmp_path) == before
 
 
 def test_an_unwritable_place_is_named(small, tmp_path):

@@ -169,6 +169,19 @@ def test_offline_no_data_set_is_fetched(no_network, tmp_path, read, name):
         read(name, data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["huggingface:glue", "kubric:movi_a/128x128", "cifer10"])
+def test_no_program_of_a_data_set_is_fetched(no_network, monkeypatch, name):
+    from tensorflow_datasets.core import community
+
+    def refuse():
+        raise AssertionError("TFDS looks for data sets of communities, in C++ and so unseen")
+
+    monkeypatch.setattr(community, "community_register", refuse)
+    monkeypatch.delenv("BIT_KERAS_OFFLINE")
+    with pytest.raises(DataError, match=f"^{name} is a data set that others wrote|did you mean"):
+        from_tfds(name)
+
+
 def test_offline_a_suite_asks_for_nothing(no_network, tmp_path):
     from bit_keras.classification.vtab import MissingTasksError, run_vtab
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ import time
 
 import numpy as np
 import pytest
+from conftest import named_weights
 from light_import import LIGHT
 from test_training import interrupt, lines, run
 
+import bit_keras
+from bit_keras.checkpoints import save_npz
 from bit_keras.training import RunFolder, RunFolderError
 
 TESTS = pathlib.Path(__file__).parent
@@ -135,3 +139,48 @@ def test_a_read_only_cache_serves_what_it_holds(read_only):
     first, second = fetched_by_nobody(read_only)
     assert first == str(read_only / "a.npz")
     assert re.match(rf"cannot keep {read_only}/b.npz \(.*\): make room or set BIT_KERAS_C", second)
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+FULL_DISK = """
+import resource, signal
+import bit_keras
+model = bit_keras.load("source.npz")
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+for format, path in (
+    ("npz", "m.npz"),
+    ("saved_model", "served"),
+    ("onnx", "m.onnx"),
+    ("openvino", "ir"),
+    ("litert", "m.tflite"),
+):
+    try:
+        bit_keras.export(model, path, format=format, overwrite=True, size=64)
+    except bit_keras.exporting.ExportError as error:
+        print("refused:", error)
+print("last one:", flush=True)
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # now the kernel kills who writes more
+bit_keras.export(model, "m.npz", format="npz", overwrite=True, size=64)
+"""
+
+
+def test_a_full_disk_or_a_kill_leaves_old_exports_whole(tmp_path):
+    small = named_weights(bit_keras.ResNetV2((1,), 0.25, 5))
+    save_npz(tmp_path / "source.npz", {v.path: v.numpy() for v in small.variables})
+    (tmp_path / "served").mkdir()
+    (tmp_path / "ir").mkdir()
+    for old in ("m.npz", "served/saved_model.pb", "m.onnx", "ir/model.xml", "m.tflite"):
+        (tmp_path / old).write_text("old")
+    before = contents(tmp_path)
+    # A file that may not grow is how a process meets a full disk without one.
+    command = [sys.executable, "-c", FULL_DISK]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGXFSZ, done.stderr
+    assert [line[:9] for line in done.stdout.splitlines()] == ["refused: "] * 5 + ["last one:"]
+    [left] = tmp_path.glob(".*")  # of the process that was killed
+    assert [path.name for path in left.iterdir()] == ["m.npz"]
+    shutil.rmtree(left)
+    assert contents(tmp_path) == before

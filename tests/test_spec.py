@@ -2,11 +2,15 @@
 
 import dataclasses
 import json
+import pathlib
+import re
+import zipfile
 
 import keras
 import numpy as np
 import PIL.Image
 import pytest
+import yaml
 from conftest import named_weights
 
 import bit_keras
@@ -15,7 +19,7 @@ from bit_keras.classification.fine_tuning import default_rule
 from bit_keras.exporting import FORMATS, open_artifact
 from bit_keras.models.resnet_v2 import copied, with_head
 from bit_keras.models.spec import ModelSpec, spec_of
-from bit_keras.models.spec_files import read_spec
+from bit_keras.models.spec_files import BESIDE, read_spec
 
 NAMES = ("ant", "bee & wasp", "dög", "<b>eel</b>", '"fly"')
 FILES = {"keras": "m.keras", "npz": "m.npz", "litert": "m.tflite", "onnx": "m.onnx"}
@@ -72,6 +76,44 @@ def test_every_format_is_used_as_its_model_without_being_told(
     assert (abs(total - 1) < 1e-3) == (loss == "softmax")
     proof = json.loads((tmp_path / f"{path.name}.proof.json").read_text())
     assert (proof["pictures"], proof["classes_agreement"]) == (2, 1)
+    assert proof["notice"] == model.spec.notice
+    assert LICENSE in written(path)
+    assert PAPER in written(path)
+
+
+LICENSE, PAPER = b"License: MIT, of these weights", b"https://arxiv.org/abs/1912.11370"
+
+
+def written(path):
+    """The bytes of an export: of its file or folder, of the archive in it, of the facts beside."""
+    files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+    content = [file.read_bytes() for file in files]
+    for file in filter(zipfile.is_zipfile, files):
+        with zipfile.ZipFile(file) as archive:
+            content += map(archive.read, archive.namelist())
+    beside = path.with_name(path.name + BESIDE)
+    return b"\n".join(content) + (beside.read_bytes() if beside.exists() else b"")
+
+
+def test_a_notice_tells_what_is_known_and_cites_the_paper():
+    derived = bit_keras.models.published.PUBLISHED["BiT-M-R50x1"].with_classes(3)
+    derived = derived.replace(source="BiT-M-R50x1 (pretrained), fine-tuned on photos")
+    model, license, paper, software = derived.notice.splitlines()
+    assert model == "Model: BiT-M-R50x1, BiT-M-R50x1 (pretrained), fine-tuned on photos"
+    assert license.startswith("License: Apache-2.0, of these weights or of those that they derive ")
+    assert software == "Software: bit_keras, Apache-2.0"
+    citation = yaml.safe_load((pathlib.Path(__file__).parents[1] / "CITATION.cff").read_text())
+    cited = citation["preferred-citation"]
+    authors = [author["family-names"] for author in cited["authors"]]
+    assert re.findall(r"[A-Z]\. (\w+)", paper) == authors
+    for part in (cited["title"], str(cited["year"]), cited["url"]):
+        assert part in paper
+    assert (citation["title"], citation["license"]) == ("bit_keras", "Apache-2.0")
+    unknown = ModelSpec(name="mine").notice.splitlines()
+    assert unknown[:2] == [
+        "Model: mine",
+        "License: unknown; ask those who trained it; keep this notice with every copy",
+    ]
 
 
 def test_an_export_without_its_facts_is_refused(models, tmp_path, monkeypatch):

@@ -156,6 +156,7 @@ def _compare(detector, path, format, images, expected):
     return {
         "format": format,
         "model": detector.name,
+        "notice": spec.notice,
         "images": len(images),
         "images_of": images.name,
         "objects": sum(len(one["scores"]) for one in expected),

@@ -199,6 +199,7 @@ def _proof(model, options, compared):
         "precision": precision,
         "integer_io": options.integer_io,
         "model": model.name,
+        "notice": spec_of(model).notice,
         **compared,
         "allowed_difference": allowed,
         "passed": passed,

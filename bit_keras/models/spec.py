@@ -34,6 +34,14 @@ _CHOICES = {
     "detector": DETECTORS,
 }
 
+_NOTICE = """\
+Model: {model}
+License: {license}
+Paper: A. Kolesnikov, L. Beyer, X. Zhai, J. Puigcerver, J. Yung, S. Gelly and N. Houlsby, \
+Big Transfer (BiT): General Visual Representation Learning, ECCV 2020, https://arxiv.org/abs/1912.11370
+Software: bit_keras, Apache-2.0
+"""
+
 _BRIGHTEST = 2  # above it pixels are no rounding errors of [0, 1], nor normalized by a deviation
 _LOOKED_AT = 8  # images of a batch
 
@@ -61,7 +69,7 @@ class ModelSpec:
         published: Whether it is a published model as its authors trained it, so that 1,000 and
             21,843 classes are ImageNet's.
         source: Where it comes from: an address, or how it was trained.
-        license: SPDX identifier, or None if unknown.
+        license: SPDX identifier, of the weights or of those that they derive from; None if unknown.
     """
 
     name: str = ""
@@ -105,6 +113,15 @@ class ModelSpec:
         """Of a published model: below the download folder, or in `bit_keras/weights`."""
         return f"{self.name}.npz"
 
+    @property
+    def notice(self) -> str:
+        """Returns what goes with every copy: origin, license and citations, in four lines."""
+        terms = "unknown; ask those who trained it"
+        if self.license:
+            terms = f"{self.license}, of these weights or of those that they derive from"
+        model = ", ".join(filter(None, (self.name, self.source)))
+        return _NOTICE.format(model=model, license=f"{terms}; keep this notice with every copy")
+
     def completed_by(self, other: "ModelSpec") -> "ModelSpec":
         """Returns a copy in which what is unknown is taken from another."""
         missing = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) in (None, "")]
@@ -120,8 +137,8 @@ class ModelSpec:
         return self.replace(num_classes=num_classes, published=False, **new)
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the facts as JSON can hold them, with the range of pixels for other readers."""
-        return {**dataclasses.asdict(self), "pixel_range": (0, 1)}
+        """Returns the facts as JSON can hold them, with range of pixels and notice for others."""
+        return {**dataclasses.asdict(self), "pixel_range": (0, 1), "notice": self.notice}
 
     def to_json(self) -> str:
         """Returns the facts as one line of JSON."""

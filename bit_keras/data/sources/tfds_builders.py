@@ -29,11 +29,19 @@ class UnknownNameError(DataError):
 def open_builder(name: str, data_dir: str | os.PathLike | None) -> "tfds.core.DatasetBuilder":
     """The builder of that name, which may have no files yet; raises DataError if it is unknown."""
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import visibility
 
+    if re.match(r"\w+:[A-Za-z_]", name):  # and not NAME:VERSION
+        raise DataError(
+            f"{name} is a data set that others wrote for TFDS, which would download their program "
+            "and run it; give a folder or a CSV file with its images instead"
+        )
+    own = [visibility.DatasetType.TFDS_PUBLIC]  # or a wrong name would be looked up in the network
     try:
-        return tfds.builder(name, data_dir=data_dir)
+        with visibility.set_availables_tmp(own):
+            return tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError) as error:
-        base, known = re.split("[/:]", name)[0], tfds.list_builders()
+        base, known = re.split("[/:]", name)[0], tfds.list_builders(with_community_datasets=False)
         if base in known:  # its configuration or version is not
             raise DataError(f"{name} is not a data set of TFDS: {_sentence(error)}") from error
         nearest = difflib.get_close_matches(base, known, cutoff=0.5)
