@@ -103,7 +103,7 @@ def _hashes(files):
     """uint64 [N]."""
     with concurrent.futures.ThreadPoolExecutor() as threads:
         hashes = threads.map(_perceptual_hash, files)
-        shown = tqdm.tqdm(hashes, "Comparing images", len(files), unit="image", delay=2)
+        shown = tqdm.tqdm(hashes, "Comparing images", len(files), unit=" images", delay=2)
         return np.array([*shown], np.uint64)
 
 

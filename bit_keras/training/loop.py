@@ -228,7 +228,14 @@ class _Training:
         self._check_workers_agree(done)
         iterator = iter(self.strategy.distribute_datasets_from_function(self._own_batches(done)))
         every = 0.2 if sys.stderr.isatty() else 15  # seconds; in a log file a line now and then
-        bar = tqdm(total=steps, initial=done, unit="step", desc="train", mininterval=every)
+        bar = tqdm(
+            total=steps,
+            initial=done,
+            unit=" steps",
+            desc="train",
+            mininterval=every,
+            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left{postfix}]",
+        )
         with bar:
             while done < steps and not enough(done):
                 until = min(steps, done + self.per_call, self.every.next_after(done))
@@ -237,7 +244,7 @@ class _Training:
                 saving = done % self.every.checkpoint == 0 or done == steps or stopping
                 self._check_finite(new, done, weights=saving)
                 bar.set_postfix_str(
-                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {self.rate:.0f} images/s",
+                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {_digits(self.rate)} images/s",
                     refresh=False,
                 )
                 bar.update(done - bar.n)
@@ -329,3 +336,8 @@ class _Training:
             f"{self.run.last_checkpoint() or 'none'}); start a new run with a lower rate in "
             "another workdir."
         )
+
+
+def _digits(rate):
+    """A rate with the digits that can be compared: "12.3", "1,240"."""
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
