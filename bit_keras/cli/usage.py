@@ -1,6 +1,7 @@
 """`--help`, and the answers to flags that do not exist or have wrong values."""
 
 import difflib
+import re
 import sys
 import textwrap
 
@@ -122,8 +123,12 @@ def _as_defined(of_group):
 
 def _described(flag):
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-    default = "" if flag.default in (None, False) else f" (default: {flag.default_as_str})"
-    return _paragraph(name, f"{flag.help}{default}")
+    unset = flag.default is None or flag.default is False
+    default = "" if unset else f" (default: {flag.default_as_str})"
+    text = re.sub(
+        r";\s*repeat this option.*", " May be given several times.", flag.help, flags=re.S
+    )
+    return _paragraph(name, text + default)
 
 
 def _paragraph(name, text):

@@ -19,6 +19,9 @@ from .tf_workarounds import no_shared_sums, released_gradients
 SECONDS_PER_CALL = 1.0  # of several steps: makes the overhead small, keeps the progress bar alive
 WORKERS_STEPS_PER_CALL = 10  # fixed, because workers must run the same number of steps
 
+# Images a second are told by `postfix`.
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left{postfix}]"
+
 # What TensorFlow raises in one worker when another is gone.
 WORKER_LOST = (
     tf.errors.AbortedError,
@@ -228,15 +231,8 @@ class _Training:
         self._check_workers_agree(done)
         iterator = iter(self.strategy.distribute_datasets_from_function(self._own_batches(done)))
         every = 0.2 if sys.stderr.isatty() else 15  # seconds; in a log file a line now and then
-        bar = tqdm(
-            total=steps,
-            initial=done,
-            unit=" steps",
-            desc="train",
-            mininterval=every,
-            bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left{postfix}]",
-        )
-        with bar:
+        common = {"desc": "train", "unit": " steps", "bar_format": BAR}
+        with tqdm(total=steps, initial=done, mininterval=every, **common) as bar:
             while done < steps and not enough(done):
                 until = min(steps, done + self.per_call, self.every.next_after(done))
                 new, stopping = self._call(iterator, done, until, asked)
@@ -244,7 +240,7 @@ class _Training:
                 saving = done % self.every.checkpoint == 0 or done == steps or stopping
                 self._check_finite(new, done, weights=saving)
                 bar.set_postfix_str(
-                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {_digits(self.rate)} images/s",
+                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {self._shown_rate} images/s",
                     refresh=False,
                 )
                 bar.update(done - bar.n)
@@ -317,6 +313,10 @@ class _Training:
     def rate(self):
         return self.objective.batch * len(self.logged) / self.seconds
 
+    @property
+    def _shown_rate(self):
+        return f"{self.rate:,.0f}" if self.rate >= 100 else f"{self.rate:.3g}"  # 12.3, or 1,240
+
     def _log(self, done):
         means = [sum(values) / len(values) for values in zip(*self.logged, strict=True)]
         losses = dict(zip(self.objective.loss_names, means, strict=True))
@@ -336,8 +336,3 @@ class _Training:
             f"{self.run.last_checkpoint() or 'none'}); start a new run with a lower rate in "
             "another workdir."
         )
-
-
-def _digits(rate):
-    """A rate with the digits that can be compared: "12.3", "1,240"."""
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"

@@ -134,10 +134,8 @@ def _checked(files):
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and own types
             broken[i] = _reason(error, file)
     good = np.array([i for i in range(len(files)) if i not in broken], np.int64)
-    disabled = len(files) < _MANY
-    with tqdm.tqdm(
-        total=len(files), desc="Checking images", unit=" images", disable=disabled
-    ) as bar:
+    few = len(files) < _MANY
+    with tqdm.tqdm(desc="Checking images", total=len(files), unit=" images", disable=few) as bar:
         bar.update(len(broken))
         by_tensorflow = good[facts[good, 2] != _BY_PILLOW]
         facts[by_tensorflow, :2] = _decoded_sizes([files[i] for i in by_tensorflow], bar)
