@@ -227,7 +227,7 @@ def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool =
         quiet = not (verbosity.present and verbosity.value >= logging.INFO)
         console.set_up(quiet)
         _exit_on_errors(check, *given)
-        _exit_on_errors(_configure_process, quiet)
+        _exit_on_errors(console.import_tensorflow, quiet)
         interruption.raise_from_here_on()
         try:
             _exit_on_errors(main, *given)
@@ -235,13 +235,6 @@ def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool =
             interruption.leave_to_the_system()
 
     app.run(guarded, flags_parser=usage.parse)
-
-
-def _configure_process(quiet):
-    from ..training.backends import require_tensorflow
-
-    require_tensorflow("this command")
-    console.import_tensorflow(quiet)
 
 
 def _exit_on_errors(main, *arguments):

@@ -52,8 +52,14 @@ def import_tensorflow(quiet: bool) -> None:
     """Imports TensorFlow and finds its devices, and shows nothing of what that prints.
 
     The first lines of its C++ heed no variable. They are shown if the import fails.
+
+    Raises:
+        ValueError: If Keras computes on another backend.
     """
     with contextlib.nullcontext() if not quiet or "tensorflow" in sys.modules else held_back():
+        from ..training.backends import require_tensorflow  # imports TensorFlow, too
+
+        require_tensorflow("this command")
         import tensorflow as tf
 
         from ..reporting.texts import duration  # imports what is about to be needed anyway

@@ -239,10 +239,7 @@ class _Training:
                 done = until
                 saving = done % self.every.checkpoint == 0 or done == steps or stopping
                 self._check_finite(new, done, weights=saving)
-                bar.set_postfix_str(
-                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {self._shown_rate} images/s",
-                    refresh=False,
-                )
+                bar.set_postfix_str(self._shown(new[-1][0]), refresh=False)
                 bar.update(done - bar.n)
                 if done % self.every.log == 0 or done == steps:
                     self._log(done)
@@ -313,9 +310,9 @@ class _Training:
     def rate(self):
         return self.objective.batch * len(self.logged) / self.seconds
 
-    @property
-    def _shown_rate(self):
-        return f"{self.rate:,.0f}" if self.rate >= 100 else f"{self.rate:.3g}"  # 12.3, or 1,240
+    def _shown(self, loss):
+        rate = f"{self.rate:,.0f}" if self.rate >= 100 else f"{self.rate:.3g}"  # 12.3, or 1,240
+        return f"loss {loss:.4f}, lr {self.learning_rate:.2e}, {rate} images/s"
 
     def _log(self, done):
         means = [sum(values) / len(values) for values in zip(*self.logged, strict=True)]
