@@ -37,8 +37,8 @@ def set_up(quiet: bool) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # some consoles cannot print every character
-    if not isinstance(sys.stderr, _Screen):
-        sys.stderr = _Screen(sys.stderr)
+    if not isinstance(sys.stderr, Screen):
+        sys.stderr = Screen(sys.stderr)
     if quiet:
         logging.getLogger().handlers[:] = [_OwnMessages()]
         absl_logging.set_verbosity(absl_logging.WARNING)  # its info is every file written
@@ -157,7 +157,7 @@ def _show_warning(message, category, filename, lineno, file=None, line=None):
     print(f"warning: {message}", file=file or sys.stderr)
 
 
-class _Screen:
+class Screen:
     """Standard error, on which progress bars and lines do not meet.
 
     A bar is what is written after a carriage return. On a terminal, its line is cleared before
