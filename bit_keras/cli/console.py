@@ -182,8 +182,8 @@ class Screen:
     def _write_to_terminal(self, text):
         if text[:1] == "\r":
             self._bar = text.strip()
-        elif text and text[0] not in "\n\x1b":
-            if self._bar:
+        elif text and text != "\x1b[A":  # up to the line of another bar
+            if self._bar and text[0] != "\n":
                 self._stream.write("\r\x1b[K")
             self._bar = ""
         self._stream.write(text)
