@@ -142,8 +142,11 @@ def _checked(files):
         turned = facts[:, 2] >= _TURNED
         facts[turned, :2] = facts[turned, 1::-1]
         rest = good[facts[good, 0] == 0]
-        with concurrent.futures.ThreadPoolExecutor() as threads:
-            for i, found in zip(rest, threads.map(_size, [files[i] for i in rest]), strict=True):
+        with (
+            concurrent.futures.ThreadPoolExecutor() as threads,
+            contextlib.closing(threads.map(_size, [files[i] for i in rest])) as sizes,
+        ):  # closed first, so that Ctrl-C does not wait for all
+            for i, found in zip(rest, sizes, strict=True):
                 if isinstance(found, str):
                     facts[i], broken[int(i)] = 0, found
                 else:
