@@ -1,5 +1,6 @@
 """What commands print, and how they end: no noise, one bar at a time, exit codes, Ctrl-C."""
 
+import functools
 import io
 import os
 import re
@@ -32,7 +33,14 @@ def ended(typed, cwd=None):
 def interrupted(typed, after, cwd, number=signal.SIGINT):
     """(exit code, stderr) of a command to which a signal is sent when it has said something."""
     with subprocess.Popen(
-        typed, cwd=cwd, env=LOUD, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        typed,
+        cwd=cwd,
+        env=LOUD,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that run in the background ignore Ctrl-C, and so would their children.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         said = []
         for line in process.stdout:
