@@ -208,10 +208,16 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     step = TrainStep(objective, optimizer, strategy, pieces)
     optimizing = no_shared_sums() if pieces > 1 else contextlib.nullcontext()
+    training = _Training(step, objective, optimizer, run, strategy, every or Intervals())
     with SignalFlag() as asked, optimizing:
-        return _Training(step, objective, optimizer, run, strategy, every or Intervals()).go_on(
-            steps, asked, tests
-        )
+        done = training.go_on(steps, asked, tests)
+    if asked.by and not training.several_workers:  # it came after the last step
+        raise _interrupted(done, steps)
+    return done
+
+
+def _interrupted(done, steps):
+    return Interrupted(f"stopped by a signal at step {done} of {steps}, which is saved")
 
 
 class _Training:
@@ -252,9 +258,7 @@ class _Training:
                 if saving:
                     self.run.save(self.objective.model, self.optimizer, done)
                 if stopping:
-                    raise Interrupted(
-                        f"stopped by a signal at step {done} of {steps}, which is saved"
-                    )
+                    raise _interrupted(done, steps)
         return done
 
     def _check_workers_agree(self, done):
