@@ -167,10 +167,11 @@ def photo(tmp_path_factory):
 
 
 def test_a_command_prints_nothing_but_its_own(photo):
-    done = ended(command("predict", "--model=BiT-XS-R26x0.25", "red.png"), photo)
+    flags = ("--model=BiT-XS-R26x0.25", "--features=red.npy", "--size=40")
+    done = ended(command("predict", *flags, "red.png"), photo)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("red.png")
-    assert re.fullmatch(r"BiT-XS\S* is shown .* pixels.*\.\n", done.stderr), done.stderr
+    assert re.fullmatch(r"red\.npy: 1 x \d+ features; .*\.\n", done.stdout)
+    assert re.fullmatch(r"(BiT-XS\S* is shown 40 x 40 pixels.*\.\n)?", done.stderr), done.stderr
 
 
 def test_verbosity_shows_the_rest_and_the_traceback(photo):
