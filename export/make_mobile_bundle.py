@@ -16,15 +16,15 @@ import os
 import pathlib
 import tempfile
 import zipfile
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 import bit_keras
-from bit_keras import data
-from bit_keras.classification import read_labels
 from bit_keras.cli import application
-from bit_keras.models import zoo
-from bit_keras.models.spec import ModelSpec, spec_of
+
+if TYPE_CHECKING:  # imports TensorFlow, which commands quiet when they start
+    from bit_keras.models.spec import ModelSpec
 
 MODEL = flags.DEFINE_string("model", None, "A run, or what else bit_keras.load takes.")
 LABELS = flags.DEFINE_string("labels", None, "A file of class names; by default the model's.")
@@ -56,7 +56,7 @@ README = """\
 """
 
 
-def labels_of(path: str | None, spec: ModelSpec) -> list[str]:
+def labels_of(path: str | None, spec: "ModelSpec") -> list[str]:
     """Class names from a file, or the model's own; none where it has no head.
 
     Raises:
@@ -64,7 +64,7 @@ def labels_of(path: str | None, spec: ModelSpec) -> list[str]:
     """
     if path is None:
         return list(spec.names())
-    labels = read_labels(path)
+    labels = bit_keras.classification.read_labels(path)
     if len(labels) != spec.num_classes:
         raise ValueError(
             f"{path} has {len(labels)} names; expected {spec.num_classes}, one for each class."
@@ -123,16 +123,18 @@ def write_zip(path: pathlib.Path, files: dict[str, bytes]) -> None:
 
 
 def main():
+    from bit_keras.models.spec import spec_of
+
     output = pathlib.Path(OUTPUT.value)
     if output.suffix != ".zip":
         raise ValueError(f"--output must end in .zip, got {output}.")
     if output.exists() and not OVERWRITE.value:
         raise ValueError(f"{output} exists already; say --overwrite to replace it.")
-    zoo.check_source(MODEL.value)
+    bit_keras.models.check_source(MODEL.value)
     model = bit_keras.load(MODEL.value)
     spec = spec_of(model)
     labels, size = labels_of(LABELS.value, spec), SIZE.value or spec.test_size or 224
-    images = data.from_name(IMAGES.value)[0] if IMAGES.value else None
+    images = bit_keras.data.from_name(IMAGES.value)[0] if IMAGES.value else None
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as scratch:
         tflite = pathlib.Path(scratch) / "model.tflite"

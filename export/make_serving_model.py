@@ -17,15 +17,15 @@ import io
 import os
 import pathlib
 import tempfile
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
 from absl import flags
 
 import bit_keras
-from bit_keras.classification import read_labels
 from bit_keras.cli import application
-from bit_keras.models import zoo
-from bit_keras.models.spec import spec_of
+
+if TYPE_CHECKING:  # commands quiet it when they start
+    import tensorflow as tf
 
 MODEL = flags.DEFINE_string("model", None, "A run, or what else bit_keras.load takes.")
 NAME = flags.DEFINE_string("name", None, "The model's name in the server; by default its own.")
@@ -35,9 +35,10 @@ OUTPUT = flags.DEFINE_string("output", None, "The folder of served models.")
 flags.mark_flags_as_required(["model", "output"])
 
 
-def example_inputs(size: int) -> dict[str, dict[str, tf.Tensor]]:
+def example_inputs(size: int) -> "dict[str, dict[str, tf.Tensor]]":
     """A photo as each signature takes it: signature -> input -> batch of one."""
     import sklearn.datasets
+    import tensorflow as tf
 
     photo = sklearn.datasets.load_sample_image("china.jpg")
     pixels = tf.cast(tf.round(tf.image.resize(photo, [size, size])), tf.uint8)[tf.newaxis]
@@ -53,6 +54,7 @@ def write_warmup(module: pathlib.Path, name: str, size: int) -> None:
 
     https://www.tensorflow.org/tfx/serving/saved_model_warmup
     """
+    import tensorflow as tf
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
     path = module / "assets.extra" / "tf_serving_warmup_requests"
@@ -74,12 +76,14 @@ def next_version(folder: pathlib.Path) -> int:
 
 
 def main():
+    from bit_keras.models.spec import spec_of
+
     if importlib.util.find_spec("tensorflow_serving") is None:
         raise ValueError(
             "tensorflow-serving-api is not installed; run pip install tensorflow-serving-api."
         )
-    zoo.check_source(MODEL.value)
-    labels = read_labels(LABELS.value) if LABELS.value else None
+    bit_keras.models.check_source(MODEL.value)
+    labels = bit_keras.classification.read_labels(LABELS.value) if LABELS.value else None
     model = bit_keras.load(MODEL.value)
     name = NAME.value or model.name
     folder = pathlib.Path(OUTPUT.value) / name

@@ -17,16 +17,15 @@ import os
 import pathlib
 import tarfile
 import tempfile
+from typing import TYPE_CHECKING
 
 from absl import flags
-from tensorflow.core.protobuf import fingerprint_pb2
 
 import bit_keras
 from bit_keras.cli import application
-from bit_keras.models import zoo
-from bit_keras.models.resnet_v2 import with_head
-from bit_keras.models.spec import ModelSpec, spec_of
-from bit_keras.training import forward_flops
+
+if TYPE_CHECKING:  # imports TensorFlow, which commands quiet when they start
+    from bit_keras.models.spec import ModelSpec
 
 KINDS = ("feature_vector", "classification")
 MODELS = flags.DEFINE_list(
@@ -81,7 +80,7 @@ def sources(patterns: list[str]) -> dict[str, str]:
     for pattern in patterns:
         matching = bit_keras.list_models(pattern)
         if not matching:
-            zoo.check_source(pattern)
+            bit_keras.models.check_source(pattern)
         for source in matching or [pattern]:
             path = pathlib.Path(source)
             name = path.stem if path.suffix in (".npz", ".safetensors", ".keras") else path.name
@@ -95,6 +94,8 @@ def sources(patterns: list[str]) -> dict[str, str]:
 
 def forget_uuid(module: pathlib.Path) -> None:
     """Drops the one thing in a SavedModel that is drawn anew each time it is written."""
+    from tensorflow.core.protobuf import fingerprint_pb2
+
     path = module / "fingerprint.pb"
     fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
     fingerprint.ClearField("uuid")
@@ -129,7 +130,7 @@ def sha256_of(path: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def origin(source: str, spec: ModelSpec) -> tuple[str, str]:
+def origin(source: str, spec: "ModelSpec") -> tuple[str, str]:
     """Where a model's weights are from, and their license."""
     shown = source if "://" in source or source == spec.name else pathlib.Path(source).name
     told = f", {spec.source}" if spec.source not in ("", source) else ""
@@ -138,6 +139,8 @@ def origin(source: str, spec: ModelSpec) -> tuple[str, str]:
 
 def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
     """Exports, packs, describes; archive and card appear when both are complete."""
+    from bit_keras.models.spec import spec_of
+
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as scratch:
         scratch = pathlib.Path(scratch)
@@ -148,7 +151,7 @@ def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
         forget_uuid(scratch / "module")
         pack(scratch / "module", archive)
         sha256 = sha256_of(archive)
-        flops = forward_flops(model, (224, 224, 3))
+        flops = bit_keras.training.forward_flops(model, (224, 224, 3))
         weights, license = origin(source, spec_of(model))
         card.write_text(
             CARD.format(
@@ -181,6 +184,8 @@ def write_module(model, kind, name, source, folder: pathlib.Path) -> None:
 
 
 def main():
+    from bit_keras.models.resnet_v2 import with_head
+
     found = sources(MODELS.value)
     output = pathlib.Path(OUTPUT.value)
     for name in found:

@@ -251,11 +251,10 @@ def test_a_test_that_is_not_finite_ends_the_run(tmp_path, monkeypatch):
     ("flags", "warned"),
     [({"avx512f"}, 2), ({"avx512f", "amx_bf16"}, 1), ({"bf16", "asimdhp"}, 0), (set(), 0)],
 )
-def test_a_precision_without_instructions_is_warned_of(monkeypatch, flags, warned):
-    said = []
-    monkeypatch.setattr(devices.logging, "warning", said.append)
+def test_a_precision_without_instructions_is_warned_of(monkeypatch, caplog, flags, warned):
     monkeypatch.setattr(devices, "_processor_flags", lambda: flags)
     for precision in PRECISIONS:
         devices.Devices("single", precision).warn_of_slow_precision()
+    said = [record.getMessage() for record in caplog.records]
     assert len(said) == warned
     assert all("saves memory here, and is slower than float32" in text for text in said)

@@ -64,7 +64,10 @@ def open_saved_model(path: str | os.PathLike) -> Checkpoint:
         with damage_as_error(path):
             array = reader.get_tensor(keys[name])
         if not dtype_of[keys[name]].is_floating:
-            raise CheckpointError(f"{name} in {path} has dtype {array.dtype}: expected a float")
+            raise CheckpointError(
+                f"{name} in {path} has dtype {array.dtype}: expected a float, so convert it before "
+                "saving"
+            )
         return array.astype(np.float32, copy=False)
 
     return Checkpoint(shapes, read)

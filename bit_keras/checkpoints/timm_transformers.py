@@ -249,7 +249,9 @@ def _save(folder, arrays, names, configs):
     for name, array in arrays.items():
         their_name = names.of(name)
         if their_name is None:
-            raise CheckpointError(f"cannot save {name}: no BiT of timm or transformers has it")
+            raise CheckpointError(
+                f"cannot save {name}: no BiT of timm or transformers has it, so save it as npz"
+            )
         array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
         array = np.ascontiguousarray(array, np.float32)
         if their_name == "classifier.1.weight":

@@ -118,7 +118,10 @@ def fine_tune(
     check_classes(train, test)
     weights = _class_weights(train, class_weights, sampling, teacher)
     if isinstance(model, keras.Model) and (init, options.precision) != ("pretrained", "float32"):
-        raise ValueError("a model that is given has its own weights and its own precision.")
+        raise ValueError(
+            "a model that is given has its own weights and its own precision; leave out init and "
+            "precision, or give the model's name."
+        )
     name = model.name if isinstance(model, keras.Model) else full_name(model)
     rule = rule or default_rule(model, train, distilled=teacher is not None)
     task = _FineTuning(

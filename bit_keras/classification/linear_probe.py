@@ -166,7 +166,8 @@ def _check_labels(labels, count, num_classes):
 
         labels = scipy.sparse.csr_array(labels)
         if not np.isin(labels.data, (0, 1)).all():
-            raise ValueError("labels of several classes must be zeros and ones.")
+            wrong = labels.data[~np.isin(labels.data, (0, 1))][0]
+            raise ValueError(f"labels of several classes must be zeros and ones, got {wrong:g}.")
         shown = labels.sum(axis=0)
         same = np.all((shown == 0) | (shown == count))
     else:

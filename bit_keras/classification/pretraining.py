@@ -1,7 +1,6 @@
 """Upstream pre-training: a BiT from random weights, or further from a checkpoint, by a recipe."""
 
 import dataclasses
-import datetime
 import functools
 import math
 import os
@@ -22,6 +21,7 @@ from ..models.published import full_name
 from ..models.zoo import load, weights_crc32
 from ..recipes.upstream import UpstreamRecipe
 from ..recipes.upstream import recipe as recipe_named
+from ..reporting.texts import duration
 from ..training import (
     Devices,
     Objective,
@@ -195,10 +195,10 @@ class Plan:
         }
         lines["Time"] = "not known; give the images a second"
         if self.seconds is not None:
-            duration = datetime.timedelta(seconds=round(min(self.seconds, _LONGEST)))
+            time = duration(min(self.seconds, _LONGEST))
             more = "more than " * (self.seconds > _LONGEST)
             rate = self.steps * self.batch / self.seconds
-            lines["Time"] = f"{more}{duration} at {rate:,.0f} images/s"
+            lines["Time"] = f"{more}{time} at {rate:,.0f} images/s"
         return "\n".join(f"{name + ':':18}{value}" for name, value in lines.items())
 
 

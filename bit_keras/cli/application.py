@@ -5,8 +5,6 @@ mistyped flag are answered at once.
 """
 
 import datetime
-import difflib
-import io
 import os
 import pathlib
 import re
@@ -19,31 +17,19 @@ from absl import app, flags, logging
 
 from ..choices import KEEP, PRECISIONS, STRATEGIES
 from ..files import expanded
-from . import data_flags
+from . import console, data_flags, interruption, usage
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 STOPPED = 75  # exit code after a signal, with everything saved: EX_TEMPFAIL of sysexits.h
 
-_LARGEST = 2**32 - 1  # number in a flag; seeds of NumPy are not larger
-
-ELSEWHERE = {  # what people type who come from other programs, and what it is here
-    "lr": ("base_lr",),
-    "learning_rate": ("base_lr",),
-    "batch_size": ("batch",),
-    "epochs": ("steps",),
-    "num_epochs": ("epochs", "steps"),
-    "img_size": ("crop", "size"),
-    "image_size": ("crop", "size"),
-    "data": ("dataset",),
-    "output_dir": ("logdir",),
-}
-
 DATASETS = (  # for the help of --dataset
     "A folder of class folders (or of train/ and test/), a CSV file of images and labels, a TFDS "
     'name, "vtab/TASK", or "digits".'
 )
+
+_folders = []  # of runs that the process writes
 
 # Flags that are defined here belong to the command that calls for them, also in its --help.
 flags.disclaim_key_flags()
@@ -51,6 +37,7 @@ flags.disclaim_key_flags()
 
 def define_run_flags() -> None:
     """Defines the flags of the commands that make a run: its folder, its devices, its precision."""
+    usage.group("The run")
     flags.DEFINE_string("name", None, "The run's name; by default model, data and time.")
     flags.DEFINE_string("logdir", "runs", "The run's folder is LOGDIR/NAME.")
     flags.DEFINE_enum(
@@ -105,6 +92,7 @@ def define_training_flags(protocol: str) -> None:
         protocol: What a teacher lengthens, for the help: "the rule's steps".
     """
     define_run_options()
+    usage.group("A teacher")
     flags.DEFINE_string(
         "teacher",
         None,
@@ -190,10 +178,14 @@ def training_options() -> dict:
 
 
 def run_folder(model: str, data: str) -> pathlib.Path:
-    """Returns the folder that --logdir and --name give; the default name is of model and data."""
+    """Returns the folder that --logdir and --name give; the default name is of model and data.
+
+    It is where an interruption looks for what was saved.
+    """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     default = re.sub(r"[^\w.-]+", "-", f"{pathlib.Path(model).name}_{data}_{stamp}")
-    return _run_folder(flags.FLAGS.name or default)
+    _folders.append(_run_folder(flags.FLAGS.name or default))
+    return _folders[-1]
 
 
 def _run_folder(name):
@@ -211,7 +203,7 @@ def number_or_word(text: str) -> int | str:
 
 
 def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool = False) -> None:
-    """Runs `main()` on parsed flags; exits with 2 after an error, with 75 after a signal.
+    """Runs `main()` on parsed flags; exits with one of `usage.EXIT_CODES`.
 
     Args:
         main: A command's function.
@@ -220,70 +212,29 @@ def run(main: Callable, *, check: Callable = lambda *_: None, positional: bool =
         positional: Whether to give both the list of arguments that are not flags; otherwise these
             are an error.
     """
+    interruption.end_at_once()
     # absl's --help shows the module that was started, which is pip's script and not main's.
     module = sys.modules[main.__module__]
     for flag in flags.FLAGS.flags_by_module_dict().get(module.__name__, ()):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     sys.modules["__main__"].__doc__ = module.__doc__
-    _answer_habits()
 
     def guarded(arguments):
         if len(arguments) > 1 and not positional:
             sys.exit(_fail(f"unexpected argument {arguments[1]!r}; flags are written --name=value"))
         given = [arguments[1:]] if positional else []
+        verbosity = flags.FLAGS["verbosity"]
+        quiet = not (verbosity.present and verbosity.value >= logging.INFO)
+        console.set_up(quiet)
         _exit_on_errors(check, *given)
-        _exit_on_errors(_configure_process)
-        _exit_on_errors(main, *given)
+        _exit_on_errors(console.import_tensorflow, quiet)
+        interruption.raise_from_here_on()
+        try:
+            _exit_on_errors(main, *given)
+        finally:
+            interruption.leave_to_the_system()
 
-    app.run(guarded, flags_parser=_parsed)
-
-
-def _parsed(arguments):
-    """The arguments that are not flags; exits at a wrong flag."""
-    try:
-        rest = flags.FLAGS(arguments)
-    except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, [*flags.FLAGS], n=3)
-        hint = f"did you mean {' or '.join(f'--{name}' for name in near)}? " if near else ""
-        sys.exit(_fail(f"there is no --{error.flagname}; {hint}see --help."))
-    except flags.Error as error:
-        sys.exit(_fail(error))
-    except (UnicodeError, OSError) as error:
-        sys.exit(_fail(f"a --flagfile cannot be read ({error}); give a text file of flags"))
-    for name in flags.FLAGS:
-        value = flags.FLAGS[name].value
-        if isinstance(value, int | float) and not abs(value) <= _LARGEST:
-            sys.exit(_fail(f"--{name} must be a number up to {_LARGEST:,}, got {value:.10g}"))
-    return rest
-
-
-def _answer_habits():
-    """Exits after the flags of help, and at one of other programs, whose name here it tells."""
-    typed = {
-        argument.partition("=")[0].lstrip("-") for argument in sys.argv[1:] if argument[:1] == "-"
-    }
-    if typed & {"h", "help", "helpshort", "helpfull"}:
-        app.usage(shorthelp="helpfull" not in typed, writeto_stdout=True)
-        sys.exit(0)  # absl's own exits as if something were wrong
-    for flag, ours in ELSEWHERE.items():
-        if flag in typed and flag not in flags.FLAGS:
-            known = [name for name in ours if name in flags.FLAGS]
-            hint = f"it is --{known[0]} here" if known else "this command has no such flag"
-            sys.exit(_fail(f"there is no --{flag}; {hint}, see --help."))
-
-
-def _configure_process():
-    from ..training.backends import require_tensorflow
-
-    require_tensorflow("this command")
-    import tensorflow as tf
-
-    if flags.FLAGS.verbosity <= 0:  # absl's default logs every file written
-        logging.set_verbosity(logging.WARNING)
-        tf.get_logger().setLevel("WARNING")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # some consoles cannot print every character
+    app.run(guarded, flags_parser=usage.parse)
 
 
 def _exit_on_errors(main, *arguments):
@@ -291,11 +242,12 @@ def _exit_on_errors(main, *arguments):
     try:
         main(*arguments)
     except KeyboardInterrupt:
-        print("interrupted; what came after the last checkpoint is lost", file=sys.stderr)
-        sys.exit(130)
+        _exit_interrupted()
     except (ValueError, OSError) as error:
         _exit_with(error)
     except Exception as error:
+        if interruption.has_come():
+            _exit_interrupted()
         import tensorflow as tf  # which it is from, or what needs it: it is imported already
 
         from .. import training
@@ -312,7 +264,29 @@ def _exit_on_errors(main, *arguments):
         _exit_with(error)
 
 
+def _exit_interrupted():
+    """Exits, and says what was saved."""
+    said = interruption.NOTHING_SAVED
+    if _folders and (_folders[-1] / "config.json").exists():
+        from .. import training
+
+        folder = _folders[-1]
+        if (folder / "metrics.json").exists():
+            said = f"interrupted; {folder} is complete"
+        elif (folder / "results.jsonl").exists():
+            said = (
+                f"interrupted; the results so far are in {folder}, and the same flags with "
+                f"--name={folder.name} go on"
+            )
+        else:
+            said = f"interrupted; {training.how_to_go_on(folder)}, with --name={folder.name}"
+    print(f"\n{said}", file=sys.stderr)
+    sys.exit(interruption.EXIT_CODE)
+
+
 def _exit_with(error):
+    if interruption.has_come():  # what came of it
+        _exit_interrupted()
     if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows the traceback
         raise error
     sys.exit(_fail(error))

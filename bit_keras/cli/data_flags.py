@@ -5,12 +5,16 @@ from typing import Any
 from absl import flags
 
 from ..choices import BAD_IMAGES
+from . import usage
 
 flags.disclaim_key_flags()  # as in `application`
+
+DATA = "The images"  # their group in --help
 
 
 def define_data_flags() -> None:
     """Defines the flags of the commands that train a classifier: how its images are read."""
+    usage.group(DATA)
     flags.DEFINE_string(
         "validation",
         None,
@@ -28,6 +32,7 @@ def define_data_flags() -> None:
 
 def define_bad_images() -> None:
     """Defines the flag of the commands that read image files."""
+    usage.group(DATA)
     flags.DEFINE_enum(
         "bad_images", "error", BAD_IMAGES, "Stop at images that cannot be read, or leave them out."
     )

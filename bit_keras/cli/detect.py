@@ -14,16 +14,18 @@ from absl import flags
 from ..choices import BAD_BOXES, DETECTOR_FORMATS, DETECTORS, EMBEDDED_MODEL, INITS
 from ..files import replace_file
 from ..recipes import DETECTION_RECIPES, RECIPE_OF
-from . import application, data_flags
+from . import application, data_flags, usage
 
 _TEXTS = ("table", "json", "csv")  # formats of answers
 
+usage.group("The model")
 MODEL = flags.DEFINE_string(
     "model",
     None,
     f"train: the body, what bit_keras.load takes; by default {EMBEDDED_MODEL}. Else the detector: "
     "the folder of a run of bit-detect train, or its model.keras.",
 )
+usage.group(data_flags.DATA)
 DATASET = flags.DEFINE_string(
     "dataset",
     None,
@@ -31,12 +33,14 @@ DATASET = flags.DEFINE_string(
     'TFDS name, or "scenes", which are drawn, the default. export: test images to compare on; by '
     "default two photos.",
 )
+usage.group("The model")
 MODEL_TYPE = flags.DEFINE_enum(
     "model_type",
     "retinanet",
     DETECTORS,
     "train: mask_rcnn finds masks too, and needs them on every object; faster_rcnn is it without.",
 )
+usage.group("The recipe")
 RECIPE = flags.DEFINE_enum(
     "recipe",
     None,
@@ -53,6 +57,7 @@ BATCH = flags.DEFINE_integer(
     "batch", None, "Images a step; by default what suits the set.", lower_bound=1
 )
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the recipe's.")
+usage.group("The model")
 CHANNELS = flags.DEFINE_integer(
     "channels",
     None,
@@ -61,12 +66,14 @@ CHANNELS = flags.DEFINE_integer(
     upper_bound=4096,
 )
 INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights of the body to start from.")
+usage.group(data_flags.DATA)
 VALIDATION = flags.DEFINE_float(
     "validation", None, "The part of the training images to set aside and choose a model by: 0.1."
 )
 SKIP_BOXES = flags.DEFINE_enum(
     "bad_boxes", "error", BAD_BOXES, "Stop at wrong annotations, or leave them out."
 )
+usage.group("The answers")
 THRESHOLD = flags.DEFINE_float(
     "threshold",
     None,
@@ -135,6 +142,7 @@ def _train(_):
     from .. import data, training
     from ..detection.answers import sentence
     from ..detection.fine_tuning import default_size, fine_tune_detector
+    from ..reporting.texts import duration
 
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
     model = application.known_model(MODEL.value or EMBEDDED_MODEL)
@@ -164,7 +172,8 @@ def _train(_):
         **application.run_options(),
     ).metrics
     print(
-        f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
+        f"{sentence(metrics)}, after {metrics['steps']:,} steps and "
+        f"{duration(metrics['seconds'])}.\n"
         f"Report:   {workdir / 'report.html'}\n"
         f"Detector: {workdir / 'model.keras'}"
     )

@@ -12,23 +12,27 @@ import pathlib
 from absl import flags
 
 from ..choices import EMBEDDED_MODEL, INITS, METHODS
-from . import application, data_flags
+from . import application, data_flags, usage
 
+usage.group("The model")
 MODEL = flags.DEFINE_string(
     "model",
     None,
     "A run's folder; what bit-export wrote, in any format; or what else bit_keras.load takes. With "
     f"--shots and --suite, the model to fine-tune; by default {EMBEDDED_MODEL}.",
 )
+usage.group(data_flags.DATA)
 DATASET = flags.DEFINE_string(
     "dataset",
     "digits",
     f"{application.DATASETS} Without --shots, a folder's train/ is not needed, and one without "
     "test/ is tested on as a whole.",
 )
+usage.group("The model")
 LABELS = flags.DEFINE_string(
     "labels", None, "A file of the model's class names, one a line; by default as bit-predict."
 )
+usage.group(data_flags.DATA)
 CLASS_MAP = flags.DEFINE_string(
     "class_map",
     None,
@@ -36,12 +40,14 @@ CLASS_MAP = flags.DEFINE_string(
     'right for it, by name, WordNet id or number, separated by "|". Images of other classes are '
     "left out.",
 )
+usage.group("The model")
 SIZE = flags.DEFINE_integer(
     "size", None, "Side of the squares that images are resized to; by default the model's own."
 )
 BATCH = flags.DEFINE_integer(
     "batch", 64, "Images at once; does not change the answers.", lower_bound=1
 )
+usage.group("Few-shot curves and suites")
 SHOTS = flags.DEFINE_list(
     "shots", None, 'Fine-tune on so many images a class, and "full" for all: "1,5,10,25,full".'
 )
@@ -58,6 +64,7 @@ INIT = flags.DEFINE_enum("init", "pretrained", INITS, "With --shots: weights to 
 SUITE = flags.DEFINE_enum("suite", None, ["vtab-1k"], "Fine-tune and test on a suite of tasks.")
 TASKS = flags.DEFINE_list("tasks", None, "With --suite: its tasks to run; by default all.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data; not with --shots.")
+usage.group("The comparison of runs")
 COMPARE = flags.DEFINE_bool("compare", False, "Put the runs that follow side by side.")
 OUTPUT = flags.DEFINE_string("output", "comparison.html", "With --compare: the page to write.")
 data_flags.define_bad_images()

@@ -10,11 +10,13 @@ import functools
 from absl import flags
 
 from ..choices import EXPORT_FORMATS, EXPORT_PRECISIONS
-from . import application
+from . import application, usage
 
+usage.group("The model")
 MODEL = flags.DEFINE_string(
     "model", None, "A run's folder, or what else bit_keras.load takes: a name, a file, a folder."
 )
+usage.group("The file")
 FORMAT = flags.DEFINE_enum("format", "saved_model", EXPORT_FORMATS, "What to write.")
 OUTPUT = flags.DEFINE_string("output", None, "The file or folder to write.")
 PRECISION = flags.DEFINE_enum("precision", "float32", EXPORT_PRECISIONS, "Of a litert file.")
@@ -26,6 +28,7 @@ INTEGER_IO = flags.DEFINE_bool(
 FROZEN = flags.DEFINE_bool(
     "frozen", False, "A saved_model that is faster and cannot be trained: kernels standardized."
 )
+usage.group("What it answers")
 LABELS = flags.DEFINE_string(
     "labels", None, "A file of class names, one a line; by default the model's."
 )
@@ -41,12 +44,14 @@ SIZE = flags.DEFINE_integer(
     "Side of the squares that pictures become, by default the model's own; of a litert file's "
     "input too, which is otherwise of any size.",
 )
+usage.group("The proof")
 IMAGES = flags.DEFINE_string(
     "images",
     None,
     "Images to compare on, and to calibrate int8 on: a folder of class folders, a TFDS name, or "
     '"digits". By default pieces of two photos.',
 )
+usage.group("The file")
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace an older export once the new one is proven."
 )

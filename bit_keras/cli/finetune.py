@@ -1,5 +1,7 @@
 """bit-finetune: fine-tunes a BiT on labeled images by HyperRule.
 
+    bit-finetune --dataset=photos/ --validation=0.1 --name=photos
+
 Without flags it trains the embedded model on ten handwritten digits per class, in about a minute.
 Flags that the reference code also has keep its names and meaning.
 """
@@ -12,14 +14,16 @@ from absl import flags
 from ..choices import AUGMENTATIONS, EMBEDDED_MODEL, INITS, SAMPLINGS
 from ..recipes import MIXES, HyperRule
 from ..recipes.settings import LARGEST_SIDE
-from . import application, data_flags
+from . import application, data_flags, usage
 
+usage.group("The model")
 MODEL = flags.DEFINE_string(
     "model",
     EMBEDDED_MODEL,
     "A name of bit_keras.list_models(), a run's folder, or what else bit_keras.load takes; with "
     '--init=random also an architecture, "R26x0.5".',
 )
+usage.group(data_flags.DATA)
 DATASET = flags.DEFINE_string(
     "dataset",
     None,
@@ -31,6 +35,7 @@ EXAMPLES_PER_CLASS = flags.DEFINE_integer(
 EXAMPLES_PER_CLASS_SEED = flags.DEFINE_integer(
     "examples_per_class_seed", 0, "Which images --examples_per_class picks.", lower_bound=0
 )
+usage.group("The rule")
 BATCH = flags.DEFINE_integer("batch", None, "Images a step; by default the rule's.", lower_bound=1)
 BASE_LR = flags.DEFINE_float("base_lr", None, "Highest learning rate; by default the rule's.")
 STEPS = flags.DEFINE_integer(
@@ -48,10 +53,12 @@ AUGMENTATION = flags.DEFINE_multi_enum(
     [*AUGMENTATIONS, "none"],
     "Random changes that leave the labels true, each with a flag; by default the data set's own.",
 )
+usage.group("The model")
 INIT = flags.DEFINE_enum("init", "pretrained", INITS, "Weights to start from.")
 TRAIN = flags.DEFINE_string(
     "train", "all", '"all", "head", or "from:LAYER" ("from:block4", "from:block3/unit05").'
 )
+usage.group("The rule")
 MIX = flags.DEFINE_enum(
     "mix",
     None,
@@ -70,6 +77,7 @@ SAMPLING = flags.DEFINE_enum(
     SAMPLINGS,
     "What is drawn equally often: all images (uniform, the default) or all classes (balanced).",
 )
+usage.group("The model")
 BIT_PRETRAINED_DIR = flags.DEFINE_string(
     "bit_pretrained_dir", None, "Take --model's weights from MODEL.npz in this folder."
 )
@@ -88,6 +96,7 @@ def _main():
     from .. import data, training
     from ..classification.fine_tuning import check_choices, default_rule, fine_tune
     from ..metrics.classification import sentence
+    from ..reporting.texts import duration
 
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
     model = _known_model()
@@ -132,7 +141,8 @@ def _main():
         **application.training_options(),
     ).metrics
     print(
-        f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
+        f"{sentence(metrics)}, after {metrics['steps']:,} steps and "
+        f"{duration(metrics['seconds'])}.\n"
         f"Report:         {workdir / 'report.html'}\n"
         f"TF-Hub module:  {workdir / 'model'}, for images of {rule.crop} x {rule.crop}\n"
         f"Its classes:    {workdir / 'labels.txt'}"

@@ -11,8 +11,9 @@ import json
 from absl import flags
 
 from ..files import replace_file
-from . import application, data_flags
+from . import application, data_flags, usage
 
+usage.group("The model")
 MODEL = flags.DEFINE_string(
     "model",
     None,
@@ -29,6 +30,7 @@ SIZE = flags.DEFINE_integer(
     None,
     "Side of the squares that images are resized to; by default as the model was tested.",
 )
+usage.group("The answers")
 TOP_K = flags.DEFINE_integer("top_k", 5, "Classes an image, at most.", lower_bound=1)
 THRESHOLD = flags.DEFINE_float(
     "threshold",
@@ -37,7 +39,9 @@ THRESHOLD = flags.DEFINE_float(
     lower_bound=0,
     upper_bound=1,
 )
+usage.group(data_flags.DATA)
 BATCH = flags.DEFINE_integer("batch", 16, "Images at once.", lower_bound=1)
+usage.group("The answers")
 MULTI_LABEL = flags.DEFINE_bool(
     "multi_label",
     None,

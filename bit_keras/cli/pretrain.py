@@ -1,18 +1,26 @@
-"""bit-pretrain: pre-trains a BiT on labeled images by the paper's upstream protocols."""
+"""bit-pretrain: pre-trains a BiT on labeled images by the paper's upstream protocols.
+
+bit-pretrain --model=R26x0.5 --dataset=photos/ --recipe=BiT-S --dry_run
+"""
 
 import functools
 
 from absl import flags
 
 from ..recipes import RECIPES, recipe
-from . import application, data_flags
+from . import application, data_flags, usage
 
+usage.group("The model")
 MODEL = flags.DEFINE_string(
     "model", None, 'The architecture: "R26x0.5", say, or a name of bit_keras.list_models().'
 )
+usage.group(data_flags.DATA)
 DATASET = flags.DEFINE_string("dataset", None, application.DATASETS)
+usage.group("The recipe")
 RECIPE = flags.DEFINE_enum("recipe", "BiT-S", sorted(RECIPES), "The paper's protocol.")
+usage.group("The model")
 INIT = flags.DEFINE_string("init", "random", '"random", or a model or file to go on from.')
+usage.group("The recipe")
 EPOCHS = flags.DEFINE_integer(
     "epochs", None, "Passes over the images; the schedule is stretched to them.", lower_bound=1
 )
@@ -27,6 +35,7 @@ WARMUP_STEPS = flags.DEFINE_integer(
     "warmup_steps", None, "By default what suits the set.", lower_bound=0
 )
 CROP = flags.DEFINE_integer("crop", None, "Side of the images; by default the recipe's 224.")
+usage.group("What it would take")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what it would take, and train nothing.")
 THROUGHPUT = flags.DEFINE_float(
     "throughput",
@@ -47,6 +56,7 @@ def _main():
     from .. import training
     from ..classification.pretraining import plan, pretrain
     from ..metrics.classification import sentence
+    from ..reporting.texts import duration
 
     strategy = training.make_strategy(flags.FLAGS.strategy)  # connects workers, so it comes first
     model = application.known_model(MODEL.value)
@@ -75,7 +85,8 @@ def _main():
     common |= application.training_options()
     metrics = pretrain(model, train, test, workdir=workdir, **common).metrics
     print(
-        f"{sentence(metrics)}, after {metrics['steps']:,} steps and {metrics['seconds']:.0f} s.\n"
+        f"{sentence(metrics)}, after {metrics['steps']:,} steps and "
+        f"{duration(metrics['seconds'])}.\n"
         f"Report:         {workdir / 'report.html'}\n"
         f"TF-Hub module:  {workdir / 'model'}"
     )

@@ -73,7 +73,7 @@ class BoxedImages:
         count = len(np.asarray(self.image_sizes))
         if not (count and self.class_names):
             missing = "classes" if count else "images"
-            raise DataError(f"{self.name} holds no {missing}, and at least one is needed")
+            raise DataError(f"{self.name} holds no {missing}, and needs some: add them")
         starts = self._array("starts", self.starts, np.int64, [count + 1])
         boxes = np.asarray(self.boxes, np.float64)
         boxes = boxes.reshape(-1, 4) if not boxes.size else boxes
@@ -117,7 +117,7 @@ class BoxedImages:
             masks=self._checked_masks(number),
         )
         if not np.all(self.areas >= 0):
-            raise DataError(f"the areas of {self.name} must be 0 or more")
+            raise DataError(f"the areas of {self.name} must be 0 or more, got {self.areas.min()}")
         for what, values, needed in (
             ("image_ids", self.image_ids, count),
             ("category_ids", self.category_ids.tolist(), self.num_classes),

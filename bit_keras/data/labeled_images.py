@@ -61,7 +61,7 @@ class LabeledImages:
         labels = self.labels if hasattr(self.labels, "tocsr") else np.asarray(self.labels)
         if 0 in labels.shape:
             missing = "images" if labels.shape[0] == 0 else "classes"
-            raise DataError(f"{self.name} holds no {missing}, and at least one is needed")
+            raise DataError(f"{self.name} holds no {missing}, and needs some: add them")
         if not (
             (labels.ndim == 1 and labels.dtype.kind in "iu")
             or (labels.shape[1:] == (self.num_classes,) and labels.dtype.kind in "biuf")

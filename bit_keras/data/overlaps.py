@@ -1,6 +1,7 @@
 """Images on both sides of a split: equal files, and pictures that look alike."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -101,9 +102,11 @@ def _alike(train, test):
 
 def _hashes(files):
     """uint64 [N]."""
-    with concurrent.futures.ThreadPoolExecutor() as threads:
-        hashes = threads.map(_perceptual_hash, files)
-        shown = tqdm.tqdm(hashes, "Comparing images", len(files), unit="image", delay=2)
+    with (
+        concurrent.futures.ThreadPoolExecutor() as threads,
+        contextlib.closing(threads.map(_perceptual_hash, files)) as hashes,  # no wait after Ctrl-C
+    ):
+        shown = tqdm.tqdm(hashes, "Comparing images", len(files), unit=" images", delay=2)
         return np.array([*shown], np.uint64)
 
 

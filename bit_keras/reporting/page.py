@@ -9,6 +9,7 @@ from html import escape
 
 from ..files import replace_file
 from .colors import color_style
+from .texts import duration
 
 DASH = "\N{EN DASH}"
 SPACE = "\N{NO-BREAK SPACE}"
@@ -97,14 +98,6 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _duration(seconds):
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
 # Metrics that a report shows first: title and format. A task with a new metric adds a line.
 FIGURES = {
     "accuracy": ("Accuracy", percent),
@@ -132,5 +125,5 @@ FIGURES = {
     "num_test": ("Test images", "{:,}".format),
     "num_test_boxes": ("Test boxes", "{:,}".format),
     "steps": ("Steps", "{:,}".format),
-    "seconds": ("Time", _duration),
+    "seconds": ("Time", duration),
 }

@@ -15,6 +15,18 @@ def printable(text: str) -> str:
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
+def duration(seconds: float) -> str:
+    """Returns a time as a person says it: "22 s", "6 min 03 s", "1 h 05 min", "3 days 04 h"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} day{'s' * (days > 1)} {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
 def font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
     """Returns the font of texts in pictures, its size in pixels."""
     import matplotlib

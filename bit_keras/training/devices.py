@@ -2,12 +2,12 @@
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
-from absl import logging
 
 from ..choices import PRECISIONS
 from .strategies import is_chief, make_strategy
@@ -62,7 +62,7 @@ class Devices:
             return
         flags = _processor_flags()
         if flags and not flags & _INSTRUCTIONS[self.precision]:
-            logging.warning(
+            logging.getLogger(__name__).warning(
                 f"{self.precision} saves memory here, and is slower than float32: this processor "
                 "has no instructions for it."
             )

@@ -107,7 +107,9 @@ def collect(
         NotFiniteError: If an answer is not finite.
     """
     found, done = None, 0
-    for inputs, _ in tqdm(batches, desc="test", unit="batch", leave=False, delay=1):
+    # Drawn over the bar of a training that it interrupts.
+    shown = tqdm(batches, "test", unit=" batches", leave=False, delay=1, position=0)
+    for inputs, _ in shown:
         answers = tf.nest.map_structure(np.asarray, forward(inputs))
         rows = min(len(tf.nest.flatten(answers)[0]), count - done)
         for part in tf.nest.flatten(answers):

@@ -20,6 +20,9 @@ from .tf_workarounds import no_shared_sums, released_gradients
 SECONDS_PER_CALL = 1.0  # of several steps: makes the overhead small, keeps the progress bar alive
 WORKERS_STEPS_PER_CALL = 10  # fixed, because workers must run the same number of steps
 
+# Images a second are told by `postfix`.
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left{postfix}]"
+
 # What TensorFlow raises in one worker when another is gone.
 WORKER_LOST = (
     tf.errors.AbortedError,
@@ -106,10 +109,16 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     step = TrainStep(objective, optimizer, strategy, pieces)
     optimizing = no_shared_sums() if pieces > 1 else contextlib.nullcontext()
+    training = _Training(step, objective, optimizer, run, strategy, every or Intervals())
     with SignalFlag() as asked, optimizing:
-        return _Training(step, objective, optimizer, run, strategy, every or Intervals()).go_on(
-            steps, asked, tests
-        )
+        done = training.go_on(steps, asked, tests)
+    if asked.by and not training.several_workers:  # it came after the last step
+        raise _interrupted(done, steps)
+    return done
+
+
+def _interrupted(done, steps):
+    return Interrupted(f"stopped by a signal at step {done} of {steps}, which is saved")
 
 
 class _Training:
@@ -129,18 +138,15 @@ class _Training:
         self._check_workers_agree(done)
         iterator = iter(self.strategy.distribute_datasets_from_function(self._own_batches(done)))
         every = 0.2 if sys.stderr.isatty() else 15  # seconds; in a log file a line now and then
-        bar = tqdm(total=steps, initial=done, unit="step", desc="train", mininterval=every)
-        with bar:
+        common = {"desc": "train", "unit": " steps", "bar_format": BAR}
+        with tqdm(total=steps, initial=done, mininterval=every, **common) as bar:
             while done < steps and not enough(done):
                 until = min(steps, done + self.per_call, self.every.next_after(done))
                 new, stopping = self._call(iterator, done, until, asked)
                 done = until
                 saving = done % self.every.checkpoint == 0 or done == steps or stopping
                 self._check_finite(new, done, weights=saving)
-                bar.set_postfix_str(
-                    f"loss {new[-1][0]:.4f}, lr {self.learning_rate:.2e}, {self.rate:.0f} images/s",
-                    refresh=False,
-                )
+                bar.set_postfix_str(self._shown(new[-1][0]), refresh=False)
                 bar.update(done - bar.n)
                 if done % self.every.log == 0 or done == steps:
                     self._log(done)
@@ -153,9 +159,7 @@ class _Training:
                 if saving:
                     self.run.save(self.objective.model, self.optimizer, done)
                 if stopping:
-                    raise Interrupted(
-                        f"stopped by a signal at step {done} of {steps}, which is saved"
-                    )
+                    raise _interrupted(done, steps)
         return done
 
     def _check_workers_agree(self, done):
@@ -210,6 +214,10 @@ class _Training:
     @property
     def rate(self):
         return self.objective.batch * len(self.logged) / self.seconds
+
+    def _shown(self, loss):
+        rate = f"{self.rate:,.0f}" if self.rate >= 100 else f"{self.rate:.3g}"  # 12.3, or 1,240
+        return f"loss {loss:.4f}, lr {self.learning_rate:.2e}, {rate} images/s"
 
     def _log(self, done):
         means = [sum(values) / len(values) for values in zip(*self.logged, strict=True)]

@@ -45,7 +45,9 @@ def from_name(
         DataError: As these functions do.
     """
     if group_by is not None and not _is_of_files(name):
-        raise DataError(f"group_by finds groups in paths, and {name} is no folder or CSV file")
+        raise DataError(
+            f"group_by finds groups in paths, and {name} is no folder or CSV file: leave it out"
+        )
     if name == "digits":
         return digits(examples_per_class, seed=examples_per_class_seed)
     read, _ = _readers(name, bad_images=bad_images, group_by=group_by)

@@ -134,16 +134,19 @@ def _checked(files):
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError and own types
             broken[i] = _reason(error, file)
     good = np.array([i for i in range(len(files)) if i not in broken], np.int64)
-    disabled = len(files) < _MANY
-    with tqdm.tqdm(total=len(files), desc="Checking images", unit="image", disable=disabled) as bar:
+    few = len(files) < _MANY
+    with tqdm.tqdm(desc="Checking images", total=len(files), unit=" images", disable=few) as bar:
         bar.update(len(broken))
         by_tensorflow = good[facts[good, 2] != _BY_PILLOW]
         facts[by_tensorflow, :2] = _decoded_sizes([files[i] for i in by_tensorflow], bar)
         turned = facts[:, 2] >= _TURNED
         facts[turned, :2] = facts[turned, 1::-1]
         rest = good[facts[good, 0] == 0]
-        with concurrent.futures.ThreadPoolExecutor() as threads:
-            for i, found in zip(rest, threads.map(_size, [files[i] for i in rest]), strict=True):
+        with (
+            concurrent.futures.ThreadPoolExecutor() as threads,
+            contextlib.closing(threads.map(_size, [files[i] for i in rest])) as sizes,
+        ):  # closed first, so that Ctrl-C does not wait for all
+            for i, found in zip(rest, sizes, strict=True):
                 if isinstance(found, str):
                     facts[i], broken[int(i)] = 0, found
                 else:

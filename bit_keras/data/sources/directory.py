@@ -65,7 +65,8 @@ def from_directory(
         if unknown := sorted({*part.names} - {*first.names}):
             raise DataError(
                 f"{part.title} has classes that {first.title} lacks ({', '.join(unknown)}); "
-                "a model can only be tested on classes it was trained on"
+                "a model can only be tested on classes it was trained on: add images of them to "
+                f"{first.title}"
             )
     read = _read(root, parts, first.names, bad_images, group_by)
     if "all" in read:

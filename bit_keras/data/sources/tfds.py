@@ -104,7 +104,7 @@ def _open_classes(name, data_dir):
     if not keys or not isinstance(features.get("image"), tfds.features.Image):
         raise DataError(
             f"{name} must have an `image` and a class `label`, or a sequence of classes `labels`, "
-            f"to be learned, but its features are {', '.join(features)}"
+            f"to be learned, but its features are {', '.join(features)}: name another set"
         )
     prepare(builder)
     return builder, keys[0]

@@ -93,7 +93,7 @@ def _check_features(name, features):
     if not fits:
         raise DataError(
             f"{name} must have an `image`, and `objects` with `bbox` and a class `label`, but its "
-            f"features are {', '.join(features)}"
+            f"features are {', '.join(features)}: name another set"
         )
 
 

@@ -129,7 +129,7 @@ def _annotations(root, objects):
             raise DataError(
                 f"{root.name}/{part} has classes that {root.name}/train lacks "
                 f"({', '.join(map(repr, unknown[:5]))}{', ...' if len(unknown) > 5 else ''}); a "
-                "model can only be tested on classes it was trained on"
+                "model can only be tested on classes it was trained on: add images of them to train"
             )
     image_of = _images(root)
     parts = {}
@@ -162,7 +162,8 @@ def _add(part, stem, tree, file, image_of):
     """Adds an image and its objects."""
     if stem not in image_of:
         raise DataError(
-            f"{file} has no image: {_IMAGES} has no {stem}.jpg, nor any other image of that name"
+            f"{file} has no image: {_IMAGES} has no {stem}.jpg, nor any other image of that name; "
+            "add it, or remove that file"
         )
     about = (tree.findtext("filename") or "").strip().replace("\\", "/").rpartition("/")[2]
     if about and stem not in (about, pathlib.Path(about).stem):
