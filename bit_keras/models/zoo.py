@@ -1,7 +1,9 @@
 """From a name or a file to a model with weights."""
 
+import contextlib
 import difflib
 import fnmatch
+import gc
 import os
 import pathlib
 import re
@@ -232,13 +234,26 @@ def _load_weights(path, model_name, num_classes, init, spec, known=False):
     if init == "random":
         return _with_facts(ResNetV2(units, width, classes, name=model_name), spec, random=True)
     # Zeros: random values would be overwritten, and take longer than reading the file.
-    model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
+    with _collecting_no_garbage():
+        model = ResNetV2(units, width, classes, kernel_initializer="zeros", name=model_name)
     if num_classes is not None:
         spec = spec.with_classes(classes)
     variables = {variable.path: variable for variable in model.variables}
     for name in wanted:
         variables[name].assign(checkpoint[name])
     return _with_facts(model, spec)
+
+
+@contextlib.contextmanager
+def _collecting_no_garbage():
+    """For making many small objects, during which Python would look through all there are."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _with_facts(model, spec, random=False):
