@@ -19,6 +19,7 @@ from pictures import picture
 from tensorflow.python.framework.func_graph import FuncGraph
 
 import bit_keras
+from bit_keras.files import lock, new_folder
 
 
 def pytest_collection_modifyitems(items):
@@ -36,6 +37,18 @@ def graphs_of_training():
     gc.collect()
     graphs = [o for o in gc.get_objects() if type(o) is FuncGraph]
     return sum(graph.name in ("_run", "gradients") for graph in graphs)
+
+
+def made_once(tmp_path_factory, name, make):
+    """The folder that `make(folder)` fills: once, whichever of pytest's workers asks first."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with lock(root / f"{name}.lock", "Another worker makes what is needed."):
+        if not (root / name).exists():
+            with new_folder(root / name) as folder:
+                make(folder)
+    return root / name
 
 
 @pytest.fixture(scope="session")
