@@ -25,11 +25,13 @@ from bit_keras.files import lock, new_folder
 def pytest_collection_modifyitems(items):
     """The longest files first, so that those who run in parallel end together."""
     longest = (
-        *("strategies", "fine_tuning", "pretraining", "export_programs", "consumers", "studies"),
-        *("vtab_suite", "few_shot", "distillation", "evaluation"),
-        *("detector_export", "detector_consumers", "detector_resume"),
+        *("strategies", "detector_resume", "backends", "fine_tuning", "export_programs", "spec"),
+        *("detector_export", "detector_memory", "studies", "pretraining", "consumers"),
+        *("retinanet", "mask_rcnn_training", "few_shot", "evaluation", "mask_export", "vtab_suite"),
+        *("distillation", "prediction", "detector", "detector_consumers"),
     )
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in longest)
+    place = {f"test_{name}": number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
 
 
 def graphs_of_training():
