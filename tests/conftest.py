@@ -34,6 +34,13 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
 
 
+def pytest_collection_finish():
+    """What was imported stays, so no collection of garbage need look at it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
 def graphs_of_training():
     """The number of graphs of training steps that are in memory."""
     gc.collect()
