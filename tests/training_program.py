@@ -57,7 +57,7 @@ for workdir, source in zip(runs[::2], runs[1::2], strict=True):
             rule=rule,
             strategy=distribution,
             seed=3,
-            batch_split=1,
+            batch_split="auto" if strategy == "multiworker" else 1,
             remat=source == "remat",
             export=strategy == "multiworker",  # which one worker does while the other waits
         )
