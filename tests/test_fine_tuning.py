@@ -24,7 +24,7 @@ def few():
 
 def test_a_run_learns_and_leaves_its_whole_folder(tmp_path):
     train, test = data.digits(5, seed=1)
-    chosen_by, test = test.subset(range(200)), test.subset(range(200, len(test)))
+    chosen_by, test = test.subset(range(200)), test.subset(range(200, 500))
     result = bit_keras.fine_tune(
         *("BiT-XS-R26x0.25", train, test),
         validation=chosen_by,
@@ -33,7 +33,7 @@ def test_a_run_learns_and_leaves_its_whole_folder(tmp_path):
         evaluate_every=10,
     )
     assert result.metrics["accuracy"] > 0.5  # chance is 0.1
-    assert result.metrics["num_test"] == len(test) == 1547
+    assert result.metrics["num_test"] == len(test) == 300
     folder = result.workdir
     assert json.loads((folder / "metrics.json").read_text()) == result.metrics
     scores = {"accuracy", "top5_accuracy", "mean_per_class_accuracy", "loss", "calibration_error"}
