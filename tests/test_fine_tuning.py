@@ -143,7 +143,7 @@ def test_scores_against_hand_counts():
 
 def test_a_given_model_is_trained_in_place_in_pieces_that_fit(few, tmp_path, monkeypatch, capfd):
     """And without test images."""
-    monkeypatch.setattr(bit_keras.training.memory, "machine_memory", lambda: 20 * 2**20)
+    monkeypatch.setattr(bit_keras.training.memory, "machine_memory", lambda: 4 * 2**20)
     model = named_weights(bit_keras.ResNetV2((1, 1), 0.25, 10))
     before = model.get_weights()
     result = bit_keras.fine_tune(
