@@ -1,5 +1,6 @@
 # make demo           fine-tunes the embedded model on handwritten digits
 # make test           runs every test but the next two
+# make coverage       runs every test as make test does, and lists the lines that none reaches
 # make test-peers     compares with timm and transformers, which take gigabytes
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
 # make test-oldest    runs the core tests with the lowest versions that pyproject.toml allows
@@ -17,14 +18,23 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-peers test-backends test-oldest test-package package bench lint docs lock clean
+.PHONY: demo test coverage test-peers test-backends test-oldest test-package package bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
 	$(BIN)/bit-finetune
 
+PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: .venv/test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+	$(BIN)/python -m $(PYTEST)
+
+# Also in the processes that tests start.
+coverage: .venv/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "coverage>=7.10"
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m $(PYTEST)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 # PEERS_PYTHON names a Python that has torch, torchvision, timm, transformers and openvino already.
 test-peers: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)

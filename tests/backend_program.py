@@ -1,7 +1,8 @@
 """bit_keras on another backend of Keras, in a process of its own, for test_backends.py.
 
-backend_program.py FOLDER    reads what test_backends.py gives in FOLDER, and writes found.npz,
-                             found.json and exports there
+backend_program.py FOLDER [all]    reads what test_backends.py gives in FOLDER, and writes
+                                   found.npz, found.json and exports there; with "all" also what
+                                   JAX takes minutes to compile
 """
 
 import json
@@ -34,6 +35,10 @@ def small():
 
 def answers(model, images):
     return model.predict(images, verbose=0)
+
+
+def weights_of(model):
+    return np.concatenate([array(variable).ravel() for variable in model.variables])
 
 
 def of_golden(size):
@@ -115,31 +120,40 @@ def refusals(model):
     return {"needs_tensorflow": found, "channels_first": first}
 
 
-def main(folder):
+def of_large_models(folder, model):
+    """The published architecture, and files; each is proven at three sizes, on two models."""
+    large, found = of_golden(64)
+    bit_keras.export(large, folder / "out_timm", "timm")
+    for form in ("transformers", "keras"):
+        # Keras itself imports TensorFlow to save, where it is installed.
+        assert form == "keras" or "tensorflow" not in sys.modules
+        bit_keras.export(model, folder / WRITTEN[form], form)
+    return found
+
+
+def main(folder, everything=False):
     given = np.load(folder / "given.npz")
     images, labels = given["images"], given["labels"]
     embedded = bit_keras.load("BiT-XS-R26x0.25")
     model = small()
-    large, found = of_golden(64)
-    found["embedded"] = answers(embedded, images)
+    found = {"embedded": answers(embedded, images)}
     maps = pyramid(model, ("P2", "P4")).predict(images, verbose=0)
     found |= {f"map_{level}": each for level, each in maps.items()}
-    found["new_head"] = array(with_head(model, 3)(images))  # called, which JAX does slowly
+    found["new_head"] = answers(with_head(model, 3), images)
     found |= of_layers(given["activations"])
     found |= of_training(images, labels)
     for form, name in SAVED.items():
-        found[f"read_{form}"] = answers(bit_keras.load(folder / name), images)
+        found[f"read_{form}"] = weights_of(bit_keras.load(folder / name))
     found |= of_policies(images)
     texts = {"backend": keras.config.backend(), **refusals(model)}
-    bit_keras.export(large, folder / "out_timm", "timm")
-    for form, name in WRITTEN.items():
-        # Keras itself imports TensorFlow to save, where it is installed.
-        assert form == "keras" or "tensorflow" not in sys.modules
-        bit_keras.export(model, folder / name, form)
+    bit_keras.export(model, folder / WRITTEN["npz"], "npz")
+    if everything:
+        found |= of_large_models(folder, model)
+    assert everything or "tensorflow" not in sys.modules
     texts["proof"] = json.loads((folder / "out.npz.proof.json").read_text())
     np.savez(folder / "found.npz", **found)
     (folder / "found.json").write_text(json.dumps(texts))
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), everything="all" in sys.argv)

@@ -19,16 +19,26 @@ from pictures import picture
 from tensorflow.python.framework.func_graph import FuncGraph
 
 import bit_keras
+from bit_keras.files import lock, new_folder
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first, so that those who run in parallel end together."""
     longest = (
-        *("strategies", "fine_tuning", "pretraining", "export_programs", "consumers", "studies"),
-        *("vtab_suite", "few_shot", "distillation", "evaluation"),
-        *("detector_export", "detector_consumers", "detector_resume"),
+        *("strategies", "detector_resume", "backends", "fine_tuning", "export_programs", "spec"),
+        *("detector_export", "detector_memory", "studies", "pretraining", "consumers"),
+        *("retinanet", "mask_rcnn_training", "few_shot", "evaluation", "mask_export", "vtab_suite"),
+        *("distillation", "prediction", "detector", "detector_consumers"),
     )
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in longest)
+    place = {f"test_{name}": number for number, name in enumerate(longest)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(longest)))
+
+
+def pytest_collection_finish():
+    """What was imported stays, so no collection of garbage need look at it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def graphs_of_training():
@@ -36,6 +46,18 @@ def graphs_of_training():
     gc.collect()
     graphs = [o for o in gc.get_objects() if type(o) is FuncGraph]
     return sum(graph.name in ("_run", "gradients") for graph in graphs)
+
+
+def made_once(tmp_path_factory, name, make):
+    """The folder that `make(folder)` fills: once, whichever of pytest's workers asks first."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    with lock(root / f"{name}.lock", "Another worker makes what is needed."):
+        if not (root / name).exists():
+            with new_folder(root / name) as folder:
+                make(folder)
+    return root / name
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,8 @@
-"""A detector for tests of its use, and pictures to find objects on."""
+"""A detector for tests of its use, its exports, and pictures to find objects on."""
+
+import json
+import subprocess
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +15,7 @@ from bit_keras.detection import RetinaNet
 
 NAMES = ("ant", "bee", "große Katze")
 SIZE = 64
+SIZES = [(SIZE, SIZE), (200, 90), (40, 30), (97, 180), (33, 150)]
 
 
 def lively_detector(bias=-6.0):
@@ -39,3 +44,24 @@ def boxless(*pixels):
 def pictures(*sizes):
     """Smooth random colors, uint8 [height, width, 3], of sizes (height, width)."""
     return [np.asarray(picture(*sides, seed=i)) for i, sides in enumerate(sizes)]
+
+
+def typed(*arguments, cwd):
+    command = [sys.executable, "-m", "bit_keras.cli.detect", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def export(folder):
+    """Exports the detector for `made_once`: it takes a minute.
+
+    To exports/served here, to exports/cells.onnx by the command; said.json is what they said.
+    """
+    written, detector = folder / "exports", lively_detector()
+    written.mkdir()
+    images = boxless(*pictures(*SIZES))
+    matched = bit_keras.export_detector(detector, written / "served", images=images)
+    detector.save(written / "cells.keras")
+    arguments = ("export", "--model=cells.keras", "--format=onnx", "--output=cells.onnx")
+    done = typed(*arguments, cwd=written)
+    assert done.returncode == 0, done.stderr
+    (folder / "said.json").write_text(json.dumps([matched, done.stdout]))

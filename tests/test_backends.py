@@ -15,7 +15,16 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from backend_program import POLICIES, SAVED, WRITTEN, answers, of_layers, of_training, small
+from backend_program import (
+    POLICIES,
+    SAVED,
+    WRITTEN,
+    answers,
+    of_layers,
+    of_training,
+    small,
+    weights_of,
+)
 
 import bit_keras
 from bit_keras.checkpoints import open_safetensors
@@ -71,8 +80,10 @@ def there(request, given, tmp_path_factory):
     np.savez(folder / "given.npz", **given)
     for form, file in SAVED.items():
         bit_keras.export(small(), folder / file, form)
-    command = [python, TESTS / "backend_program.py", folder]
-    variables = environment(KERAS_BACKEND=name, JAX_PLATFORMS="cpu")
+    alone = [] if python == sys.executable else ["all"]
+    command = [python, TESTS / "backend_program.py", folder, *alone]
+    quick = "--xla_backend_optimization_level=0"  # JAX compiles longer than it computes here
+    variables = environment(KERAS_BACKEND=name, JAX_PLATFORMS="cpu", XLA_FLAGS=quick)
     done = subprocess.run(command, env=variables, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-5000:]
     texts = json.loads((folder / "found.json").read_text())
@@ -82,6 +93,8 @@ def there(request, given, tmp_path_factory):
 
 def test_golden_outputs(there):
     found, golden = there[0], np.load(TESTS / "golden" / "R50x1_64px.npz")
+    if "golden_logits" not in found:
+        pytest.skip("takes minutes: run make test-backends")
     np.testing.assert_allclose(found["golden_logits"], golden["logits"], atol=1e-4)
     np.testing.assert_allclose(found["golden_pooled"], golden["pooled"], atol=1e-4)
     for i in range(5):
@@ -112,16 +125,19 @@ def test_fit_by_the_rules_schedule_learns_as_on_tensorflow(there, given):
     np.testing.assert_allclose(there[0]["trained"], expected["trained"], atol=1e-2 * scale)
 
 
-def test_weights_are_read_and_written(there, given):
+def test_weights_are_read_and_written(there):
     found, texts, folder = there
-    expected = answers(small(), given["images"])
+    expected = weights_of(small())
     for form in SAVED:
-        np.testing.assert_allclose(found[f"read_{form}"], expected, atol=1e-4)
-    for file in WRITTEN.values():
-        model = bit_keras.load(folder / file)
-        np.testing.assert_allclose(answers(model, given["images"]), expected, atol=1e-4)
+        np.testing.assert_array_equal(found[f"read_{form}"], expected, err_msg=form)
+    everything = "golden_logits" in found
+    for file in WRITTEN.values() if everything else [WRITTEN["npz"]]:
+        written = weights_of(bit_keras.load(folder / file))
+        np.testing.assert_array_equal(written, expected, err_msg=file)
     assert texts["proof"]["passed"]
     assert texts["proof"]["scale"] > 0.1
+    if not everything:
+        return
     arrays = open_safetensors(folder / "out_timm" / "model.safetensors")
     name = "block1/unit01/a/standardized_conv2d/kernel"
     drawn = np.random.default_rng(zlib.crc32(name.encode()))

@@ -75,7 +75,17 @@ def folder(model, tmp_path_factory):
     return folder
 
 
-def run(folder, consumer, *arguments, python=sys.executable):
+WITH_TENSORFLOW = ("hub_keras_layer", "hub_load", "keras3", "saved_model")
+SEVERAL = """
+import runpy, sys
+for line in sys.argv[1:]:
+    program, *sys.argv[1:] = line.split()
+    print("PROGRAM", flush=True)
+    runpy.run_path(program, run_name="__main__")
+"""
+
+
+def run(folder, *program, python=sys.executable):
     search = [str(folder / "without"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **os.environ,
@@ -85,7 +95,7 @@ def run(folder, consumer, *arguments, python=sys.executable):
         "HF_HUB_OFFLINE": "1",
     }
     done = subprocess.run(
-        [python, CONSUMERS / f"{consumer}.py", *arguments],
+        [python, *program],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -112,9 +122,22 @@ def assert_prints_answers_of(model, printed, folder, label="class {}", loss="sof
     assert re.findall(r"^\w+\.png$", printed, re.MULTILINE) == list(FILES)
 
 
+@pytest.fixture(scope="module")
+def together(folder):
+    """What consumers with TensorFlow print, in one process: importing it takes seconds."""
+    files = " ".join(FILES)
+    lines = [f"{CONSUMERS}/{name}.py --model={MODELS[name]} {files}" for name in WITH_TENSORFLOW]
+    first, *printed = run(folder, "-c", SEVERAL, *lines).split("PROGRAM\n")
+    assert first == ""
+    return dict(zip(WITH_TENSORFLOW, printed, strict=True))
+
+
 @pytest.mark.parametrize("consumer", MODELS)
-def test_a_consumer_prints_the_models_own_answers(consumer, model, folder):
-    printed = run(folder, consumer, f"--model={MODELS[consumer]}", *FILES)
+def test_a_consumer_prints_the_models_own_answers(consumer, model, folder, request):
+    if consumer in WITH_TENSORFLOW:
+        printed = request.getfixturevalue("together")[consumer]
+    else:
+        printed = run(folder, CONSUMERS / f"{consumer}.py", f"--model={MODELS[consumer]}", *FILES)
     assert_prints_answers_of(model, printed, folder)
 
 
@@ -170,7 +193,8 @@ def test_peers_print_the_models_own_answers(peer, folder):
     names = [f"class {i}" for i in range(10)]
     options = {"images": np.zeros((1, 32, 32, 3)), "size": SIZE, "labels": names}
     bit_keras.export(model, folder / peer, peer, **options)
-    printed = run(folder, f"{peer}_weights", f"--model={peer}", *FILES, python=PEERS_PYTHON)
+    program = CONSUMERS / f"{peer}_weights.py"
+    printed = run(folder, program, f"--model={peer}", *FILES, python=PEERS_PYTHON)
     assert_prints_answers_of(model, printed, folder)
 
 

@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
-from detectors import NAMES, boxless, lively_detector
+from conftest import made_once
+from detectors import NAMES, export, lively_detector
 from odd_pictures import other, tiff
 from pictures import picture
 
@@ -28,7 +29,7 @@ def detector():
 
 
 @pytest.fixture(scope="module")
-def folder(detector, tmp_path_factory):
+def folder(tmp_path_factory):
     """Holds exports of the detector and of a classifier, pictures, and `without/bit_keras.py`.
 
     The latter is found before the installed one and cannot be imported.
@@ -43,9 +44,10 @@ def folder(detector, tmp_path_factory):
     image.save(folder / "turned.webp", exif=tiff(3, big=True), lossless=True)
     (folder / "clear.png").write_bytes(other("clear.png"))
     picture(150, 230, seed=2).save(folder / "large.png")
+    exports = made_once(tmp_path_factory, "detector", export) / "exports"
+    small = bit_keras.ResNetV2((1,), 0.25, 2)
     for name, format in (("served", "saved_model"), ("cells.onnx", "onnx")):
-        bit_keras.export_detector(detector, folder / name, format, images=boxless(noise))
-        small = bit_keras.ResNetV2((1,), 0.25, 2)
+        (folder / name).symlink_to(exports / name)
         bit_keras.export(small, folder / f"classes-{name}", format, images=noise[None])
     (folder / "notes.txt").write_text("no picture")
     (folder / "without").mkdir()

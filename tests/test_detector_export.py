@@ -2,15 +2,14 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
+from conftest import made_once
 from detections import detections_of
-from detectors import NAMES, SIZE, boxless, lively_detector, pictures
+from detectors import NAMES, SIZES, boxless, export, lively_detector, pictures, typed
 
 import bit_keras
 from bit_keras.detection import exporting
@@ -18,7 +17,6 @@ from bit_keras.detection.detecting import all_detections
 from bit_keras.detection.matching import agreement
 from bit_keras.exporting import ExportError
 
-SIZES = [(SIZE, SIZE), (200, 90), (40, 30), (97, 180), (33, 150)]
 ROUTES = ("serving_default", "serve_uint8", "serve_encoded", "onnx")
 
 
@@ -37,21 +35,11 @@ def expected(detector, photos):
     return all_detections(detector, boxless(*photos))
 
 
-def typed(*arguments, cwd):
-    command = [sys.executable, "-m", "bit_keras.cli.detect", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
-def exports(detector, photos, tmp_path_factory):
+def exports(tmp_path_factory):
     """A folder with `served`, and with `cells.onnx`, which the command wrote; what they said."""
-    folder = tmp_path_factory.mktemp("exports")
-    matched = bit_keras.export_detector(detector, folder / "served", images=boxless(*photos))
-    detector.save(folder / "cells.keras")
-    arguments = ("export", "--model=cells.keras", "--format=onnx", "--output=cells.onnx")
-    done = typed(*arguments, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder, matched, done.stdout
+    folder = made_once(tmp_path_factory, "detector", export)
+    return folder / "exports", *json.loads((folder / "said.json").read_text())
 
 
 @pytest.fixture(scope="module")

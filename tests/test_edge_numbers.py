@@ -105,6 +105,7 @@ FINE_TUNING = {
 }
 OTHERS = {
     "bit_keras.cli.pretrain": {
+        "": "name the architecture and the images",
         "--model=R14x0.25 --dataset=./no --throughput=0": "--throughput=0: 0.0 is not",
         "--model=R14x0.25 --dataset=./no --throughput=nan": "--throughput must be a number",
         "--model=R14x0.25 --dataset=./no --crop=2147483648": "crop must be 16,384 or less",

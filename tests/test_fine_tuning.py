@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import tensorflow as tf
+from conftest import named_weights
 
 import bit_keras
 from bit_keras import HyperRule, data
@@ -23,7 +24,7 @@ def few():
 
 def test_a_run_learns_and_leaves_its_whole_folder(tmp_path):
     train, test = data.digits(5, seed=1)
-    chosen_by, test = test.subset(range(200)), test.subset(range(200, len(test)))
+    chosen_by, test = test.subset(range(200)), test.subset(range(200, 500))
     result = bit_keras.fine_tune(
         *("BiT-XS-R26x0.25", train, test),
         validation=chosen_by,
@@ -32,7 +33,7 @@ def test_a_run_learns_and_leaves_its_whole_folder(tmp_path):
         evaluate_every=10,
     )
     assert result.metrics["accuracy"] > 0.5  # chance is 0.1
-    assert result.metrics["num_test"] == len(test) == 1547
+    assert result.metrics["num_test"] == len(test) == 300
     folder = result.workdir
     assert json.loads((folder / "metrics.json").read_text()) == result.metrics
     scores = {"accuracy", "top5_accuracy", "mean_per_class_accuracy", "loss", "calibration_error"}
@@ -102,22 +103,9 @@ def test_images_of_several_classes_are_learned_by_sigmoids(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["loss"] == "sigmoid"
 
 
-def test_a_batch_that_does_not_fit_is_split(few, tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(bit_keras.training.memory, "machine_memory", lambda: 50 * 2**20)
-    bit_keras.fine_tune(
-        *("BiT-XS-R26x0.25", few[0]),
-        workdir=tmp_path / "run",
-        rule=QUICK.with_steps(2),
-        export=False,
-    )
-    config = json.loads((tmp_path / "run/config.json").read_text())
-    assert config["batch_split"] > 1
-    said = f"Batch split: {config['batch_split']} of {16 // config['batch_split']} images"
-    assert said in capfd.readouterr().err
-
-
 def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_path, monkeypatch):
     train, test = few
+    named_weights(bit_keras.ResNetV2((1,), 0.25, 10)).save(tmp_path / "small.keras")
     arguments = {"workdir": tmp_path / "run", "rule": QUICK.with_steps(4)}
 
     def die(*_, **__):
@@ -125,12 +113,12 @@ def test_a_run_cut_off_in_its_last_acts_goes_on_and_another_is_refused(few, tmp_
 
     monkeypatch.setattr(bit_keras.classification.task, "write_run_report", die)
     with pytest.raises(KeyboardInterrupt):
-        bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
+        bit_keras.fine_tune(tmp_path / "small.keras", train, test, **arguments)
     monkeypatch.undo()
     other = data.digits(5, seed=2)  # as many of each class, but not the same
     with pytest.raises(ValueError, match=r"holds another run, which differs in (test|train)"):
-        bit_keras.fine_tune("BiT-XS-R26x0.25", *other, **arguments)
-    result = bit_keras.fine_tune("BiT-XS-R26x0.25", train, test, **arguments)
+        bit_keras.fine_tune(tmp_path / "small.keras", *other, **arguments)
+    result = bit_keras.fine_tune(tmp_path / "small.keras", train, test, **arguments)
     lines = (tmp_path / "run/metrics.jsonl").read_text()
     assert lines.count("test_accuracy") == 1
     assert result.metrics["steps"] == 4
@@ -153,23 +141,24 @@ def test_scores_against_hand_counts():
     assert scores["loss"] == pytest.approx(expected)
 
 
-def test_a_given_model_is_trained_in_place_and_needs_no_test_images(few, tmp_path):
-    train, _ = few
-    model = bit_keras.load("BiT-XS-R26x0.25")
+def test_a_given_model_is_trained_in_place_in_pieces_that_fit(few, tmp_path, monkeypatch, capfd):
+    """And without test images."""
+    monkeypatch.setattr(bit_keras.training.memory, "machine_memory", lambda: 4 * 2**20)
+    model = named_weights(bit_keras.ResNetV2((1, 1), 0.25, 10))
     before = model.get_weights()
     result = bit_keras.fine_tune(
-        *(model, train),
-        workdir=tmp_path / "run",
-        rule=QUICK.with_steps(5),
-        batch_split=4,
-        export=False,
+        *(model, few[0]), workdir=tmp_path / "run", rule=QUICK.with_steps(2), export=False
     )
     assert set(result.metrics) == {"steps", "seconds"}
     assert result.model.get_layer("block1") is model.get_layer("block1")
     assert any(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert config["batch_split"] > 1
+    said = f"Batch split: {config['batch_split']} of {16 // config['batch_split']} images"
+    assert said in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("trainable", ["head", "from:block4", "from:block3/unit02"])
+@pytest.mark.parametrize("trainable", ["head", "from:block3/unit02"])
 def test_only_what_was_asked_for_is_trained(few, tmp_path, trainable):
     train, test = few
     before = {v.path: v.numpy() for v in bit_keras.load("BiT-XS-R26x0.25").variables}
@@ -189,7 +178,6 @@ def test_only_what_was_asked_for_is_trained(few, tmp_path, trainable):
     }
     start = {
         "head": ("head/",),
-        "from:block4": ("block4/", "group_norm/", "head/"),
         "from:block3/unit02": ("block3/unit02/", "block4/", "group_norm/", "head/"),
     }[trainable]
     assert changed == {v.path for v in result.model.variables if v.path.startswith(start)}

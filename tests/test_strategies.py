@@ -25,14 +25,15 @@ PROGRAM = pathlib.Path(__file__).with_name("training_program.py")
 STEPS = 20
 
 
-def start(workdir, strategy="single", source="arrays", *more, **environment):
-    command = [sys.executable, PROGRAM, strategy, workdir, source, *more]
+def start(strategy, *runs, **environment):
+    """The program; `runs` are (workdir, source, workdir, source, ...)."""
+    command = [sys.executable, PROGRAM, strategy, *runs]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-3000:]
 
 
@@ -57,10 +58,9 @@ def folder(tmp_path_factory):
 def undisturbed(folder, tmp_path_factory):
     """{source: the weights of a run on one device that nothing happened to}."""
     root = tmp_path_factory.mktemp("undisturbed")
-    finish(start(root / "a", "single", "arrays", root / "f", folder, root / "t", "tfds"))
-    return {
-        name: weights(root / file) for name, file in (("arrays", "a"), (folder, "f"), ("tfds", "t"))
-    }
+    files = {"arrays": root / "a", "remat": root / "r", folder: root / "f", "tfds": root / "t"}
+    finish(start("single", *(word for name, file in files.items() for word in (file, name))))
+    return {name: weights(file) for name, file in files.items()}
 
 
 def largest_relative_difference(a, b):
@@ -70,22 +70,19 @@ def largest_relative_difference(a, b):
 
 
 def test_two_replicas_end_with_the_weights_of_one(undisturbed, tmp_path):
-    finish(start(tmp_path / "run", "mirrored"))
-    assert largest_relative_difference(undisturbed["arrays"], weights(tmp_path / "run")) < 1e-4
+    runs = {source: tmp_path / source for source in ("arrays", "remat")}
+    finish(start("mirrored", *(word for name, file in runs.items() for word in (file, name))))
+    for run in runs.values():
+        assert largest_relative_difference(undisturbed["arrays"], weights(run)) < 1e-4
 
 
-def test_rematerialized_units_change_no_weight(undisturbed, tmp_path):
-    finish(start(tmp_path / "single", REMAT="1"))
-    for a, b in zip(undisturbed["arrays"], weights(tmp_path / "single"), strict=True):
+def test_rematerialized_units_change_no_weight(undisturbed):
+    """Nor on two replicas, see above, and on two workers, whose last steps are so below."""
+    for a, b in zip(undisturbed["arrays"], undisturbed["remat"], strict=True):
         np.testing.assert_array_equal(a, b)
-    finish(start(tmp_path / "two", "mirrored", REMAT="1"))
-    for worker in start_workers(tmp_path / "workers", REMAT="1"):
-        finish(worker)
-    for run in ("two", "workers"):
-        assert largest_relative_difference(undisturbed["arrays"], weights(tmp_path / run)) < 1e-4
 
 
-def start_workers(workdir, second_workdir=None, **environment):
+def start_workers(workdir, second_workdir=None, source="arrays"):
     with socket.socket() as a, socket.socket() as b:
         for s in (a, b):
             s.bind(("127.0.0.1", 0))
@@ -95,8 +92,7 @@ def start_workers(workdir, second_workdir=None, **environment):
         task = {"type": "worker", "index": index}
         config = json.dumps({"cluster": {"worker": addresses}, "task": task})
         own = second_workdir if index and second_workdir else workdir
-        environment |= {"TF_CONFIG": config, "WORKER": str(index)}
-        workers.append(start(own, "multiworker", **environment))
+        workers.append(start("multiworker", own, source, TF_CONFIG=config, WORKER=str(index)))
     return workers
 
 
@@ -122,7 +118,7 @@ def test_two_workers_end_with_the_weights_of_one_whatever_happens(undisturbed, t
     workers[1].communicate()
     assert re.search("worker was lost .* start all of them again", workers[0].communicate()[1])
 
-    for worker in start_workers(workdir):
+    for worker in start_workers(workdir, source="remat"):
         finish(worker)
     for index in range(2):
         assert largest_relative_difference(undisturbed["arrays"], weights(workdir, index)) < 1e-4
@@ -188,28 +184,23 @@ def kill_at_random(process, workdir, first=1):
     process.communicate()
 
 
-@pytest.mark.parametrize("kind", ["folder", "tfds"])
-def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(undisturbed, folder, tmp_path, kind):
-    source = folder if kind == "folder" else kind
-    kill_at_random(start(tmp_path / "run", source=source), tmp_path / "run")
-    finish(start(tmp_path / "run", source=source))
-    for a, b in zip(undisturbed[source], weights(tmp_path / "run"), strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_a_run_that_is_killed_and_terminated_saves_its_step_and_goes_on(undisturbed, tmp_path):
-    workdir = tmp_path / "run"
-    process = start(workdir)
-    wait_for_step(process, workdir, 5)
+def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(undisturbed, folder, tmp_path):
+    """Terminated in its first of two trainings, which saves its step; then killed in each."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = "single", one, folder, two, "tfds"
+    process = start(*command)
+    wait_for_step(process, one, 5)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert "Interrupted: stopped by a signal at step" in errors
-    saved = {int(path.stem.split("-")[1]) for path in workdir.glob("checkpoints/ckpt-*.index")}
+    saved = {int(path.stem.split("-")[1]) for path in one.glob("checkpoints/ckpt-*.index")}
     assert max(saved) >= 5
-    kill_at_random(start(workdir), workdir, first=max(saved) + 1)
-    finish(start(workdir))
-    for a, b in zip(undisturbed["arrays"], weights(workdir), strict=True):
-        np.testing.assert_array_equal(a, b)
+    kill_at_random(start(*command), one, first=max(saved) + 1)
+    kill_at_random(start(*command), two)
+    finish(start(*command))
+    for source, run in ((folder, one), ("tfds", two)):
+        for a, b in zip(undisturbed[source], weights(run), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

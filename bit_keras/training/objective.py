@@ -42,10 +42,14 @@ class Objective:
 
     def element_spec(self, examples: int) -> tuple[Any, Any]:
         """Returns the `tf.TensorSpec`s of the inputs and labels of so many examples."""
-        spec = self.spec or self.batches(0, (0, 1)).element_spec
         return tf.nest.map_structure(
-            lambda one: tf.TensorSpec((examples, *one.shape[1:]), one.dtype), spec
+            lambda one: tf.TensorSpec((examples, *one.shape[1:]), one.dtype), self._batch_spec
         )
+
+    @functools.cached_property
+    def _batch_spec(self):
+        """Of a batch: making the data set for it takes a quarter of a second."""
+        return self.spec or self.batches(0, (0, 1)).element_spec
 
     @property
     def loss_names(self) -> tuple[str, ...]:
