@@ -24,6 +24,7 @@ def training_step(settings: dict) -> object:
     import tensorflow as tf
 
     import bit_keras
+    from bit_keras.models.standardizing import standardized_once
     from bit_keras.training import Devices, Objective, rematerialize
     from bit_keras.training.losses import LOSSES
     from bit_keras.training.step import TrainStep
@@ -41,7 +42,13 @@ def training_step(settings: dict) -> object:
     if settings.get("remat"):
         rematerialize(model)
     data = tf.data.Dataset.from_tensors((images, labels)).repeat()
-    objective = Objective(model=model, batches=lambda *_: data, batch=batch, loss=LOSSES["softmax"])
+    objective = Objective(
+        model=model,
+        batches=lambda *_: data,
+        batch=batch,
+        loss=LOSSES["softmax"],
+        once=standardized_once,
+    )
     pieces = settings.get("pieces", 1)
     step = TrainStep(objective, optimizer, devices.strategy, pieces)
     iterator, one, nobody = iter(data), tf.constant(1), tf.constant(0.0)

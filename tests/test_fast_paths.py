@@ -8,6 +8,7 @@ import tensorflow as tf
 from bit_keras import GroupNormalization, ResNetV2, StdConv2D
 from bit_keras.layers import fast_paths, standardize
 from bit_keras.models import blocks
+from bit_keras.models.standardizing import standardized_once
 
 
 def derivatives(function, inputs, weights):
@@ -147,3 +148,30 @@ def test_units_that_share_a_trace_have_their_own_weights_and_gradients(remat, mo
     assert {*traced} == {"unit01", "unit02"}
     assert_alike(shared, gradients())
     assert {*traced} == {"unit01", "unit02", "unit03", "unit04"}
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_kernels_standardized_once_have_the_gradients_of_all_calls(remat):
+    model = ResNetV2((2,), 0.0625, 3)
+    for variable in model.variables:
+        variable.assign(keras.random.normal(variable.shape, seed=len(variable.path)) + 0.5)
+    model.get_layer("block1").remat = remat
+    variables = model.trainable_variables[1:]  # the kernel of the root is standardized as ever
+    images = tf.random.stateless_uniform((2, 2, 32, 32, 3), (1, 2))
+
+    def sums_of_gradients():
+        sums = [0.0 for _ in variables]
+        for part in (images[0], images[1]):
+            values = [variable.value for variable in variables]
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                total = tf.reduce_sum(tf.square(model(part, training=True)))
+            sums = [a + b for a, b in zip(sums, tape.gradient(total, values), strict=True)]
+        return sums
+
+    @tf.function(autograph=False)
+    def once():
+        with standardized_once(variables) as gradients_of_variables:
+            return gradients_of_variables(sums_of_gradients())
+
+    assert_alike(once(), tf.function(sums_of_gradients, autograph=False)())

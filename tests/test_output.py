@@ -111,7 +111,7 @@ ENDS = {  # what happens while noise is held back: (what is seen of it, exit cod
 def test_what_is_held_back_is_lost_only_if_all_is_well(end, seen):
     code = (
         "import os, signal\nfrom bit_keras.cli import console\n"
-        f"with console.held_back():\n    os.write(2, b'noise'); {end}\n"
+        f"with console._held_back():\n    os.write(2, b'noise'); {end}\n"
         "os.write(2, b'heard')"
     )
     done = ended([sys.executable, "-c", code])

@@ -13,6 +13,7 @@ from conftest import graphs_of_training
 
 import bit_keras
 from bit_keras import HyperRule
+from bit_keras.models.standardizing import standardized_once
 from bit_keras.training import (
     LOSSES,
     Interrupted,
@@ -137,6 +138,7 @@ def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
                 ),
                 batch=16,
                 loss=LOSSES["softmax"],
+                once=standardized_once,
             )
             optimizer = keras.optimizers.SGD(0.001, momentum=0.9)
             train(objective, optimizer, folder, steps=10, pieces=pieces)

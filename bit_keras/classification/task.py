@@ -14,6 +14,7 @@ import tensorflow as tf
 from ..data import LabeledImages
 from ..exporting import export
 from ..models.spec import spec_of
+from ..models.standardizing import standardized_once
 from ..training import LOSSES, Objective, RunFolder, Task, predict
 from .answers import Evaluation, check_testable
 from .distillation import Teacher, open_teacher
@@ -93,6 +94,7 @@ class ClassifierTask(Task):
             batch=self.batch,
             loss=teacher.loss(self.loss) if teacher else LOSSES[self.loss],
             targets=teacher.targets if teacher else None,
+            once=standardized_once,
             **settings,
         )
 

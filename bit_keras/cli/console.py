@@ -16,14 +16,14 @@ from typing import Any, TextIO
 from absl import logging as absl_logging
 
 # Read by TensorFlow's C++, gRPC and tqdm when they are loaded; what a user has set stays.
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "GRPC_VERBOSITY": "ERROR"}
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
 _BARS = {
     "TQDM_BAR_FORMAT": "{l_bar}{bar}| {n_fmt}/{total_fmt}{unit} "
     "[{elapsed}, {remaining} left, {rate_noinv_fmt}{postfix}]"
 }
 _SECONDS = 15  # between two lines about one bar, where there is no terminal
 
-_held = []  # what `held_back` holds at present, at most one
+_held = []  # what `_held_back` holds at present, at most one
 
 
 def set_up(quiet: bool) -> None:
@@ -56,7 +56,7 @@ def import_tensorflow(quiet: bool) -> None:
     Raises:
         ValueError: If Keras computes on another backend.
     """
-    with contextlib.nullcontext() if not quiet or "tensorflow" in sys.modules else held_back():
+    with contextlib.nullcontext() if not quiet or "tensorflow" in sys.modules else _held_back():
         from ..training.backends import require_tensorflow  # imports TensorFlow, too
 
         require_tensorflow("this command")
@@ -73,7 +73,7 @@ def import_tensorflow(quiet: bool) -> None:
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def _held_back() -> Iterator[None]:
     """Holds back what is written to file descriptor 2, by whatever language.
 
     It is shown where the block raises an error, and where the process dies in it.

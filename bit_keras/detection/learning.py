@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from ..models.spec import SpecifiedModel
+from ..models.standardizing import standardized_once
 from ..training import Objective
 from .losses import LOSS_PARTS, detection_loss
 from .mask_rcnn import MaskRCNN, training_model
@@ -40,6 +41,7 @@ def detector_objective(
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
+    settings["once"] = standardized_once
     if model.spec.detector == "retinanet":
         targets = functools.partial(detection_targets, anchor_sizes=model.spec.anchor_sizes)
         settings |= {"loss": detection_loss, "parts": LOSS_PARTS, "targets": targets}

@@ -1,8 +1,9 @@
 """What a training minimizes."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -27,6 +28,9 @@ class Objective:
         weight_decay: Factor of the L2 penalty, added to the gradient of variables named `kernel`.
         clip_norm: Gradients whose norm over all variables is larger are shortened to it; 0 for no
             clipping.
+        once: `once(variables)` is a context in which what depends on weights alone was computed
+            already, for all micro-batches of a step, and the variables' values and gradients are
+            those of the result; it gives a function from these gradients to the variables'.
         spec: The `element_spec` of a batch, where making `batches` takes long.
     """
 
@@ -38,6 +42,7 @@ class Objective:
     targets: Callable[[Any, Any], Any] | None = None
     weight_decay: float = 0.0
     clip_norm: float = 0.0
+    once: Callable[[Sequence[keras.Variable]], contextlib.AbstractContextManager] | None = None
     spec: Any = None
 
     def element_spec(self, examples: int) -> tuple[Any, Any]:

@@ -1,9 +1,10 @@
 """One step of a training, of every task, strategy and size of batch."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
-from ..layers import standardized_once
 from .objective import Objective
 
 
@@ -85,7 +86,8 @@ class TrainStep:
         pieces = tf.nest.map_structure(cut, (inputs, labels))
         losses = tf.zeros((len(self._objective.loss_names),))
         sums = [tf.zeros(variable.shape) for variable in self.variables]
-        with standardized_once(self.variables) as gradients_of_variables:
+        once = self._objective.once or _nothing
+        with once(self.variables) as gradients_of_variables:
             for m in tf.range(self._pieces):
                 # One after another, or memory is that of several pieces.
                 tf.autograph.experimental.set_loop_options(parallel_iterations=1)
@@ -101,10 +103,15 @@ class TrainStep:
             labels = self._objective.targets(inputs, labels)
         compute = self._objective.gradients
         # A function within a strategy cannot update what replicas share, and one that was traced
-        # for the estimate of its memory takes kernels that are not standardized.
-        if self._replicas > 1 or self._pieces > 1:
+        # for the estimate of its memory knows nothing of what was computed once.
+        if self._replicas > 1 or (self._pieces > 1 and self._objective.once):
             compute = compute.python_function
         # Under float16 the loss is scaled; the optimizer undoes it.
         factor = self._optimizer.scale_loss(tf.constant(1 / self._objective.batch))
         sums, gradients = compute(inputs, labels, factor)
         return sums / self._objective.batch, gradients
+
+
+@contextlib.contextmanager
+def _nothing(_):
+    yield lambda gradients: gradients
