@@ -67,4 +67,4 @@ def open_saved_model(path: str | os.PathLike) -> Checkpoint:
             raise CheckpointError(f"{name} in {path} has dtype {array.dtype}: expected a float")
         return array.astype(np.float32, copy=False)
 
-    return Checkpoint(shapes, read)
+    return Checkpoint(shapes, read, path)

@@ -11,30 +11,46 @@ import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError, brief, check_unpacked_size
+from ..checkpoints import (
+    CheckpointError,
+    brief,
+    check_finite,
+    check_unpacked_size,
+    first_few,
+)
 
 if TYPE_CHECKING:
     import keras
 
 _CONFIGURATION, _WEIGHTS = "config.json", "model.weights.h5"
+_MEMBERS = {"metadata.json", _CONFIGURATION, _WEIGHTS}
+# Layers that run code or a graph of a file, and types of any module; and where functions may be of.
+_RUNNING = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
+_RUNNING |= {"__typespec__"}
+_FUNCTIONS = ("activations", "constraints", "initializers", "losses", "metrics", "ops")
+_FUNCTIONS = {f"keras.{name}" for name in (*_FUNCTIONS, "regularizers")}
 _ARRAYS_OF_A_UNIT = 9
 _SLACK = 1 << 20  # bytes of variables that are in no file, such as the states of random numbers
 
 
 def load_keras(path: str | os.PathLike) -> "keras.Model":
-    """Loads a `.keras` file, without its optimizer; Lambda layers are refused.
+    """Loads a `.keras` file, without its optimizer; layers that run code of the file are refused.
 
-    Raises CheckpointError if it cannot be read, or describes more weights than it holds.
+    Raises CheckpointError if it cannot be read, describes more weights than it holds, or its
+    weights are not finite.
     """
     import keras
 
     count, held = _read(path, _weights_held)
-    _check_depth(_read(path, _configuration), count, path)
+    configuration = _read(path, _configuration)
+    _check_described(configuration, count, path)
     tensorflow = keras.backend.backend() == "tensorflow"  # elsewhere variables cannot be counted
     with _at_most(held, path) if tensorflow else contextlib.nullcontext():
         model = _read(path, lambda file: keras.saving.load_model(file, compile=False))
     if not isinstance(model, keras.Model):
         raise CheckpointError(f"{path} holds a {type(model).__name__}: expected a Keras model.")
+    for variable in model.variables:
+        check_finite(keras.ops.convert_to_numpy(variable), variable.path, path)
     return model
 
 
@@ -57,8 +73,14 @@ def _weights_held(path):
     found = []
     with zipfile.ZipFile(path) as archive:
         check_unpacked_size(archive, path)
-        if _WEIGHTS not in archive.namelist():
+        names = {*archive.namelist()}
+        if _WEIGHTS not in names:
             raise CheckpointError(f"{path} holds no {_WEIGHTS}: save the model once more.")
+        if names - _MEMBERS:  # Keras would write files of layers of text to the disk
+            raise CheckpointError(
+                f"{path} holds {first_few(sorted(names - _MEMBERS))}, which no model of images "
+                "has: give a file that bit_keras.export or keras.Model.save wrote."
+            )
         weights = io.BytesIO(archive.read(_WEIGHTS))
 
     def visit(name, item):
@@ -80,8 +102,8 @@ def _configuration(path):
         return json.loads(archive.read(_CONFIGURATION))
 
 
-def _check_depth(configuration, arrays, path):
-    """Checks the units of blocks, which take time before they have variables."""
+def _check_described(configuration, arrays, path):
+    """Checks that nothing runs code, and the units of blocks, which take time before variables."""
     waiting = [configuration]
     while waiting:
         part = waiting.pop()
@@ -89,6 +111,14 @@ def _check_depth(configuration, arrays, path):
             waiting += part
         elif isinstance(part, dict):
             waiting += part.values()
+            kind, module = str(part.get("class_name")), str(part.get("module"))
+            foreign = module.startswith("keras") and module not in _FUNCTIONS
+            if kind in _RUNNING or (kind == "function" and foreign):
+                name = part.get("config") if kind == "function" else kind
+                raise CheckpointError(
+                    f"{path} holds {name!r:.40}, which can run code that comes with a file: give a "
+                    "model without it."
+                )
             if not {"units", "filters", "stride"} <= part.keys():
                 continue
             units = part["units"]
