@@ -45,10 +45,11 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def folders_below(folder: str) -> Iterator[str]:
-    """Yields a folder and all visible ones in it, depth first, each once whatever links there are.
+def folders_below(folder: str) -> Iterator[tuple[str, list[os.DirEntry]]]:
+    """Yields a folder and all visible ones in it, depth first, and what is visible in each.
 
-    (Links that lead to one another have more paths than can be walked.)
+    Each comes once, whatever links lead to it: links to one another have more paths than can be
+    walked.
     """
     seen, waiting = set(), [folder]
     while waiting:
@@ -57,9 +58,9 @@ def folders_below(folder: str) -> Iterator[str]:
         if real in seen:
             continue
         seen.add(real)
-        yield folder
-        inner = [e.name for e in visible(folder or os.curdir) if is_folder(e)]
-        waiting += [os.path.join(folder, name) for name in reversed(inner)]
+        entries = visible(folder or os.curdir)
+        yield folder, entries
+        waiting += [os.path.join(folder, e.name) for e in reversed(entries) if is_folder(e)]
 
 
 def _matches(pattern):
@@ -73,7 +74,7 @@ def _matches(pattern):
     if place == 1 and not above:
         above = os.sep
     tops = filter(os.path.isdir, glob.glob(above)) if above else [""]
-    folders = (folder for top in tops for folder in folders_below(top))
+    folders = (folder for top in tops for folder, _ in folders_below(top))
     below = below if any(below) else ["*"]
     return [
         file for folder in folders for file in _matches(os.path.join(glob.escape(folder), *below))
