@@ -176,7 +176,7 @@ def _folders(path):
 
 def _files_below(folder):
     """The visible files in a folder, then those in the folders in it."""
-    return [e.path for below in folders_below(folder) for e in visible(below) if not is_folder(e)]
+    return [e.path for _, entries in folders_below(folder) for e in entries if not is_folder(e)]
 
 
 def _read(root, parts, class_names, bad_images, group_by):
