@@ -136,7 +136,7 @@ def _moving():
 def _rare():
     """What TensorFlow alone would decode wrongly."""
     core = encoded(IMAGE, "BMP")
-    core = core[:14] + struct.pack("<IHHHH", 12, 30, 21, 1, 24) + core[54:]
+    core = core[:10] + struct.pack("<IIHHHH", 26, 12, 30, 21, 1, 24) + core[54:]
     fields = bytearray(encoded(IMAGE.convert("RGBA"), "BMP"))
     fields[30] = 3
     smaller = bytearray(encoded(FEW, "GIF"))

@@ -132,8 +132,8 @@ def _saved_model(change):
 
 def _shorter(name, parts=5):
     def change(path):
-        content = (path / name).readof_bytes()
-        (path / name).writeof_bytes(content[: len(content) * parts // 10])
+        content = (path / name).read_bytes()
+        (path / name).write_bytes(content[: len(content) * parts // 10])
 
     return change
 

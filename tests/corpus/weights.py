@@ -99,18 +99,18 @@ def cut(parts):
     """The first parts in ten of a file."""
 
     def write(path, sound):
-        content = pathlib.Path(sound).readof_bytes()
-        path.writeof_bytes(content[: len(content) * parts // 10])
+        content = pathlib.Path(sound).read_bytes()
+        path.write_bytes(content[: len(content) * parts // 10])
 
     return write
 
 
 def of_bytes(content):
-    return lambda path, sound: path.writeof_bytes(content)
+    return lambda path, sound: path.write_bytes(content)
 
 
 def as_pickle(path, sound):
-    path.writeof_bytes(pickle.dumps(Touch(path.parent / CANARY)))
+    path.write_bytes(pickle.dumps(Touch(path.parent / CANARY)))
 
 
 NPZ = {
@@ -165,11 +165,11 @@ def _safetensors(change):
     """Files with another header, which `change` alters as JSON."""
 
     def write(path, sound):
-        content = pathlib.Path(sound).readof_bytes()
-        stop = 8 + int.fromof_bytes(content[:8], "little")
+        content = pathlib.Path(sound).read_bytes()
+        stop = 8 + int.from_bytes(content[:8], "little")
         header = json.loads(content[8:stop])
         text = json.dumps(change(header) or header).encode()
-        path.writeof_bytes(len(text).to_bytes(8, "little") + text + content[stop:])
+        path.write_bytes(len(text).to_bytes(8, "little") + text + content[stop:])
 
     return write
 
@@ -178,9 +178,9 @@ _FC = "classifier.1.bias"
 
 
 def _not_finite(path, sound):
-    content = bytearray(pathlib.Path(sound).readof_bytes())
+    content = bytearray(pathlib.Path(sound).read_bytes())
     content[-4:] = np.array(np.nan, "<f4").tobytes()
-    path.writeof_bytes(content)
+    path.write_bytes(content)
 
 
 SAFETENSORS = {
