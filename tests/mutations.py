@@ -2,9 +2,11 @@
 
 import copy
 import random
+import resource
 import tracemalloc
 
 LEAST_MEMORY = 20_000_000  # bytes, for what reading takes whatever the file
+_NATIVE = 500_000  # kilobytes by which the process may grow, libraries in other languages included
 
 ODD_BYTES = (b"", b"\0", b"\xff" * 8, b"9" * 30, b"-1", b"nan", b"1e999", b"\n", b"{", b"]", b"<")
 ODD_VALUES = (
@@ -76,6 +78,10 @@ def seeded(case):
     return random.Random(case)
 
 
+def _most_resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def fuzz(cases, write, read, refusal):
     """Writes and reads every case: it is read, or refused in a few words, in little memory.
 
@@ -89,7 +95,7 @@ def fuzz(cases, write, read, refusal):
     Returns:
         How many were read.
     """
-    sound = 0
+    sound, resident = 0, _most_resident()
     tracemalloc.start()
     try:
         for case in range(cases):
@@ -107,6 +113,7 @@ def fuzz(cases, write, read, refusal):
                 raise AssertionError(f"case {case}: {error!r}") from error
             peak = tracemalloc.get_traced_memory()[1] - before
             assert peak < LEAST_MEMORY + 2 * size, f"case {case} takes {peak:,} bytes"
+            assert _most_resident() < resident + _NATIVE, case
     finally:
         tracemalloc.stop()
     return sound

@@ -1,6 +1,7 @@
 """Every weight file of the corpus: loaded or refused, and nothing in it ever runs."""
 
 import os
+import resource
 import tracemalloc
 
 import numpy as np
@@ -12,6 +13,7 @@ import bit_keras
 from bit_keras.checkpoints import CheckpointError
 
 LEAST_MEMORY = 20_000_000  # bytes, for what loading takes whatever the file
+NATIVE = 500_000  # kilobytes by which the process may grow, libraries in other languages included
 CASES = [(kind, name) for kind, table in FORMATS.items() for name in table]
 
 
@@ -30,6 +32,7 @@ def test_a_file_is_loaded_or_refused_in_a_sentence(sound, tmp_path, monkeypatch,
     path, weights = tmp_path / name, FORMATS[kind][name]
     weights.write(path, sound[kind])
     before = {*os.listdir(tmp_path)}
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
     try:
         if weights.expected:
@@ -41,6 +44,7 @@ def test_a_file_is_loaded_or_refused_in_a_sentence(sound, tmp_path, monkeypatch,
         assert tracemalloc.get_traced_memory()[1] < LEAST_MEMORY + 2 * size(path)
     finally:
         tracemalloc.stop()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < resident + NATIVE
     assert {*os.listdir(tmp_path)} == before
     assert CANARY not in before
 

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import threading
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ _RUNNING |= {"__typespec__"}
 _FUNCTIONS = ("activations", "constraints", "initializers", "losses", "metrics", "ops")
 _FUNCTIONS = {f"keras.{name}" for name in (*_FUNCTIONS, "regularizers")}
 _ARRAYS_OF_A_UNIT = 9
+_SPARE = 1 << 28  # bytes, for other threads while the memory is limited
+_LIMITING = threading.Lock()
 _SLACK = 1 << 20  # bytes of variables that are in no file, such as the states of random numbers
 
 
@@ -81,20 +84,44 @@ def _weights_held(path):
                 f"{path} holds {first_few(sorted(names - _MEMBERS))}, which no model of images "
                 "has: give a file that bit_keras.export or keras.Model.save wrote."
             )
-        weights = io.BytesIO(archive.read(_WEIGHTS))
+        weights = archive.read(_WEIGHTS)
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual or item.id.get_storage_size() < item.nbytes:
+            found.append(item.nbytes)
+            held = item.id.get_storage_size() >= item.nbytes and sum(found) <= len(weights)
+            if item.external or item.is_virtual or not held:
                 raise CheckpointError(
                     f"{path} does not hold all of {name} of shape {item.shape}: it is damaged, or "
                     "not written by Keras."
                 )
-            found.append(item.nbytes)
 
-    with h5py.File(weights) as file:
+    with _little_memory(2 * len(weights)), h5py.File(io.BytesIO(weights)) as file:
         file.visititems(visit)
     return len(found), sum(found)
+
+
+@contextlib.contextmanager
+def _little_memory(size):
+    """Lets the process take little more than so many bytes, where the system can limit it.
+
+    HDF5 takes as much memory as a damaged header tells, up to gigabytes; refused, it raises.
+    """
+    import psutil
+
+    process = psutil.Process()
+    if not hasattr(process, "rlimit"):
+        yield
+        return
+    with _LIMITING:
+        before = process.rlimit(psutil.RLIMIT_AS)
+        most = process.memory_info().vms + size + _SPARE
+        if before[0] == psutil.RLIM_INFINITY or most < before[0]:
+            process.rlimit(psutil.RLIMIT_AS, (most, before[1]))
+        try:
+            yield
+        finally:
+            process.rlimit(psutil.RLIMIT_AS, before)
 
 
 def _configuration(path):

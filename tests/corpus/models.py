@@ -1,5 +1,6 @@
 """Models in files: `.keras` archives and SavedModels, cut short or with what must never run."""
 
+import io
 import json
 import os
 import shutil
@@ -77,6 +78,19 @@ def _function(module, name):
     return change
 
 
+def _huge_header(path, sound):
+    """Weights whose first object tells that its header has 3 GB, which HDF5 would take."""
+    import h5py
+
+    file = io.BytesIO()
+    with h5py.File(file, "w", libver="earliest") as weights:
+        weights["x"] = np.ones(3, "f4")
+    content = bytearray(file.getvalue())
+    place = int.from_bytes(content[64:72], "little") + 8
+    content[place : place + 4] = (3_000_000_000).to_bytes(4, "little")
+    _keras(model_weights_h5=bytes(content))(path, sound)
+
+
 def _nan_keras(path, sound):
     import keras
 
@@ -109,6 +123,7 @@ KERAS = {
         _keras(_with_layer("Popen", "subprocess", args=["touch", CANARY])), "cannot read"
     ),
     "assets.keras": Weights(_keras(**{f"assets/../../{CANARY}": b"x"}), "which no model of images"),
+    "huge_header.keras": Weights(_huge_header, "cannot read"),
     "nan.keras": Weights(_nan_keras, "numbers that are not finite"),
     "bomb.keras": Weights(_keras_bomb, "would unpack to"),
     "null.keras": Weights(_keras(lambda config, path: None), "damaged"),
