@@ -123,25 +123,27 @@ def _unusual_groups(model):
 def _checked_signatures(path):
     """The names of a SavedModel's signatures; its functions are checked before any is run.
 
-    TensorFlow runs some as soon as it loads the file.
+    TensorFlow runs some as soon as it loads the file. None of one that it would load as of
+    TensorFlow 1, which may run anything.
     """
     content = (path / "saved_model.pb").read_bytes()
     graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
-    for graph in graphs:
-        # Those that save and restore variables are in every file, and nothing may call them.
-        functions = graph.graph_def.library.function
-        savers = {f.signature.name for f in functions if f.signature.name.startswith(_SAVERS)}
-        own = [f for f in functions if f.signature.name not in savers]
-        known = {*graph.object_graph_def.concrete_functions} & savers
-        for node in (node for function in own for node in function.node_def):
-            values = [v for value in node.attr.values() for v in (value, *value.list.func)]
-            called = {getattr(value, "func", value).name for value in values} & savers
-            if called or known or _OUTSIDE.search(node.op):
-                raise ExportError(
-                    f"the graph of {path} has the operation {node.op}, and may touch files: "
-                    "give a SavedModel that bit_keras.export wrote"
-                )
-    return {name for graph in graphs for name in graph.signature_def}
+    if len(graphs) != 1 or not graphs[0].HasField("object_graph_def"):
+        return set()
+    # Those that save and restore variables are in every file, and nothing may call them.
+    functions = graphs[0].graph_def.library.function
+    savers = {f.signature.name for f in functions if f.signature.name.startswith(_SAVERS)}
+    own = [f for f in functions if f.signature.name not in savers]
+    known = {*graphs[0].object_graph_def.concrete_functions} & savers
+    for node in (node for function in own for node in function.node_def):
+        values = [v for value in node.attr.values() for v in (value, *value.list.func)]
+        called = {getattr(value, "func", value).name for value in values} & savers
+        if called or known or _OUTSIDE.search(node.op):
+            raise ExportError(
+                f"the graph of {path} has the operation {node.op}, and may touch files: give a "
+                "SavedModel that bit_keras.export wrote"
+            )
+    return {*graphs[0].signature_def}
 
 
 def open_saved_model(path: pathlib.Path) -> Artifact:

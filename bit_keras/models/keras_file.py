@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import os
+import pathlib
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def load_keras(path: str | os.PathLike) -> "keras.Model":
     if not isinstance(model, keras.Model):
         raise CheckpointError(f"{path} holds a {type(model).__name__}: expected a Keras model.")
     for variable in model.variables:
-        check_finite(keras.ops.convert_to_numpy(variable), variable.path, path)
+        check_finite(variable.numpy(), variable.path, path)
     return model
 
 
@@ -107,21 +108,22 @@ def _little_memory(size):
 
     HDF5 takes as much memory as a damaged header tells, up to gigabytes; refused, it raises.
     """
-    import psutil
+    try:
+        import resource
 
-    process = psutil.Process()
-    if not hasattr(process, "rlimit"):
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):  # Linux alone both tells and limits it
         yield
         return
     with _LIMITING:
-        before = process.rlimit(psutil.RLIMIT_AS)
-        most = process.memory_info().vms + size + _SPARE
-        if before[0] == psutil.RLIM_INFINITY or most < before[0]:
-            process.rlimit(psutil.RLIMIT_AS, (most, before[1]))
+        before, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = pages * resource.getpagesize() + size + _SPARE
+        if before == resource.RLIM_INFINITY or most < before:
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
         try:
             yield
         finally:
-            process.rlimit(psutil.RLIMIT_AS, before)
+            resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def _configuration(path):
