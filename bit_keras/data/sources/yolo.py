@@ -169,7 +169,8 @@ def _images(file, root, key, given):
         else:
             raise DataError(f"{key} of {file} is {entry}, and there is no {place}; correct it")
     if not paths:
-        raise DataError(f"{key} of {file} has no images in {reprlib.repr(given)}; correct it")
+        shown = given if isinstance(given, str) else reprlib.repr(given)
+        raise DataError(f"{key} of {file} has no images in {shown}; correct it")
     return paths
 
 
