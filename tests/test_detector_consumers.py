@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+from corpus.encoding import tiff
+from corpus.images import pictures
 from detectors import NAMES, boxless, lively_detector
-from odd_pictures import other, tiff
 from pictures import picture
 
 import bit_keras
@@ -41,7 +42,7 @@ def folder(detector, tmp_path_factory):
     blocks = picture(5, 7, seed=1).resize((56, 40), PIL.Image.Resampling.NEAREST)
     blocks.save(folder / "turned.jpg", exif=tiff(6), quality=100, subsampling=0)
     image.save(folder / "turned.webp", exif=tiff(3, big=True), lossless=True)
-    (folder / "clear.png").write_bytes(other("clear.png"))
+    (folder / "clear.png").write_bytes(pictures()["clear.png"].content)
     picture(150, 230, seed=2).save(folder / "large.png")
     for name, format in (("served", "saved_model"), ("cells.onnx", "onnx")):
         bit_keras.export_detector(detector, folder / name, format, images=boxless(noise))
