@@ -48,7 +48,11 @@ def expanded(path: str | os.PathLike) -> str:
 
     A shell does it for `--flag ~/photos`, and not for `--flag=~/photos`.
     """
-    return os.path.expanduser(os.path.expandvars(os.fspath(path)))
+    path = os.path.expandvars(os.fspath(path))
+    try:
+        return os.path.expanduser(path)
+    except ValueError:  # a user whose name has a null byte
+        return path
 
 
 @contextlib.contextmanager

@@ -2,11 +2,17 @@
 
 import copy
 import random
+import resource
+import tracemalloc
+
+LEAST_MEMORY = 20_000_000  # bytes, for what reading takes whatever the file
+_NATIVE = 500_000  # kilobytes by which the process may grow, libraries in other languages included
 
 ODD_BYTES = (b"", b"\0", b"\xff" * 8, b"9" * 30, b"-1", b"nan", b"1e999", b"\n", b"{", b"]", b"<")
 ODD_VALUES = (
     *(None, True, -1, 0, 2**31, 2**63, 10**30, 1e308, float("nan"), float("inf"), -0.5),
-    *("", "x", "nan", "\0", "\ud800", "../../x", "/", "9" * 40, [], {}, [[]], [None], {"a": 1}),
+    *("", "x", "nan", "\0", "\ud800", "../../x", "/", ".", "9" * 40, "x" * 300, "a\nb"),
+    *([], {}, [[]], [None], {"a": 1}),
 )
 
 
@@ -70,3 +76,44 @@ def _places(value):
 def seeded(case):
     """A source of random numbers for a case of a test."""
     return random.Random(case)
+
+
+def _most_resident():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def fuzz(cases, write, read, refusal):
+    """Writes and reads every case: it is read, or refused in a few words, in little memory.
+
+    Args:
+        cases: How many.
+        write: Writes what a case is of, given a source of random numbers and the number of the
+            case, and returns its bytes.
+        read: Reads what was written.
+        refusal: The type of the errors that are ours.
+
+    Returns:
+        How many were read.
+    """
+    sound, resident = 0, _most_resident()
+    tracemalloc.start()
+    try:
+        for case in range(cases):
+            size = write(seeded(case), case)
+            # What libraries keep of what was read before is not counted.
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            try:
+                read()
+                sound += 1
+            except refusal as error:
+                if len(str(error)) > 3_000:
+                    raise AssertionError(f"case {case}: a long message") from error
+            except Exception as error:
+                raise AssertionError(f"case {case}: {error!r}") from error
+            peak = tracemalloc.get_traced_memory()[1] - before
+            assert peak < LEAST_MEMORY + 2 * size, f"case {case} takes {peak:,} bytes"
+            assert _most_resident() < resident + _NATIVE, case
+    finally:
+        tracemalloc.stop()
+    return sound

@@ -14,7 +14,8 @@ import PIL.ImageOps
 import pytest
 import tensorflow as tf
 from conftest import named_weights
-from odd_pictures import other, tiff
+from corpus.encoding import tiff
+from corpus.images import pictures
 from pictures import picture
 
 import bit_keras
@@ -67,7 +68,7 @@ def folder(model, tmp_path_factory):
     image.save(folder / "turned.webp", exif=tiff(3, big=True), lossless=True)
     image.save(folder / "damaged.png", exif=b"Exif\0\0MM")
     for name in ("clear.png", "deep.png"):
-        (folder / name).write_bytes(other(name))
+        (folder / name).write_bytes(pictures()[name].content)
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names))
     (folder / "few.txt").write_text("only\n")
     (folder / "without").mkdir()
@@ -179,7 +180,7 @@ def test_pictures_are_upright_over_white_and_of_8_bits(
 
 
 def test_a_saved_model_says_why_it_refuses_a_picture(folder, monkeypatch, capfd):
-    (folder / "key.png").write_bytes(other("key.png"))
+    (folder / "key.png").write_bytes(pictures()["key.png"].content)
     monkeypatch.chdir(folder)
     said = refusal(monkeypatch, capfd, "saved_model", "--model=model", "key.png")
     assert said.startswith("error: key.png cannot be read; A PNG with a transparent color in place")

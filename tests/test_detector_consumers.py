@@ -11,8 +11,9 @@ import numpy as np
 import PIL.Image
 import pytest
 from conftest import made_once
+from corpus.encoding import tiff
+from corpus.images import pictures
 from detectors import NAMES, export, lively_detector
-from odd_pictures import other, tiff
 from pictures import picture
 
 import bit_keras
@@ -42,7 +43,7 @@ def folder(tmp_path_factory):
     blocks = picture(5, 7, seed=1).resize((56, 40), PIL.Image.Resampling.NEAREST)
     blocks.save(folder / "turned.jpg", exif=tiff(6), quality=100, subsampling=0)
     image.save(folder / "turned.webp", exif=tiff(3, big=True), lossless=True)
-    (folder / "clear.png").write_bytes(other("clear.png"))
+    (folder / "clear.png").write_bytes(pictures()["clear.png"].content)
     picture(150, 230, seed=2).save(folder / "large.png")
     exports = made_once(tmp_path_factory, "detector", export) / "exports"
     small = bit_keras.ResNetV2((1,), 0.25, 2)

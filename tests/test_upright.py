@@ -10,7 +10,7 @@ import PIL.ImageOps
 import PIL.PngImagePlugin
 import pytest
 import tensorflow as tf
-from odd_pictures import REFUSED, encoded, other, tiff, xmp
+from corpus.encoding import encoded, tiff, xmp
 from pictures import picture
 
 from bit_keras.data.sources.upright import decode_upright, exif_orientation
@@ -104,27 +104,3 @@ def test_damaged_exif_never_fails_and_is_read_as_by_pillow(format):
         assert orientation_of(file) == pillows_orientation(file), exif
     for end in range(0, len(file), 7):  # headers that end anywhere
         assert 1 <= orientation_of(file[:end]) <= 8
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("clear.png", "clear_gray.png", "palette.png", "clear_palette.png", "bits.png"),
-        *("clear.webp", "palette.bmp", "full_palette.bmp", "gray.bmp", "color.bmp", "padded.bmp"),
-        *("moving.gif", "commented.gif", "gray.jpg", "cmyk.jpg"),
-    ],
-)
-def test_every_kind_of_color_is_decoded_as_by_pillow(name):
-    assert_alike(other(name), allowed=16 if name.endswith("jpg") else 0)
-
-
-def test_sixteen_bits_are_scaled_to_eight():
-    found = decode(other("deep.png")).numpy()
-    assert (found[0, 0, 0], found[-1, -1, 0]) == (0, 255)
-    assert abs(found.reshape(-1, 3) - np.linspace(0, 255, 630)[:, None]).max() <= 1
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_would_be_decoded_wrongly_is_refused(name):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=REFUSED[name]):
-        decode(other(name))

@@ -2,7 +2,7 @@
 
 from ..files import cache_dir
 from .archives import check_unpacked_size
-from .checkpoint import Checkpoint, brief, damage_as_error, require_interop
+from .checkpoint import Checkpoint, brief, check_finite, damage_as_error, require_interop
 from .download import DownloadError, base_url, fetch
 from .hubs import fetch_hugging_face, fetch_tf_hub
 from .matching import (
@@ -10,6 +10,7 @@ from .matching import (
     architecture,
     architecture_shapes,
     check_names_and_shapes,
+    first_few,
 )
 from .npz import open_npz, save_npz
 from .saved_model import open_saved_model

@@ -21,27 +21,45 @@ PREFIX = "resnet/"
 class Checkpoint(Mapping[str, np.ndarray]):
     """The arrays of a file by canonical name.
 
-    Indexing reads a new float32 array, and raises `CheckpointError` if the file is damaged. The
-    file stays open as long as this object exists.
+    Indexing reads a new float32 array, and raises `CheckpointError` if the file is damaged or the
+    array holds NaN or infinity. The file stays open as long as this object exists.
 
     Attributes:
         shapes: The shape of every array, known without reading any.
     """
 
-    def __init__(self, shapes: dict[str, tuple[int, ...]], read: Callable[[str], np.ndarray]):
+    def __init__(
+        self,
+        shapes: dict[str, tuple[int, ...]],
+        read: Callable[[str], np.ndarray],
+        source: str | os.PathLike,
+    ):
         self.shapes = shapes
         self._read = read
+        self._source = source
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.shapes:
             raise KeyError(name)
-        return self._read(name)
+        array = self._read(name)
+        check_finite(array, name, self._source)
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
     def __len__(self) -> int:
         return len(self.shapes)
+
+
+def check_finite(array: np.ndarray, name: str, source: str | os.PathLike) -> None:
+    """Raises `CheckpointError` if an array of weights holds NaN or infinity."""
+    # Two passes without a copy; NaN passes through both.
+    if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+        raise CheckpointError(
+            f"{name} in {source} holds numbers that are not finite, as a training leaves that "
+            "diverged: take weights of an earlier step, or train at a lower rate"
+        )
 
 
 def canonical(name: str) -> str:

@@ -49,7 +49,7 @@ def open_npz(path: str | os.PathLike) -> Checkpoint:
             array = np.lib.format.read_array(file, allow_pickle=False)
         return array.astype(np.float32, copy=False)
 
-    return Checkpoint(shapes, read)
+    return Checkpoint(shapes, read, path)
 
 
 def save_npz(

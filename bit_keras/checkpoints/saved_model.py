@@ -70,4 +70,4 @@ def open_saved_model(path: str | os.PathLike) -> Checkpoint:
             )
         return array.astype(np.float32, copy=False)
 
-    return Checkpoint(shapes, read)
+    return Checkpoint(shapes, read, path)

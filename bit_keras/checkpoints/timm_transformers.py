@@ -121,7 +121,7 @@ def open_safetensors(path: str | os.PathLike) -> Checkpoint:
         array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
         return np.ascontiguousarray(array, np.float32).reshape(shapes[name])
 
-    return Checkpoint(shapes, read)
+    return Checkpoint(shapes, read, path)
 
 
 def save_timm(

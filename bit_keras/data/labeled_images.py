@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 class DataError(ValueError):
     """Images, labels or settings that cannot be used; the message says how to fix them."""
 
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """Returns a text with escapes for line breaks and the like, which names of files may hold."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabeledImages:
@@ -58,6 +66,11 @@ class LabeledImages:
 
     def __post_init__(self):
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        if wrong := [name for name in self.class_names if "\n" in str(name)]:
+            raise DataError(
+                f"the class name {wrong[0]!r} of {self.name} has a line break, and files of class "
+                "names have one a line; rename the class"
+            )
         labels = self.labels if hasattr(self.labels, "tocsr") else np.asarray(self.labels)
         if 0 in labels.shape:
             missing = "images" if labels.shape[0] == 0 else "classes"

@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import re
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from ..data.sources.upright import decode_upright
 from ..models.resnet_v2 import default_groups
@@ -13,11 +15,17 @@ from ..models.spec import ModelSpec
 from ..models.spec_files import IN_SAVED_MODEL, read_spec
 from ..training import inference_function
 from .artifact import Artifact, named, output_name, single_output, unnamed
+from .errors import ExportError
 from .inference_graph import inference_graph
 from .weight_files import open_weights
 
 _IMAGES = tf.TensorSpec((None, None, None, 3), tf.float32, name="images")
 _PIXELS = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+# Operations that reach beyond the model, and functions that TensorFlow adds to save it.
+_OUTSIDE = re.compile(
+    "Checkpoint|Dataset|Debug|Dump|File|Iterator|Load|Print|PyFunc|Reader|Restore|Rpc|Save|Summary"
+)
+_SAVERS = ("__inference__traced_save_", "__inference__traced_restore_")
 _ENCODED = tf.TensorSpec((None,), tf.string, name="encoded")
 
 
@@ -112,11 +120,40 @@ def _unusual_groups(model):
     return groups if groups != default_groups(width) else None
 
 
+def _checked_signatures(path):
+    """The names of a SavedModel's signatures; its functions are checked before any is run.
+
+    TensorFlow runs some as soon as it loads the file. None of one that it would load as of
+    TensorFlow 1, which may run anything.
+    """
+    content = (path / "saved_model.pb").read_bytes()
+    graphs = saved_model_pb2.SavedModel.FromString(content).meta_graphs
+    if len(graphs) != 1 or not graphs[0].HasField("object_graph_def"):
+        return set()
+    # Those that save and restore variables are in every file, and nothing may call them.
+    functions = graphs[0].graph_def.library.function
+    savers = {f.signature.name for f in functions if f.signature.name.startswith(_SAVERS)}
+    own = [f for f in functions if f.signature.name not in savers]
+    known = {*graphs[0].object_graph_def.concrete_functions} & savers
+    for node in (node for function in own for node in function.node_def):
+        values = [v for value in node.attr.values() for v in (value, *value.list.func)]
+        called = {getattr(value, "func", value).name for value in values} & savers
+        if called or known or _OUTSIDE.search(node.op):
+            raise ExportError(
+                f"the graph of {path} has the operation {node.op}, and may touch files: give a "
+                "SavedModel that bit_keras.export wrote"
+            )
+    return {*graphs[0].signature_def}
+
+
 def open_saved_model(path: pathlib.Path) -> Artifact:
-    """Opens what `write_saved_model` wrote; of another SavedModel only the weights are read."""
-    module = tf.saved_model.load(os.fspath(path))
-    if "serve_encoded" not in module.signatures:
+    """Opens what `write_saved_model` wrote; of another SavedModel only the weights are read.
+
+    Raises ExportError for a graph that does more than compute.
+    """
+    if "serve_encoded" not in _checked_signatures(path):
         return open_weights(path)
+    module = tf.saved_model.load(os.fspath(path))
     serve, serve_uint8, serve_encoded = (
         module.signatures[name] for name in ("serving_default", "serve_uint8", "serve_encoded")
     )

@@ -7,34 +7,54 @@ import contextlib
 import io
 import json
 import os
+import pathlib
+import threading
 import zipfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..checkpoints import CheckpointError, brief, check_unpacked_size
+from ..checkpoints import (
+    CheckpointError,
+    brief,
+    check_finite,
+    check_unpacked_size,
+    first_few,
+)
 
 if TYPE_CHECKING:
     import keras
 
 _CONFIGURATION, _WEIGHTS = "config.json", "model.weights.h5"
+_MEMBERS = {"metadata.json", _CONFIGURATION, _WEIGHTS}
+# Layers that run code or a graph of a file, and types of any module; and where functions may be of.
+_RUNNING = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
+_RUNNING |= {"__typespec__"}
+_FUNCTIONS = ("activations", "constraints", "initializers", "losses", "metrics", "ops")
+_FUNCTIONS = {f"keras.{name}" for name in (*_FUNCTIONS, "regularizers")}
 _ARRAYS_OF_A_UNIT = 9
+_SPARE = 1 << 28  # bytes, for other threads while the memory is limited
+_LIMITING = threading.Lock()
 _SLACK = 1 << 20  # bytes of variables that are in no file, such as the states of random numbers
 
 
 def load_keras(path: str | os.PathLike) -> "keras.Model":
-    """Loads a `.keras` file, without its optimizer; Lambda layers are refused.
+    """Loads a `.keras` file, without its optimizer; layers that run code of the file are refused.
 
-    Raises CheckpointError if it cannot be read, or describes more weights than it holds.
+    Raises CheckpointError if it cannot be read, describes more weights than it holds, or its
+    weights are not finite.
     """
     import keras
 
     count, held = _read(path, _weights_held)
-    _check_depth(_read(path, _configuration), count, path)
+    configuration = _read(path, _configuration)
+    _check_described(configuration, count, path)
     tensorflow = keras.backend.backend() == "tensorflow"  # elsewhere variables cannot be counted
     with _at_most(held, path) if tensorflow else contextlib.nullcontext():
         model = _read(path, lambda file: keras.saving.load_model(file, compile=False))
     if not isinstance(model, keras.Model):
         raise CheckpointError(f"{path} holds a {type(model).__name__}: expected a Keras model.")
+    for variable in model.variables:
+        check_finite(variable.numpy(), variable.path, path)
     return model
 
 
@@ -57,22 +77,53 @@ def _weights_held(path):
     found = []
     with zipfile.ZipFile(path) as archive:
         check_unpacked_size(archive, path)
-        if _WEIGHTS not in archive.namelist():
+        names = {*archive.namelist()}
+        if _WEIGHTS not in names:
             raise CheckpointError(f"{path} holds no {_WEIGHTS}: save the model once more.")
-        weights = io.BytesIO(archive.read(_WEIGHTS))
+        if names - _MEMBERS:  # Keras would write files of layers of text to the disk
+            raise CheckpointError(
+                f"{path} holds {first_few(sorted(names - _MEMBERS))}, which no model of images "
+                "has: give a file that bit_keras.export or keras.Model.save wrote."
+            )
+        weights = archive.read(_WEIGHTS)
 
     def visit(name, item):
         if isinstance(item, h5py.Dataset):
-            if item.external or item.is_virtual or item.id.get_storage_size() < item.nbytes:
+            found.append(item.nbytes)
+            held = item.id.get_storage_size() >= item.nbytes and sum(found) <= len(weights)
+            if item.external or item.is_virtual or not held:
                 raise CheckpointError(
                     f"{path} does not hold all of {name} of shape {item.shape}: it is damaged, or "
                     "not written by Keras."
                 )
-            found.append(item.nbytes)
 
-    with h5py.File(weights) as file:
+    with _little_memory(2 * len(weights)), h5py.File(io.BytesIO(weights)) as file:
         file.visititems(visit)
     return len(found), sum(found)
+
+
+@contextlib.contextmanager
+def _little_memory(size):
+    """Lets the process take little more than so many bytes, where the system can limit it.
+
+    HDF5 takes as much memory as a damaged header tells, up to gigabytes; refused, it raises.
+    """
+    try:
+        import resource
+
+        pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):  # Linux alone both tells and limits it
+        yield
+        return
+    with _LIMITING:
+        before, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = pages * resource.getpagesize() + size + _SPARE
+        if before == resource.RLIM_INFINITY or most < before:
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 def _configuration(path):
@@ -80,8 +131,8 @@ def _configuration(path):
         return json.loads(archive.read(_CONFIGURATION))
 
 
-def _check_depth(configuration, arrays, path):
-    """Checks the units of blocks, which take time before they have variables."""
+def _check_described(configuration, arrays, path):
+    """Checks that nothing runs code, and the units of blocks, which take time before variables."""
     waiting = [configuration]
     while waiting:
         part = waiting.pop()
@@ -89,6 +140,14 @@ def _check_depth(configuration, arrays, path):
             waiting += part
         elif isinstance(part, dict):
             waiting += part.values()
+            kind, module = str(part.get("class_name")), str(part.get("module"))
+            foreign = module.startswith("keras") and module not in _FUNCTIONS
+            if kind in _RUNNING or (kind == "function" and foreign):
+                name = part.get("config") if kind == "function" else kind
+                raise CheckpointError(
+                    f"{path} holds {name!r:.40}, which can run code that comes with a file: give a "
+                    "model without it."
+                )
             if not {"units", "filters", "stride"} <= part.keys():
                 continue
             units = part["units"]

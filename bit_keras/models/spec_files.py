@@ -6,7 +6,7 @@ import os
 import pathlib
 import zipfile
 
-from ..checkpoints import damage_as_error
+from ..checkpoints import check_unpacked_size, damage_as_error
 from ..training.reading_runs import class_names_around, settings_around
 from .published import EMBEDDED, PUBLISHED, architecture_named, full_name
 from .spec import ModelSpec
@@ -39,6 +39,7 @@ def _of_keras_file(path):
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
+        check_unpacked_size(archive, path)
         model = json.loads(archive.read("config.json"))["config"]
     return ModelSpec.from_json(model["spec"]) if "spec" in model else None
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...choices import BAD_BOXES
 from ..boxed_images import BoxedImages, box_areas, clipped_boxes
-from ..labeled_images import DataError
+from ..labeled_images import DataError, one_line
 from ..masks import can_encode
 from .checking import check_images
 from .image_files import file_reader, identity
@@ -267,7 +267,7 @@ def _judge(parts, faults, bad_boxes):
 
 
 def _say(text):
-    print(text, file=sys.stderr, flush=True)
+    print(one_line(text), file=sys.stderr, flush=True)
 
 
 def _boxed(part, facts, boxes, faults, folder):

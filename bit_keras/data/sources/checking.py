@@ -18,7 +18,7 @@ import tqdm
 
 from ...choices import BAD_IMAGES
 from ...files import cache_dir, replacing
-from ..labeled_images import DataError
+from ..labeled_images import DataError, one_line
 from .decoding import decode_rgb
 from .pillow_images import UNREADABLE, open_image, rgb_pixels
 
@@ -61,7 +61,8 @@ def check_images(files: Sequence[str], folder: pathlib.Path, bad_images: str) ->
             "them out by bad_images=skip (--bad_images=skip)"
         )
     if broken:
-        print(f"Left out: {_named(files, broken, folder)}.", file=sys.stderr, flush=True)
+        left_out = one_line(_named(files, broken, folder))
+        print(f"Left out: {left_out}.", file=sys.stderr, flush=True)
     return facts
 
 
@@ -74,15 +75,15 @@ def _named(files, broken, folder):
         shown += f"; and {len(reasons) - _NAMED:,} more"
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            lines = (f"{file}\t{reason}\n" for file, reason in reasons)
-            path.write_text("".join(lines), encoding="utf-8", errors="replace")
+            lines = (f"{one_line(file)}\t{one_line(reason)}\n" for file, reason in reasons)
+            path.write_text("".join(lines), encoding="utf-8")
             shown += f", all listed in {path}"
     number = "1 image" if len(reasons) == 1 else f"{len(reasons):,} images"
     return f"{number} of {len(files):,} cannot be read: {shown}"
 
 
 def _short_name(folder):
-    return f"{zlib.crc32(os.fsencode(folder.absolute())):08x}"
+    return f"{zlib.crc32(str(folder.absolute()).encode(errors='surrogatepass')):08x}"
 
 
 def _remembered(files, folder):
@@ -109,7 +110,7 @@ def _key(file):
     """64 bits that change with the file."""
     try:
         status = os.stat(file)
-    except OSError:  # such as a link to nothing, which `_checked` tells of
+    except (OSError, ValueError):  # a link to nothing, no name of a file: `_checked` tells of it
         return 0
     text = f"{os.path.abspath(file)}\0{status.st_size}\0{status.st_mtime_ns}"
     digest = hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
@@ -138,7 +139,8 @@ def _checked(files):
     with tqdm.tqdm(desc="Checking images", total=len(files), unit=" images", disable=few) as bar:
         bar.update(len(broken))
         by_tensorflow = good[facts[good, 2] != _BY_PILLOW]
-        facts[by_tensorflow, :2] = _decoded_sizes([files[i] for i in by_tensorflow], bar)
+        if by_tensorflow.size:
+            facts[by_tensorflow, :2] = _decoded_sizes([files[i] for i in by_tensorflow], bar)
         turned = facts[:, 2] >= _TURNED
         facts[turned, :2] = facts[turned, 1::-1]
         rest = good[facts[good, 0] == 0]

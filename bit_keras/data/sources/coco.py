@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import reprlib
 
 from ...files import expanded
 from ..boxed_images import BoxedImages
@@ -174,11 +175,11 @@ def _image_folder(path, images, given):
         folders = [path.parent, path.parent / "images", beside, beside / "images"]
         folders.append(beside / path.stem.rpartition("_")[2])
     for folder in folders:
-        if (folder / str(images[0]["file_name"])).is_file():
+        if os.path.isfile(folder / str(images[0]["file_name"])):
             return folder
     for image in images[1:]:  # the first alone may be missing, which is told with all others
         for folder in folders:
-            if (folder / str(image["file_name"])).is_file():
+            if os.path.isfile(folder / str(image["file_name"])):
                 return folder
     raise DataError(
         f"none of the {len(images):,} images of {path} is in {' or '.join(map(str, folders))}; "
@@ -187,7 +188,9 @@ def _image_folder(path, images, given):
 
 
 def _add_annotation(part, file, i, annotation, number_of, label_of):
-    place = f"annotation {annotation.get('id', f'number {i}')} of {file}"
+    number = annotation.get("id")
+    number = number if isinstance(number, int | str) else f"number {i}"
+    place = f"annotation {number!s:.60} of {file}"
     image = _found(number_of, annotation.get("image_id"))
     label = _found(label_of, annotation.get("category_id"))
     bbox, fault = annotation.get("bbox"), ""
@@ -195,15 +198,19 @@ def _add_annotation(part, file, i, annotation, number_of, label_of):
     area = math.nan if area is None else numbers([area])[0]
     segment, segment_fault = read_segment(annotation.get("segmentation"))
     if image is None:
-        fault = f"is of the image {annotation.get('image_id')!r}, which is not among its images"
+        fault = (
+            f"is of the image {reprlib.repr(annotation.get('image_id'))}, which is not among its "
+            "images"
+        )
     elif label is None:
         fault = (
-            f"has the category {annotation.get('category_id')!r}, which is not among its categories"
+            f"has the category {reprlib.repr(annotation.get('category_id'))}, which is not among "
+            "its categories"
         )
     elif not isinstance(bbox, list) or len(bbox) != 4:
-        fault = f"must have a bbox of 4 numbers, got {bbox!r}"
+        fault = f"must have a bbox of 4 numbers, got {reprlib.repr(bbox)}"
     elif annotation.get("area") is not None and not 0 <= area < math.inf:
-        fault = f"must have an area of 0 or more, got {annotation['area']!r}"
+        fault = f"must have an area of 0 or more, got {reprlib.repr(annotation['area'])}"
     else:
         fault = segment_fault
     if image is not None:

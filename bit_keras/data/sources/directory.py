@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ...files import expanded
 from ..labeled_images import DataError, LabeledImages
 from .checking import check_images
+from .finding import folders_below, is_folder, visible
 from .image_files import from_files, grouped_by, say_left_out
 from .pillow_images import is_image
 
@@ -146,7 +147,7 @@ def _parts_of_classes(path, classes):
     """The parts that are folders in every class folder, `path/CLASS/train`, or all in one."""
     roles_of = {c: {_ROLES.get(f.lower()): f for f in _folders(path / c)} for c in classes}
     roles = set.union(*map(set, roles_of.values())) if roles_of else set()
-    loose = any(is_image(e.path) for c in classes for e in _visible(path / c) if not e.is_dir())
+    loose = any(is_image(e.path) for c in classes for e in visible(path / c) if not is_folder(e))
     if "train" in roles and roles & {"test", "validation"} and None not in roles and not loose:
         if "test" not in roles:
             for known in roles_of.values():
@@ -166,35 +167,22 @@ def _parts_of_classes(path, classes):
 def _is_wrapper(path):
     """Whether a folder holds no images, and its one folder holds folders and no images."""
     (inner,) = _folders(path)
-    files = [e for folder in (path, path / inner) for e in _visible(folder) if not e.is_dir()]
+    files = [e for folder in (path, path / inner) for e in visible(folder) if not is_folder(e)]
     return not any(is_image(e.path) for e in files) and bool(_folders(path / inner))
 
 
-def _visible(folder):
-    visible = (e for e in os.scandir(folder) if not e.name.startswith((".", "__MACOSX")))
-    return sorted(visible, key=lambda e: e.name)
-
-
 def _folders(path):
-    return [e.name for e in _visible(path) if e.is_dir()]
+    return [e.name for e in visible(path) if is_folder(e)]
 
 
-def _files_below(folder, above=()):
-    """The visible files in a folder, then those in the folders in it; links to above it end."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return []
-    entries = _visible(folder)
-    found = [e.path for e in entries if not e.is_dir()]
-    for entry in entries:
-        if entry.is_dir():
-            found += _files_below(entry.path, (*above, real))
-    return found
+def _files_below(folder):
+    """The visible files in a folder, then those in the folders in it."""
+    return [e.path for _, entries in folders_below(folder) for e in entries if not is_folder(e)]
 
 
 def _read(root, parts, class_names, bad_images, group_by):
     """{part: its images}; all files are checked before the first is refused."""
-    others = [e.path for e in _visible(root) if not e.is_dir()]  # images too: they have no class
+    others = [e.path for e in visible(root) if not is_folder(e)]  # images too: they have no class
     found = {name: _labeled_files(part, class_names, others) for name, part in parts.items()}
     say_left_out(root.name, sorted({f for f in others if os.path.basename(f) not in _CLUTTER}))
     facts = check_images([f for files, _ in found.values() for f in files], root, bad_images)
@@ -214,15 +202,16 @@ def _read(root, parts, class_names, bad_images, group_by):
 def _labeled_files(part, class_names, others):
     """(The images of a part, their labels); other files are added to `others`."""
     if not part.folders:
-        loose = sum(is_image(e.path) for e in _visible(part.folder))
+        loose = sum(is_image(e.path) for e in visible(part.folder))
         raise DataError(
             f"{part.folder} holds no class folders{f' but {loose} images' if loose else ''}; put "
             f"the images of each class into a folder of its own, {part.folder}/CLASS/*.jpg"
         )
-    others += [e.path for e in _visible(part.folder) if not e.is_dir()]
+    others += [e.path for e in visible(part.folder) if not is_folder(e)]
     files, labels = [], []
+    label_of = {name: label for label, name in enumerate(class_names)}
     for name, folder in part.folders.items():
-        below = _files_below(folder)
+        below = _files_below(os.fspath(folder))
         images = [file for file in below if is_image(file)]
         if not images:
             what = f", but {len(below)} other files, the first being {below[0]}" if below else ""
@@ -232,5 +221,5 @@ def _labeled_files(part, class_names, others):
             )
         others += sorted({*below} - {*images})
         files += images
-        labels += [class_names.index(name)] * len(images)
+        labels += [label_of[name]] * len(images)
     return files, labels

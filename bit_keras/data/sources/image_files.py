@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..boxed_images import BoxedImages
-from ..labeled_images import DataError, LabeledImages
+from ..labeled_images import DataError, LabeledImages, one_line
 from .checking import check_images
 from .decoding import decode_rgb, turn_upright
 from .pillow_images import decoded
@@ -190,9 +190,12 @@ def say_left_out(name: str, others: Sequence[str]) -> None:
         return
     frequent = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
     shown = ", ".join(f"{len(files):,} {kind} ({files[0]})" for kind, files in frequent[:_KINDS])
-    print(
+    text = (
         f"{name}: files left out, as they are no images or in no class folder: "
-        f"{sum(map(len, kinds.values())):,}, of these {shown}{', ...' * (len(kinds) > _KINDS)}.",
+        f"{sum(map(len, kinds.values())):,}, of these {shown}{', ...' * (len(kinds) > _KINDS)}."
+    )
+    print(
+        one_line(text),
         file=sys.stderr,
         flush=True,
     )

@@ -1,6 +1,7 @@
 """What Pillow reads, for the formats and the rare files that TensorFlow's decoders do not."""
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -33,10 +34,12 @@ def is_image(path: str) -> bool:
     suffix = pathlib.Path(path).suffix.lower()
     if suffix:
         return suffix in READABLE | UNREADABLE
+    if not os.path.isfile(path):  # a folder, or a pipe, which may have nothing to read for ever
+        return False
     try:
         with open_image(path):
             return True
-    except Exception:  # no image, a folder, a pipe that is not there any more
+    except Exception:  # no image
         return False
 
 

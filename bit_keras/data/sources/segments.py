@@ -1,6 +1,7 @@
 """The `segmentation` of COCO's annotations: polygons or run-length codes, checked, as masks."""
 
 import math
+import reprlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ def _read_code(code):
     size, counts = code.get("size"), code.get("counts")
     good = isinstance(size, list) and len(size) == 2
     if not good or not all(isinstance(side, int) and side > 0 for side in size):
-        return None, f"has a run-length code whose size must be [height, width], got {size!r}"
+        return None, f"has a run-length code whose size must be [height, width], got {_shown(size)}"
     if isinstance(counts, str):
         runs = run_lengths(counts.encode(errors="surrogatepass"))
         runs = None if runs is None else runs.tolist()
@@ -80,7 +81,7 @@ def _read_code(code):
 
 
 def _shown(value):
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -114,6 +114,8 @@ def _read(root, names):
             ) from None
         except (xml.etree.ElementTree.ParseError, ValueError, LookupError) as error:  # encodings
             raise DataError(f"{file} is not an XML file ({error}); repair it") from None
+        except OSError as error:  # a folder, or a name that is too long
+            raise DataError(f"{file} cannot be read ({error.strerror}); repair it") from None
     return read
 
 
@@ -171,6 +173,7 @@ def _add(part, stem, tree, file, image_of):
             f"{file} is of another image by its filename, {about}; put the annotations of {stem} "
             "there"
         )
+    label_of = {name: label for label, name in enumerate(part.class_names)}
     width, height = numbers(tree.findtext(f"size/{side}") or 0 for side in ("width", "height"))
     stated = ((height, width), os.path.join(_ANNOTATIONS, file.name)) if width and height else None
     image = part.add_image(image_of[stem], stem, stated)
@@ -188,7 +191,7 @@ def _add(part, stem, tree, file, image_of):
         part.add_box(
             image,
             (left - 1, top - 1, right, bottom),
-            part.class_names.index(name) if name else None,
+            label_of.get(name),
             f"object {i + 1} of {file}",
             crowd=(element.findtext("difficult") or "").strip() in ("1", "true", "True"),
             fault=fault,

@@ -1,5 +1,6 @@
 """Boxed images from a folder in the layout of YOLO: a `data.yaml`, images, and a text for each."""
 
+import collections
 import math
 import os
 import pathlib
@@ -57,7 +58,7 @@ def yolo_annotations(path: str | os.PathLike) -> tuple[dict[str, Annotations], p
     class_names, root = _class_names(file, settings), file.parent
     if path := settings.get("path"):
         root = root / expanded(_text(file, "path", path))
-        root = root if root.is_dir() else file.parent
+        root = root if os.path.isdir(root) else file.parent
     images = {
         key: _images(file, root, key, settings[key])
         for key in ("train", "val", "test")
@@ -101,8 +102,13 @@ def _settings(file):
             'PyYAML is needed to read a data.yaml and is not installed: pip install "bit-keras'
             '[detection]"'
         ) from error
+
+    class Loader(yaml.SafeLoader):
+        def flatten_mapping(self, node):
+            """Leaves `<<` as it is, an error: few lines of merged lists are endless content."""
+
     try:
-        settings = yaml.safe_load(read_text(file))
+        settings = yaml.load(read_text(file), Loader=Loader)
     except DataError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # of a date, for instance
@@ -118,14 +124,15 @@ def _class_names(file, settings):
     if isinstance(names, dict):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise DataError(
-                f"the names in {file} must be numbered 0 to {len(names) - 1}, got {[*names]}"
+                f"the names in {file} must be numbered 0 to {len(names) - 1}, got "
+                f"{reprlib.repr([*names])}"
             )
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list) or not names:
-        raise DataError(f"{file} must have names, a list of the classes, got {names!r}")
+        raise DataError(f"{file} must have names, a list of the classes, got {reprlib.repr(names)}")
     names = [_text(file, "names", name) for name in names]
     if len({*names}) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, n in collections.Counter(names).items() if n > 1)
         raise DataError(f"the names in {file} must differ, and {twice!r} comes twice")
     if settings.get("nc") not in (None, len(names)):
         raise DataError(
@@ -147,12 +154,12 @@ def _images(file, root, key, given):
     for entry in given if isinstance(given, list) else [given]:
         entry = _text(file, key, entry)
         place = root / entry
-        if not place.exists() and entry.startswith("../"):  # as Roboflow writes it
+        if not os.path.exists(place) and entry.startswith("../"):  # as Roboflow writes it
             place = root / entry[3:]
-        if place.is_dir():
+        if os.path.isdir(place):
             below = sorted(pathlib.Path(os.path.normpath(place)).rglob("*"))
             paths += [str(f) for f in below if not f.name.startswith(".") and is_image(str(f))]
-        elif place.is_file():
+        elif os.path.isfile(place):
             lines = map(str.strip, read_text(place).splitlines())
             paths += [
                 os.path.normpath(os.path.join(place.parent if line[:2] == "./" else root, line))
@@ -162,7 +169,8 @@ def _images(file, root, key, given):
         else:
             raise DataError(f"{key} of {file} is {entry}, and there is no {place}; correct it")
     if not paths:
-        raise DataError(f"{key} of {file} has no images in {given}; correct it")
+        shown = given if isinstance(given, str) else reprlib.repr(given)
+        raise DataError(f"{key} of {file} has no images in {shown}; correct it")
     return paths
 
 
@@ -180,7 +188,7 @@ def _add(part, image, root):
     """Adds an image and its objects."""
     number = part.add_image(image, pathlib.Path(os.path.relpath(image, root)).as_posix())
     file = _label_file(image)
-    if not file.is_file():
+    if not os.path.isfile(file):
         return
     for i, line in enumerate(read_text(file).splitlines()):
         if cells := line.split():
