@@ -71,7 +71,7 @@ def _text(text: bytes, first: int) -> tuple[dict[str, tuple[int, int]], dict[str
     """Places of a text in pieces of up to seven bytes, as `integers` takes them, and its pieces."""
     starts = range(0, len(text), 7)
     places = {f"{text}{at}": (first + at, len(text[at : at + 7])) for at in starts}
-    return places, {f"{text}{at}": int.from_bytes(text[at : at + 7]) for at in starts}
+    return places, {f"{text}{at}": int.from_bytes(text[at : at + 7], "big") for at in starts}
 
 
 def _is_text(found, pieces):
@@ -83,14 +83,14 @@ def image_format(raw: tf.Tensor) -> dict[str, tf.Tensor]:
     head = integers(
         raw, 0, {"two": (0, 2), "three": (0, 3), "four": (0, 4), "kind": (8, 4), "part": (12, 4)}
     )
-    is_riff = head["four"] == int.from_bytes(b"RIFF")
-    is_webp = is_riff & (head["kind"] == int.from_bytes(b"WEBP"))
+    is_riff = head["four"] == int.from_bytes(b"RIFF", "big")
+    is_webp = is_riff & (head["kind"] == int.from_bytes(b"WEBP", "big"))
     return {
         "jpeg": head["three"] == 0xFFD8FF,
-        "png": head["four"] == int.from_bytes(b"\x89PNG"),
-        "gif": head["four"] == int.from_bytes(b"GIF8"),
-        "bmp": head["two"] == int.from_bytes(b"BM"),
-        "webp": is_webp & (head["part"] == int.from_bytes(b"VP8X")),
+        "png": head["four"] == int.from_bytes(b"\x89PNG", "big"),
+        "gif": head["four"] == int.from_bytes(b"GIF8", "big"),
+        "bmp": head["two"] == int.from_bytes(b"BM", "big"),
+        "webp": is_webp & (head["part"] == int.from_bytes(b"VP8X", "big")),
     }
 
 
@@ -156,7 +156,7 @@ def _jpeg_segment(raw, position):
     following = position + choice(no_marker, 1, choice(alone, 2, 2 + length))
     following = choice((marker == 0xFFDA) | (marker == 0xFFD9), _end(raw), following)
     is_app1 = marker == 0xFFE1
-    is_exif = is_app1 & (found["six"] == int.from_bytes(b"Exif\0\0"))
+    is_exif = is_app1 & (found["six"] == int.from_bytes(b"Exif\0\0", "big"))
     kind = _kind({EXIF: is_exif, XMP: is_app1 & _is_text(found, xmp)})
     return kind, position + 4, length - 2, following
 
@@ -170,7 +170,7 @@ def _png_chunk(raw, position):
     length, start = found["length"], position + 8
 
     def is_named(*names):
-        return tf.reduce_any([found["name"] == int.from_bytes(name) for name in names])
+        return tf.reduce_any([found["name"] == int.from_bytes(name, "big") for name in names])
 
     is_xmp = is_named(b"iTXt") & _is_text(found, xmp)
     is_profile = is_named(b"iTXt", b"tEXt", b"zTXt") & _is_text(found, profile)
@@ -193,8 +193,8 @@ def _webp_chunk(raw, position):
     length = integers(raw, position, {"length": (4, 4)}, big=False)["length"]
     flags, start = integers(raw, 20, {"flags": (0, 1)})["flags"], position + 8
     # Chunks that the flags do not announce are ignored, as by WebP's own library.
-    is_exif = (found["name"] == int.from_bytes(b"EXIF")) & (flags // 8 % 2 == 1)
-    is_xmp = (found["name"] == int.from_bytes(b"XMP ")) & (flags // 4 % 2 == 1)
+    is_exif = (found["name"] == int.from_bytes(b"EXIF", "big")) & (flags // 8 % 2 == 1)
+    is_xmp = (found["name"] == int.from_bytes(b"XMP ", "big")) & (flags // 4 % 2 == 1)
     return _kind({EXIF: is_exif, XMP: is_xmp}), start, length, start + length + length % 2
 
 

@@ -91,12 +91,12 @@ def _orientation(encoded, raw, parts):
 def _of_exif(exif):
     """The value of the tag in the first directory of EXIF, -1 if it has none, 0 if damaged."""
     prefix = b"Exif\0\0"
-    has_prefix = headers.integers(exif, 0, {"": (0, 6)})[""] == int.from_bytes(prefix)
+    has_prefix = headers.integers(exif, 0, {"": (0, 6)})[""] == int.from_bytes(prefix, "big")
     tiff = exif[headers.choice(has_prefix, len(prefix), 0) :]
     order = headers.integers(tiff, 0, {"": (0, 2)})[""]
-    big = order == int.from_bytes(b"MM")
+    big = order == int.from_bytes(b"MM", "big")
     found = headers.integers(tiff, 0, _TIFF, big)
-    is_sound = big | (order == int.from_bytes(b"II"))
+    is_sound = big | (order == int.from_bytes(b"II", "big"))
     is_sound &= (found["version"] == 0x002A) | (found["version"] == 0x2A00)  # Pillow takes both
     # A directory is the number of its entries, and those, of twelve bytes each.
     start = found["directory"]
