@@ -82,7 +82,8 @@ def make_folder(folder):
         for i in range(2):
             picture(40, 50, seed=i).save(folder / data / f"{i}.jpg")
     picture(60, 80, seed=3).save(folder / "photo.jpg")
-    _write_voc(folder / "voc_folder")
+    for data in ("voc_folder", "bccd"):
+        _write_voc(folder / data)
     (folder / ".venv/bin").mkdir(parents=True)
     (folder / ".venv/bin/activate").touch()
     (folder / ".venv/bin/python").symlink_to(folder.parent / "bin/python")
@@ -126,4 +127,3 @@ def command_server(folder, environment):
         path = os.pathsep.join([str(programs), environment["PATH"]])
         yield {**environment, "PATH": path}
         process.terminate()
-

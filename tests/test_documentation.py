@@ -11,6 +11,7 @@ import traceback
 import doc_pages
 import pytest
 import small_zoo
+from command_server import RUN_ELSEWHERE
 from doc_pages import PAGES, ROOT
 
 import bit_keras
@@ -18,16 +19,6 @@ from bit_keras.models import published
 
 QUICK = bit_keras.HyperRule.release(10, (32, 32)).with_steps(2).replace(batch=8, resize=36, crop=32)
 
-# Programs that take long, or need what no test has: here their flags are checked, and there they
-# run, at small size.
-RUN_ELSEWHERE = {
-    "examples/from_scratch.py": "test_studies.py",
-    "examples/hyperrule_changes.py": "test_studies.py",
-    "examples/normalization.py": "test_studies.py",
-    "examples/rethinking_pretraining.py": "test_studies.py",
-    "examples/rule_scale.py": "test_studies.py",
-    "examples/upstream_size.py": "test_studies.py",
-}
 # What a Python block that chooses a backend of Keras says, and runs with here.
 SHORTER = {"epochs=10": "epochs=1", "slice(0, 1_500), slice(1_500, None)": "slice(64), slice(64)"}
 
@@ -140,9 +131,9 @@ def _shortened(text):
 
 
 def test_programs_that_run_elsewhere_do():
-    for program, test in RUN_ELSEWHERE.items():
-        text = (ROOT / "tests" / test).read_text()
-        assert pathlib.Path(program).stem in text, f"{test} does not run {program}"
+    for command, test in RUN_ELSEWHERE.items():
+        named = pathlib.Path(command.split()[1]).stem if command.startswith("python") else "detect"
+        assert named in (ROOT / "tests" / test).read_text(), f"{test} does not run {command}"
 
 
 def test_blocks_are_in_a_known_language():
