@@ -20,7 +20,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))
 )
-_FENCE = re.compile(r'^```(sh|python)(?: needs="([^"]*)")?\n(.*?)^```$', re.M | re.S)
+_FENCE = re.compile(r'^```(sh|python)(?: \{?needs="([^"]*)"\}?)?\n(.*?)^```$', re.M | re.S)
 _OPERATORS = {"&&", "||", ";", "|", "&", "(", ")", "\n"}
 SERVED = {"make", "pip", "python", "python3", *(f"bit-{name}" for name in COMMANDS)}
 
@@ -70,6 +70,7 @@ def commands(text):
 
 def make_folder(folder):
     """What the pages take for granted: photos under the names that they use, and a clone around."""
+    folder.mkdir()
     for name in ("export", "examples", "benchmarks", "Makefile", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     for data in ("photos", "other_photos", "pets", "imagenet"):
@@ -121,9 +122,11 @@ def command_server(folder, environment):
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
     server = pathlib.Path(__file__).with_name("command_server.py")
     with subprocess.Popen([sys.executable, server, address], env=environment) as process:
-        while not pathlib.Path(address).exists():
-            assert process.poll() is None
-            time.sleep(0.1)
-        path = os.pathsep.join([str(programs), environment["PATH"]])
-        yield {**environment, "PATH": path}
-        process.terminate()
+        try:
+            while not pathlib.Path(address).exists():
+                assert process.poll() is None
+                time.sleep(0.1)
+            path = os.pathsep.join([str(programs), environment["PATH"]])
+            yield {**environment, "PATH": path}
+        finally:
+            process.terminate()

@@ -289,6 +289,6 @@ def test_hyperrule_changes_in_two_processes(study, small, tmp_path):
 
 def test_rule_scale(study, small, folder):
     settings = (small, "--steps=1", "--batches=8", "--starts=pretrained,random", "--rates=0.1")
-    (header, row, *_), recorded = study("rule_scale", *settings, f"--datasets={folder}:4")
+    (_, row, *_), recorded = study("rule_scale", *settings, f"--datasets={folder}:4")
     assert len(recorded) == 2
     assert row[0] == "8 x 0.1"
