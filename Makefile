@@ -4,6 +4,7 @@
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
 # make bench          measures speed and memory beside the peers (DEVICE=gpu: what a GPU can)
 # make lint           checks formatting, style and who imports whom
+# make docs           builds the site in build/site
 # make lock           writes requirements.txt anew
 # All share .venv, made at first use with the versions of requirements.txt.
 
@@ -13,7 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test test-peers test-backends bench lint lock clean
+.PHONY: demo test test-peers test-backends bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
@@ -48,10 +49,14 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lock: .venv/test
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.10 --upgrade \
-		--no-annotate --custom-compile-command "make lock" --quiet --output-file requirements.txt
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra docs --universal \
+		--python-version 3.10 --upgrade --no-annotate --custom-compile-command "make lock" \
+		--quiet --output-file requirements.txt
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 to 3.13 is needed and none was found;\
@@ -64,6 +69,10 @@ lock: .venv/test
 
 .venv/test: .venv/demo
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e ".[test]"
+	@touch $@
+
+.venv/docs: .venv/demo
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.txt -e ".[docs]"
 	@touch $@
 
 .venv/peers/installed: .venv/bin/python

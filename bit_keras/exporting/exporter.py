@@ -58,24 +58,27 @@ def export(
         model: A model of `bit_keras.load`, `ResNetV2` or `fine_tune`.
         path: Where to.
         format: One of
-            "saved_model", a folder: a reusable TF2 SavedModel that takes float32 RGB in [0, 1] of
-            any size and loads, and trains, in `hub.KerasLayer` and `hub.load`. Its signatures
-            return `logits`, or `features` where the model has no head: "serving_default" of such
-            `images`, "serve_uint8" of uint8 `images`, "serve_encoded" of `encoded`, strings
-            `[batch]` that hold JPEG, PNG, WebP, BMP or GIF files, which are turned upright and
-            laid over white, or refused where TensorFlow would decode them wrongly. The last adds
-            `class_names` and `probabilities`, both `[batch, num_classes]` with the likeliest first;
-            "litert", a `.tflite` file: for one image of `size`; or, if that is None, for images of
-            any size to which a runtime resizes its input first;
-            "onnx", an `.onnx` file, for images of any size;
-            "openvino", a folder with `model.xml` and `model.bin`, for images of any size. On
-            processors that have bfloat16, OpenVINO uses it, and then differs by 1e-2 and more,
-            unless it is told {"INFERENCE_PRECISION_HINT": "f32"}, as it is for the comparison;
-            "keras", a `.keras` file;
-            "npz", the weights by the names of the published files, for `load`;
-            "timm" and "transformers", folders with `model.safetensors` and `config.json`;
-            "web", a folder that any file server can serve: a page that classifies pictures in the
-            browser, by ONNX Runtime, which is downloaded at first (33 MB, into the cache).
+
+            - "saved_model", a folder: a reusable TF2 SavedModel that takes float32 RGB in [0, 1] of
+              any size and loads, and trains, in `hub.KerasLayer` and `hub.load`. Its signatures
+              return `logits`, or `features` where the model has no head: "serving_default" of such
+              `images`, "serve_uint8" of uint8 `images`, "serve_encoded" of `encoded`, strings
+              `[batch]` that hold JPEG, PNG, WebP, BMP or GIF files, which are turned upright and
+              laid over white, or refused where TensorFlow would decode them wrongly. The last adds
+              `class_names` and `probabilities`, both `[batch, num_classes]` with the likeliest
+              first,
+            - "litert", a `.tflite` file: for one image of `size`; or, if that is None, for images
+              of any size to which a runtime resizes its input first,
+            - "onnx", an `.onnx` file, for images of any size,
+            - "openvino", a folder with `model.xml` and `model.bin`, for images of any size. On
+              processors that have bfloat16, OpenVINO uses it, and then differs by 1e-2 and more,
+              unless it is told {"INFERENCE_PRECISION_HINT": "f32"}, as it is for the comparison,
+            - "keras", a `.keras` file,
+            - "npz", the weights by the names of the published files, for `load`,
+            - "timm" and "transformers", folders with `model.safetensors` and `config.json`,
+            - "web", a folder that any file server can serve: a page that classifies pictures in the
+              browser, by ONNX Runtime, which is downloaded at first (33 MB, into the cache).
+
             All but "keras" and a SavedModel that is not frozen hold the model in float32.
         precision: Of a LiteRT file. "float16" halves it; "int8" quarters it, by convolutions of
             eight bits that are calibrated on `images`, between float32 normalizations.

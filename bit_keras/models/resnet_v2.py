@@ -131,7 +131,7 @@ def with_head(model: keras.Model, num_classes: int) -> keras.Model:
 def pyramid(model: keras.Model, levels: Sequence[str] = ("P2", "P3", "P4", "P5")) -> keras.Model:
     """Returns a model of the same weights that gives feature maps by level, for detection.
 
-    Level n has a stride of 2**n pixels: a side of s pixels becomes ceil(s / 2**n).
+    Level n has a stride of `2**n` pixels: a side of s pixels becomes `ceil(s / 2**n)`.
 
         P1  root_block, before its pool   64 * width channels
         P2  block1                       256 * width
