@@ -76,7 +76,7 @@ def make_folder(folder):
     for data in ("photos", "other_photos", "pets", "imagenet"):
         for c, label in enumerate(("cat", "dog")):
             (folder / data / label).mkdir(parents=True)
-            for i in range(6):
+            for i in range(10):
                 picture(40 + i, 50, seed=10 * c + i).save(folder / data / label / f"{i}.jpg")
     for data in ("holiday", "albums/2019"):
         (folder / data).mkdir(parents=True)
