@@ -8,6 +8,7 @@ and ends with the exit code of the fork. So a shell may use it in pipes, loops a
 """
 
 import argparse
+import hashlib
 import importlib
 import json
 import os
@@ -85,19 +86,53 @@ def _answer(connection):
     os.chdir(folder)
     sys.argv[0] = pathlib.Path(sys.argv[0]).name
     code = 1
+    typed = list(sys.argv)
     try:
-        _run(*sys.argv)
+        if not _made_before(typed):
+            _run(*typed)
         code = 0
     except SystemExit as stop:
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        code = int(stop.code if isinstance(stop.code, int) else stop.code is not None)
     except BaseException:
         traceback.print_exc()
+    if code == 0:
+        _keep_what_it_made(typed)
     sys.stdout.flush()
     sys.stderr.flush()
+    with open("/tmp/doc_times.log", "a") as f:
+        t = os.times()
+        print(f"{t.user + t.system:.1f}", code, *sys.argv[:6], file=f)
     connection.send(str(code).encode())
     os._exit(0)
+
+
+def _made_before(typed):
+    """Copies what the same command made on another page; returns whether there was some."""
+    kept = _kept(typed)
+    if kept.exists():
+        shutil.copytree(kept, ".", dirs_exist_ok=True)
+    return kept.exists()
+
+
+def _keep_what_it_made(typed):
+    made = []
+    for argument in typed[1:]:
+        flag, _, value = argument.partition("=")
+        names = {"--name": [f"runs/{value}"], "--output": [value, f"{value}.proof.json"]}
+        made += [name for name in names.get(flag, ()) if os.path.exists(name)]
+    if made and typed[0].startswith("bit-") and not _kept(typed).exists():
+        kept = pathlib.Path(f"{_kept(typed)}.{os.getpid()}")
+        for name in made:
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if os.path.isdir(name) else shutil.copy)(name, kept / name)
+        kept.rename(_kept(typed))
+
+
+def _kept(typed):
+    name = hashlib.sha256(repr(typed).encode()).hexdigest()
+    return pathlib.Path(sys.orig_argv[-1]).with_name("kept") / name
 
 
 def _run(program, *arguments):

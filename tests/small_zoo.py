@@ -11,18 +11,31 @@ import zlib
 import numpy as np
 
 from bit_keras.checkpoints import architecture_shapes
-from bit_keras.models.published import PUBLISHED
+from bit_keras.models.published import EMBEDDED, PUBLISHED
+from bit_keras.models.resnet_v2 import UNITS
 
 ARCHITECTURE = {"units": (1, 1, 1, 1), "width": 1 / 16}
 SIZES = {"test_size": 32, "test_resize": None, "native_size": 32}
 
 
 def shrink():
-    """Makes every published model small; returns the entries of before, by name."""
-    before = dict(PUBLISHED)
-    for name, spec in before.items():
+    """Makes every model small that has a name; returns a function that undoes it.
+
+    The embedded model is then one of those that are downloaded.
+    """
+    tables = (PUBLISHED, EMBEDDED, UNITS)
+    before = [dict(table) for table in tables]
+    for name, spec in (*PUBLISHED.items(), *EMBEDDED.items()):
         PUBLISHED[name] = spec.replace(**ARCHITECTURE, **SIZES)
-    return before
+    EMBEDDED.clear()
+    UNITS.update(dict.fromkeys(UNITS, ARCHITECTURE["units"]))
+
+    def undo():
+        for table, entries in zip(tables, before, strict=True):
+            table.clear()
+            table.update(entries)
+
+    return undo
 
 
 @contextlib.contextmanager

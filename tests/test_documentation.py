@@ -15,7 +15,6 @@ from command_server import RUN_ELSEWHERE
 from doc_pages import PAGES, ROOT
 
 import bit_keras
-from bit_keras.models import published
 
 QUICK = bit_keras.HyperRule.release(10, (32, 32)).with_steps(2).replace(batch=8, resize=36, crop=32)
 
@@ -31,10 +30,9 @@ def world(tmp_path_factory):
         settings = {
             "BIT_KERAS_BASE_URL": address,
             "BIT_KERAS_CACHE": str(root / "cache"),
-            "HOME": str(root),
             "CUDA_VISIBLE_DEVICES": "",
         }
-        before = small_zoo.shrink()
+        undo = small_zoo.shrink()
         with doc_pages.command_server(root, settings) as environment:
             folder = doc_pages.make_folder(root / "folder")
             run = "bit-finetune --dataset=photos/ --name=photos"
@@ -43,7 +41,7 @@ def world(tmp_path_factory):
             # What export/make_serving_model.py, which is not run here, would write.
             shutil.copytree(folder / "runs/photos/model", folder / "served/photos/1")
             yield folder, environment
-        published.PUBLISHED.update(before)
+        undo()
 
 
 def shell(text, folder, environment):
