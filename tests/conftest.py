@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
     longest = (
         *("strategies", "fine_tuning", "pretraining", "export_programs", "consumers", "studies"),
         *("vtab_suite", "few_shot", "distillation", "evaluation"),
-        *("detector_export", "detector_consumers", "detector_resume"),
+        *("detector_export", "detector_consumers", "detector_resume", "documentation"),
     )
     items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in longest)
 
