@@ -14,7 +14,7 @@ from bit_keras.checkpoints import architecture_shapes
 from bit_keras.models.published import EMBEDDED, PUBLISHED
 from bit_keras.models.resnet_v2 import UNITS
 
-ARCHITECTURE = {"units": (1, 1, 1, 1), "width": 1 / 16}
+ARCHITECTURE = {"units": (1, 1, 1, 1), "width": 1 / 8}  # transformers takes multiples of 8 channels
 SIZES = {"test_size": 32, "test_resize": None, "native_size": 32}
 
 
