@@ -146,7 +146,7 @@ def _run(program, *arguments):
     elif program == "pip":
         _check_extras(arguments)
     elif os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        os.execv(sys.executable, [sys.executable, *arguments])
+        sys.exit(subprocess.run([sys.executable, *arguments]).returncode)
     elif arguments[0] == "-c":
         sys.argv = ["-c", *arguments[2:]]
         exec(compile(arguments[1], "-c", "exec"), {"__name__": "__main__"})
