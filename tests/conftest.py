@@ -25,7 +25,15 @@ from bit_keras.files import lock, new_folder
 def pytest_collection_modifyitems(items):
     """The longest files first, so that those who run in parallel end together."""
     longest = (
-        *("strategies", "detector_resume", "backends", "fine_tuning", "export_programs", "spec"),
+        *(
+            "strategies",
+            "documentation",
+            "detector_resume",
+            "backends",
+            "fine_tuning",
+            "export_programs",
+            "spec",
+        ),
         *("detector_export", "detector_memory", "studies", "pretraining", "consumers"),
         *("retinanet", "mask_rcnn_training", "few_shot", "evaluation", "mask_export", "vtab_suite"),
         *("distillation", "prediction", "detector", "detector_consumers"),

@@ -55,7 +55,7 @@ def study(tmp_path, monkeypatch, capsys):
         delattr(flags.FLAGS, name)
     for name in (
         *("from_scratch", "upstream_size", "normalization", "hyperrule_changes"),
-        "rethinking_pretraining",
+        *("rethinking_pretraining", "rule_scale"),
     ):
         sys.modules.pop(name, None)
 
@@ -287,3 +287,10 @@ def test_hyperrule_changes_in_two_processes(study, small, tmp_path):
         expected[statistics.fmean(runs)] = [name, spread(runs), spread(gains, "+")]
     best_first = [expected[mean] for mean in sorted(expected, reverse=True)]
     assert rows == [["HyperRule", spread(rule), ""], *best_first]
+
+
+def test_rule_scale(study, small, folder):
+    settings = (small, "--steps=1", "--batches=8", "--starts=pretrained,random", "--rates=0.1")
+    (_, row, *_), recorded = study("rule_scale", *settings, f"--datasets={folder}:4")
+    assert len(recorded) == 2
+    assert row[0] == "8 x 0.1"
