@@ -247,8 +247,9 @@ class SpecifiedModel(keras.Model):
     Called eagerly, or by `fit`, `evaluate` or `predict`, it warns of images in 0 .. 255.
     """
 
-    def __init__(self, inputs, outputs, name=None, *, spec: ModelSpec | None = None, **kwargs):
-        super().__init__(inputs, outputs, name=name, **kwargs)
+    # By any other signature Keras 3.12 would not save the layers.
+    def __init__(self, *args: Any, spec: ModelSpec | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
         self.spec = spec or ModelSpec()
 
     def __call__(self, *args, **kwargs):
