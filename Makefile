@@ -78,6 +78,7 @@ bench: .venv/test $(if $(PEERS_PYTHON),,.venv/peers/installed)
 ifeq ($(DEVICE),cpu)
 	$(BENCHMARK)/first_step.py $(BENCH)
 	$(BENCHMARK)/load.py $(BENCH)
+	$(BENCHMARK)/linear_cost.py $(BENCH)
 	$(BENCHMARK)/memory.py $(BENCH)
 	$(BENCHMARK)/finetune.py $(BENCH)
 endif

@@ -1,7 +1,7 @@
 """A forward pass of ours, of the model itself or of an export. See `serving`.
 
-Settings: kind ("native", "bfloat16", "saved_model", "onnx" or "openvino"), folder (with what
-`forward.py` made), size, batch.
+Settings: kind ("native", "bfloat16", "saved_model", "onnx" or "openvino") and folder (with what
+`forward.py` made), or model ("R50x1", of random weights); size, batch.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ def forward_pass(settings: dict) -> object:
     import bit_keras
     from bit_keras.exporting.formats import FORMATS
 
-    kind, folder = settings["kind"], pathlib.Path(settings["folder"])
+    kind, folder = settings.get("kind", "native"), pathlib.Path(settings.get("folder", ""))
     shape = (settings["batch"], settings["size"], settings["size"], 3)
     images = np.random.default_rng(0).random(shape, np.float32)
     if kind in EXPORTS:
@@ -38,7 +38,10 @@ def forward_pass(settings: dict) -> object:
     if kind == "bfloat16":
         check_bfloat16()
         keras.config.set_dtype_policy("mixed_bfloat16")
-    model = bit_keras.load(folder / "model.npz")
+    if "model" in settings:
+        model = bit_keras.load(settings["model"], num_classes=1000, init="random")
+    else:
+        model = bit_keras.load(folder / "model.npz")
     forward, images = tf.function(lambda x: model(x, training=False)), tf.constant(images)
     return lambda: forward(images).numpy()
 

@@ -59,6 +59,7 @@ def serve(
         measure: A name in `_MEASURES`.
         calls: Of the function in one measurement of a rate.
         batch: Images of a call.
+        gflop: Of one image, to tell the rate of operations; it may be missing.
     """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes with its warnings
@@ -99,7 +100,12 @@ def _rate(function, settings):
     for _ in range(settings["calls"]):
         function()
     seconds = (time.perf_counter() - start) / settings["calls"]
-    return {"images/s": settings["batch"] / seconds, "ms": 1000 * seconds}
+    rate = settings["batch"] / seconds
+    return {
+        "images/s": rate,
+        "ms": 1000 * seconds,
+        **({"GFLOP/s": rate * settings["gflop"]} if "gflop" in settings else {}),
+    }
 
 
 def _first_steps(function, settings):
