@@ -18,13 +18,6 @@ import bit_keras
 
 QUICK = bit_keras.HyperRule.release(10, (32, 32)).with_steps(2).replace(batch=8, resize=36, crop=32)
 
-# What a Python block that chooses a backend of Keras says, and runs with here.
-SHORTER = {
-    '"BiT-XS-R26x0.25", num_classes=10': '"R14x0.25", num_classes=10, init="random"',
-    "epochs=10": "epochs=1",
-    "slice(0, 1_500), slice(1_500, None)": "slice(64), slice(64)",
-}
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -106,9 +99,6 @@ def _error_of(block, folder, environment, names):
         return _error_of_flags(block, folder, environment)
     if block.language == "sh":
         return shell(block.text, folder, environment)
-    if "KERAS_BACKEND" in block.text:
-        (folder / "block.py").write_text(_shortened(block.text))
-        return shell("KERAS_BACKEND=jax python block.py", folder, environment)
     try:
         # Lines are counted as on the page, for the traceback.
         exec(compile("\n" * block.line + block.text, block.page, "exec"), names)
@@ -127,12 +117,6 @@ def _error_of_flags(block, folder, environment):
         if pathlib.Path(words[0]).name in doc_pages.SERVED:
             errors += shell(shlex.join(words), folder, environment)
     return errors
-
-
-def _shortened(text):
-    for long, short in SHORTER.items():
-        text = text.replace(long, short)
-    return text
 
 
 def test_programs_that_run_elsewhere_do():
