@@ -95,6 +95,9 @@ def _answer(connection):
         if isinstance(stop.code, str):
             print(stop.code, file=sys.stderr)
         code = int(stop.code if isinstance(stop.code, int) else stop.code is not None)
+    except ModuleNotFoundError as error:  # what a block says it needs may not be here
+        code = int("CHECK_ONLY" not in os.environ or error.name.startswith("bit_keras"))
+        traceback.print_exc()
     except BaseException:
         traceback.print_exc()
     if code == 0:
