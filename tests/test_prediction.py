@@ -276,7 +276,7 @@ def test_keras_saved_models_are_read_for_their_weights(small, folder, tmp_path):
         ("m.npz", ["0.png"], {"size": 16}, "size=16; use 32 or more"),
         ("m.npz", ["0.png"], {"batch": 0}, "batch must be 1 or more"),
         ("m.npz", ["0.png"], {"labels": NAMES[1:]}, "the 5 classes of m.npz, got 4 names"),
-        ("nan.npz", ["0.png"], {}, "nan.npz on what was given answers with NaN"),
+        ("nan.npz", ["0.png"], {}, "nan.npz holds numbers that are not finite"),
         ("nowhere.onnx", ["0.png"], {}, "there is no file nowhere.onnx"),
         ("nowhere", ["0.png"], {}, "no model named 'nowhere' and no such file"),
         ("broken.onnx", ["0.png"], {}, r"cannot read broken\.onnx \("),

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from ..checkpoints import DownloadError
+from ..checkpoints import CheckpointError, DownloadError, check_finite
 from ..files import expanded
 from ..models.spec import spec_of
 from ..training.backends import on_tensorflow
 from .artifact import forward_of, has_head
 from .checks import ExportOptions, check_export
+from .errors import ExportError
 from .formats import FORMATS
 from .inference_graph import computes_in_float32, float32_policy, inference_graph
 from .placing import described, give_memory_back, put_in_place
@@ -102,16 +103,17 @@ def export(
 
     Raises:
         ExportError: If an argument is wrong, the format cannot hold this model, a package is
-            missing or the disk full; or the answers differ by more than 1e-4 (or a part of 1e-5
-            of the largest answer, if that is more), with "float16" by more than a part of 2e-2;
-            or with "int8" fewer than 98 % of the highest logits stay the highest. `path` is then
-            as it was.
+            missing, the disk full, or a weight NaN or infinite; or the answers differ by more than
+            1e-4 (or a part of 1e-5 of the largest answer, if that is more), with "float16" by more
+            than a part of 2e-2; or with "int8" fewer than 98 % of the highest logits stay the
+            highest. `path` is then as it was.
     """
     path = pathlib.Path(expanded(path))
     options = ExportOptions(
         *(format, precision, integer_io, frozen, labels, multi_label, size, images, overwrite)
     )
     check_export(model, path, options)
+    _check_finite(model)
     spec = _facts(model, options)
     calibration, shown = _images(options, spec.test_size)
 
@@ -121,6 +123,14 @@ def export(
             return _proof(model, options, _compare(model, written, options, spec, shown))
 
     return put_in_place(path, written_and_compared, _verdict)["largest_difference"]
+
+
+def _check_finite(model):
+    for variable in model.variables:
+        try:
+            check_finite(variable.numpy(), variable.path, model.name)
+        except CheckpointError as error:
+            raise ExportError(str(error)) from None
 
 
 def _facts(model, options):
