@@ -160,6 +160,6 @@ def test_average_precisions_are_of_the_logits_and_computed_once(random, tmp_path
 
 
 def test_a_name_that_is_no_text_can_be_printed():
-    images = images_of(np.array([0, 1]), ["caf\udce9\nau lait", "tea"])
+    images = images_of(np.array([0, 1]), ["caf\udce9 au lait", "tea"])
     found = Evaluation(images, np.eye(2, dtype="float32"))
     assert worst_classes(found) == "caf? au lait (100.0% of 1), tea (100.0% of 1)"

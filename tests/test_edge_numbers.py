@@ -71,7 +71,7 @@ def test_the_sizes_of_a_model_are_bounded():
 def test_a_plan_tells_any_time():
     facts = {"flops": 1, "teacher_flops": 0, "parameters": 1, "epoch_bytes": 1, "memory": 1}
     plan = Plan(steps=9, epochs=1, batch=8, replicas=1, pieces=1, seconds=1e300, **facts)
-    assert "more than 1157407 days" in str(plan)
+    assert "more than 1,157,407 days" in str(plan)
 
 
 @pytest.mark.parametrize("port", ["65536", "0", "99999999999999999999", "²"])
