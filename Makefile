@@ -1,5 +1,5 @@
 # make demo           fine-tunes the embedded model on handwritten digits
-# make test           runs every test but the next two
+# make test           runs every test but those of peers and of backends
 # make coverage       runs every test as make test does, and lists the lines that none reaches
 # make test-peers     compares with timm and transformers, which take gigabytes
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
