@@ -1,6 +1,7 @@
 # make demo           fine-tunes the embedded model on handwritten digits
-# make test           runs every test but those of peers and of backends
-# make coverage       runs every test as make test does, and lists the lines that none reaches
+# make test           tests every part, within a quarter of an hour on two cores
+# make test-slow      tests what takes longer: runs that are killed or shared out, studies, fuzzing
+# make coverage       runs both, and lists the lines that none reaches
 # make test-peers     compares with timm and transformers, which take gigabytes
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
 # make test-oldest    runs the core tests with the lowest versions that pyproject.toml allows
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 	&& echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test coverage test-peers test-backends test-oldest test-package package bench lint docs lock clean
+.PHONY: demo test test-slow coverage test-peers test-backends test-oldest test-package package bench lint docs lock clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo
@@ -26,7 +27,10 @@ demo: .venv/demo
 
 PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 test: .venv/test
-	$(BIN)/python -m $(PYTEST)
+	$(BIN)/python -m $(PYTEST) -m "not slow and not peers and not backends"
+
+test-slow: .venv/test
+	$(BIN)/python -m $(PYTEST) -m slow
 
 # Also in the processes that tests start.
 coverage: .venv/test

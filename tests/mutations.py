@@ -5,7 +5,11 @@ import random
 import resource
 import tracemalloc
 
+import pytest
+
 LEAST_MEMORY = 20_000_000  # bytes, for what reading takes whatever the file
+# Every case of the few is among the many.
+few_or_many = pytest.mark.parametrize("cases", [100, pytest.param(2_000, marks=pytest.mark.slow)])
 _NATIVE = 500_000  # kilobytes by which the process may grow, libraries in other languages included
 
 ODD_BYTES = (b"", b"\0", b"\xff" * 8, b"9" * 30, b"-1", b"nan", b"1e999", b"\n", b"{", b"]", b"<")

@@ -37,9 +37,10 @@ OTHER_PYTHON = os.environ.get("BACKENDS_PYTHON")
 PYTHONS = [
     pytest.param(
         (sys.executable, "jax"),
-        marks=pytest.mark.skipif(
-            not importlib.util.find_spec("jax"), reason="JAX is not installed"
-        ),
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed"),
+        ],
         id="jax",
     ),
     *(

@@ -27,6 +27,7 @@ print(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "most"), [("retinanet", 8), ("mask_rcnn", 10)])
 def test_a_detector_on_r50x1_is_trained_at_512_pixels_within_some_gib(tmp_path, model_type, most):
     command = [sys.executable, "-c", PROGRAM, tmp_path / "run", model_type]

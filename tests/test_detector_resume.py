@@ -85,6 +85,7 @@ def logged(run):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_bit_for_bit_like_an_undisturbed_one(folder):
     whole, killed = folder / "runs/undisturbed", folder / "runs/killed"
     undisturbed, process = start(folder, "undisturbed"), start(folder, "killed")
@@ -139,6 +140,7 @@ def one_step(path):
     np.save(path, [whole, moved_by(recipe, "mirrored", 2)])
 
 
+@pytest.mark.slow
 def test_replicas_and_pieces_clip_the_gradient_of_the_whole_batch(tmp_path):
     """To 0.8 of its length: of parts that are clipped each, the sum would be longer."""
     code = "import pathlib, sys, test_detector_resume as t; t.one_step(pathlib.Path(sys.argv[1]))"

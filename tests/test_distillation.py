@@ -148,6 +148,7 @@ def finished(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_finished_run_teaches_by_command(file, finished, tmp_path):
     done = finetune(
         *(f"--model={file}", f"--teacher={finished}", "--temperature=2", "--steps=2"),
@@ -305,6 +306,7 @@ for a, b in zip(*weights):
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_learn_what_one_does(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", MIRRORED, tmp_path],

@@ -77,6 +77,7 @@ np.save(out, found.logits)
 """
 
 
+@pytest.mark.slow
 def test_two_replicas_and_two_workers_answer_as_one_device(model, found, tmp_path):
     model.save(tmp_path / "m.keras")
     ports = free_ports(2)

@@ -3,6 +3,7 @@
 import numpy as np
 import onnxruntime
 import openvino
+import psutil
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
@@ -11,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 
 import bit_keras
 from bit_keras.exporting import ExportError, open_artifact
+from bit_keras.exporting.formats import FORMATS
+from bit_keras.exporting.runtimes import open_apart, open_here
 from bit_keras.models.resnet_v2 import with_head
 
 SIZES = ((64, 64), (77, 77), (101, 64))
@@ -48,6 +51,32 @@ def test_onnx_takes_images_of_any_size(tiny, expected, tmp_path):
     for size in SIZES:
         [logits] = session.run(["logits"], {"images": noise(size)})
         np.testing.assert_allclose(logits, expected[size], atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "litert"])
+def test_a_comparison_has_the_runtime_in_a_process_of_its_own(tiny, tmp_path, format):
+    path = tmp_path / f"m{FORMATS[format].name if format != 'openvino' else ''}"
+    bit_keras.export(tiny, path, format, size=64)
+    here, images = open_here(format, path), noise((64, 64))
+    before = {*psutil.Process().children()}
+    with open_apart(format, path) as apart:
+        assert apart[1:] == here[1:]
+        for name, answers in here.compute(images).items():
+            np.testing.assert_array_equal(apart.compute(images)[name], answers)
+        [process] = {*psutil.Process().children()} - before
+        process.kill()
+        with pytest.raises(RuntimeError, match=f"the process of {format} ended with -9"):
+            apart.compute(images)
+    assert {*psutil.Process().children()} == before
+
+
+def test_what_a_runtime_raises_in_its_process_is_told(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"not a graph")
+    with (
+        pytest.raises(RuntimeError, match=r"INVALID_PROTOBUF.*m\.onnx failed"),
+        open_apart("onnx", tmp_path / "m.onnx"),
+    ):
+        pass
 
 
 def test_onnx_files_are_well_formed(tmp_path):
@@ -99,6 +128,7 @@ def digits_reader(train):
     return model
 
 
+@pytest.mark.slow
 def test_int8_keeps_the_classes_of_digits(tmp_path):
     train, test = bit_keras.data.digits(10)
     model = digits_reader(train)
@@ -117,6 +147,7 @@ def test_int8_keeps_the_classes_of_digits(tmp_path):
     assert (tmp_path / "m.tflite").stat().st_size < 0.35 * weights
 
 
+@pytest.mark.slow
 def test_int8_takes_bytes_and_answers_in_integers(tmp_path):
     train, test = bit_keras.data.digits(10)
     test = test.subset(np.arange(300))

@@ -51,6 +51,7 @@ def lines(folder):
     return (folder / "results.jsonl").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_killed_curve_goes_on_and_finds_what_single_runs_find(model, digits, tmp_path):
     train, test = digits
     folder = tmp_path / "curve"

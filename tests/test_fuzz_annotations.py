@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from mutations import altered, damaged, fuzz
+from mutations import altered, damaged, few_or_many, fuzz
 from pictures import picture
 
 from bit_keras.data import DataError
@@ -14,7 +14,6 @@ from bit_keras.data.sources.csv_file import csv_test_images
 from bit_keras.data.sources.voc import voc_annotations
 from bit_keras.data.sources.yolo import yolo_annotations
 
-CASES = 2_000
 HEIGHT, WIDTH = 24, 32
 
 
@@ -35,7 +34,7 @@ def check_boxes(annotated, bad_boxes):
         assert set(images.classes.tolist()) <= {*range(images.num_classes)}
 
 
-def run(write, annotations):
+def run(cases, write, annotations):
     """Fuzzes a reader; wrong boxes are left out in two of three cases."""
     case = None
 
@@ -47,7 +46,7 @@ def run(write, annotations):
     def read():
         check_boxes(annotations(), "skip" if case % 3 else "error")
 
-    assert 0 < fuzz(CASES, written, read, DataError) < CASES
+    assert 0 < fuzz(cases, written, read, DataError) < cases
 
 
 COCO = {
@@ -77,7 +76,8 @@ COCO = {
 }
 
 
-def test_coco(tmp_path):
+@few_or_many
+def test_coco(tmp_path, cases):
     file = tmp_path / "x.json"
     for name in "ab":
         draw(tmp_path / f"{name}.gif")
@@ -86,7 +86,7 @@ def test_coco(tmp_path):
         text = json.dumps(altered(COCO, random)).encode()
         return file.write_bytes(damaged(text, random) if case % 2 else text)
 
-    run(write, lambda: coco_annotations(file))
+    run(cases, write, lambda: coco_annotations(file))
 
 
 def test_deep_nesting_is_no_json_of_coco(tmp_path):
@@ -103,7 +103,8 @@ VOC = f"""<annotation><folder>x</folder><filename>a.gif</filename>
 </object></annotation>"""
 
 
-def test_voc(tmp_path):
+@few_or_many
+def test_voc(tmp_path, cases):
     for name in ("Annotations", "ImageSets/Main"):
         (tmp_path / name).mkdir(parents=True)
     draw(tmp_path / "JPEGImages/a.gif")
@@ -113,7 +114,7 @@ def test_voc(tmp_path):
         listed.write_bytes(b"a\n" if case % 4 else damaged(b"a\n", random))
         return file.write_bytes(damaged(VOC.encode(), random))
 
-    run(write, lambda: voc_annotations(tmp_path))
+    run(cases, write, lambda: voc_annotations(tmp_path))
 
 
 YAML = b"""path: .
@@ -126,7 +127,8 @@ nc: 2
 LABELS = b"0 0.5 0.5 0.25 0.25\n1 0.1 0.1 0.9 0.1 0.9 0.9\n1 0.3 0.3 0.2 0.2\n"
 
 
-def test_yolo(tmp_path):
+@few_or_many
+def test_yolo(tmp_path, cases):
     (tmp_path / "labels").mkdir()
     draw(tmp_path / "images/a.gif")
 
@@ -136,7 +138,7 @@ def test_yolo(tmp_path):
         (tmp_path / "labels/a.txt").write_bytes(labels)
         return (tmp_path / "data.yaml").write_bytes(yaml) + len(labels)
 
-    run(write, lambda: yolo_annotations(tmp_path))
+    run(cases, write, lambda: yolo_annotations(tmp_path))
 
 
 CSV = b"""image,label,split,group
@@ -146,7 +148,8 @@ a b.gif,,test,3
 """
 
 
-def test_csv(tmp_path):
+@few_or_many
+def test_csv(tmp_path, cases):
     for name in ("a", "b", "a b"):
         draw(tmp_path / f"{name}.gif")
     file = tmp_path / "table.csv"
@@ -154,7 +157,7 @@ def test_csv(tmp_path):
     def write(random, case):
         return file.write_bytes(damaged(CSV, random))
 
-    assert 0 < fuzz(CASES, write, lambda: csv_test_images(file), DataError) < CASES
+    assert 0 < fuzz(cases, write, lambda: csv_test_images(file), DataError) < cases
 
 
 def test_names_that_hold_each_other_are_refused_at_once(tmp_path):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import named_weights
-from mutations import altered, damaged, fuzz, seeded
+from mutations import altered, damaged, few_or_many, fuzz, seeded
 
 from bit_keras.checkpoints import (
     CheckpointError,
@@ -27,8 +27,6 @@ from bit_keras.models.blocks import Head
 from bit_keras.models.keras_file import load_keras
 from bit_keras.models.resnet_v2 import ResNetV2
 from bit_keras.models.spec import ModelSpec, SpecifiedModel
-
-CASES = 2_000
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def read(checkpoint, path):
         assert checkpoint[name].shape == shape
 
 
-def run(path, contents, opened, cases=CASES):
+def run(cases, path, contents, opened):
     """Opens every content in the place of a file; returns how many were taken for sound."""
 
     def write(random, case):
@@ -58,19 +56,22 @@ def run(path, contents, opened, cases=CASES):
     return fuzz(cases, write, opened, CheckpointError)
 
 
+@few_or_many
 @pytest.mark.parametrize("compressed", [False, True])
-def test_npz(arrays, tmp_path, compressed):
+def test_npz(arrays, tmp_path, compressed, cases):
     path = tmp_path / "x.npz"
     save_npz(path, arrays, compressed=compressed)
     whole = path.read_bytes()
-    sound = run(
-        *(path, lambda random, case: damaged(whole, random), lambda: read(open_npz(path), path)),
-        cases=CASES // 2,
-    )
-    assert sound < CASES / 10  # only what lies outside the archive may change unseen
+
+    def content(random, case):
+        return damaged(whole, random)
+
+    sound = run(cases // 2, path, content, lambda: read(open_npz(path), path))
+    assert sound < cases / 10  # only what lies outside the archive may change unseen
 
 
-def test_npz_whose_headers_are_altered(arrays, tmp_path):
+@few_or_many
+def test_npz_whose_headers_are_altered(arrays, tmp_path, cases):
     """Archives that are whole, of arrays that are not: their checksums are right."""
     path = tmp_path / "x.npz"
     names = sorted(arrays)
@@ -90,10 +91,11 @@ def test_npz_whose_headers_are_altered(arrays, tmp_path):
                 archive.writestr(f"resnet/{name}.npy", member)
         return file.getvalue()
 
-    assert run(path, content, lambda: read(open_npz(path), path)) < CASES / 2
+    assert run(cases, path, content, lambda: read(open_npz(path), path)) < cases / 2
 
 
-def test_safetensors(tmp_path):
+@few_or_many
+def test_safetensors(tmp_path, cases):
     save_transformers(tmp_path, arrays_of((1, 1), 8 / 64), groups=2)
     path = tmp_path / "model.safetensors"
     whole = path.read_bytes()
@@ -105,7 +107,7 @@ def test_safetensors(tmp_path):
         header = json.dumps(altered(json.loads(whole[8:length]), random)).encode()
         return len(header).to_bytes(8, "little") + header + whole[length:]
 
-    run(path, content, lambda: read(open_safetensors(path), path))
+    run(cases, path, content, lambda: read(open_safetensors(path), path))
 
 
 def arrays_of(units, width):
@@ -114,20 +116,21 @@ def arrays_of(units, width):
     return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
 
+@few_or_many
 @pytest.mark.parametrize("file", ["variables.index", "variables.data-00000-of-00001"])
-def test_saved_model(model, tmp_path, file):
+def test_saved_model(model, tmp_path, file, cases):
     model.export(tmp_path / "m", verbose=False)
     path = tmp_path / "m/variables" / file
     whole = path.read_bytes()
-    run(
-        path,
-        lambda random, case: damaged(whole, random),
-        lambda: read(open_saved_model(tmp_path / "m"), path),
-        cases=CASES // 2,
-    )
+
+    def content(random, case):
+        return damaged(whole, random)
+
+    run(cases // 2, path, content, lambda: read(open_saved_model(tmp_path / "m"), path))
 
 
-def test_keras(tmp_path):
+@few_or_many
+def test_keras(tmp_path, cases):
     """Half are archives that are whole, of another configuration or of damaged weights.
 
     Keras builds what passes all checks, so that the model is of as few layers as can be.
@@ -155,12 +158,12 @@ def test_keras(tmp_path):
                 archive.writestr(name, member)
         return file.getvalue()
 
-    run(path, content, lambda: load_keras(path))
+    run(cases, path, content, lambda: load_keras(path))
 
 
 def test_facts_of_models():
     facts = json.loads(ModelSpec(name="x", units=(1, 1), width=0.25, num_classes=3).to_json())
-    for case in range(CASES):
+    for case in range(2_000):
         random = seeded(case)
         text = json.dumps(altered(facts, random)).encode()
         try:

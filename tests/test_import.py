@@ -101,3 +101,16 @@ def test_keras_finds_our_classes_after_any_import(imports, saved):
 
 def test_the_formats_of_exports_are_those_of_the_help():
     assert tuple(FORMATS) == EXPORT_FORMATS
+
+
+def test_a_command_does_not_import_what_only_keras_would():
+    """jax is installed here, and Keras would import matplotlib and scikit-learn with itself."""
+    code = """
+import sys
+from bit_keras.cli import console
+console.import_tensorflow(quiet=True)
+print(*sorted({"jax", "keras", "matplotlib", "sklearn"} & {*sys.modules}))
+import matplotlib.pyplot, sklearn.linear_model
+"""
+    code, output, errors, _ = python("-c", code)
+    assert (code, output) == (0, "keras\n"), errors

@@ -182,6 +182,7 @@ def test_no_program_of_a_data_set_is_fetched(no_network, monkeypatch, name):
         from_tfds(name)
 
 
+@pytest.mark.slow
 def test_offline_a_suite_asks_for_nothing(no_network, tmp_path):
     from bit_keras.classification.vtab import MissingTasksError, run_vtab
 

@@ -131,7 +131,7 @@ def test_help_is_grouped_with_an_example_and_exit_codes(name):
     assert "--verbosity: " in done.stdout
     for noise in ("pdb", "flagfile", "xml", "repeat this option", "stderrthreshold"):
         assert noise not in done.stdout
-    for exit_code in (0, 1, 2, 75, 130, 143):
+    for exit_code in (0, 1, 2, 75, 130, 141, 143):
         assert re.search(rf"^ +{exit_code}  \S", done.stdout, flags=re.M)
 
 
@@ -229,3 +229,23 @@ def test_sigterm_outside_of_training(photo):
     )
     assert code in (-signal.SIGTERM, 75)  # a shell shows 143 for the first
     assert "Traceback" not in said
+
+
+def test_a_reader_that_ends_first_ends_the_command(tiny, tmp_path):
+    """As `| head -1` does; the answers are longer than what a pipe holds."""
+    (tmp_path / "images").mkdir()
+    for i in range(300):
+        PIL.Image.new("RGB", (8, 8)).save(tmp_path / f"images/{'x' * 100}{i}.png")
+    tiny.save(tmp_path / "m.keras")
+    typed = command("predict", "images", "--model=m.keras", "--size=32")
+    environment = {**LOUD, "PYTHONUNBUFFERED": ""}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        typed, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 141
+    assert "Broken pipe" not in errors
+    assert "error" not in errors

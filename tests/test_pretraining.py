@@ -105,6 +105,7 @@ def test_a_plan_tells_what_training_does(shapes, tmp_path):
     assert "8 s at 100 images/s" in str(found)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     script = pathlib.Path(sys.executable).with_name("bit-pretrain")
     flags = ("--model=BiT-XS-R26x0.25", "--dataset=digits", "--epochs=1", "--batch=128")

@@ -69,6 +69,7 @@ def largest_relative_difference(a, b):
     )
 
 
+@pytest.mark.slow
 def test_two_replicas_end_with_the_weights_of_one(undisturbed, tmp_path):
     runs = {source: tmp_path / source for source in ("arrays", "remat")}
     finish(start("mirrored", *(word for name, file in runs.items() for word in (file, name))))
@@ -76,6 +77,7 @@ def test_two_replicas_end_with_the_weights_of_one(undisturbed, tmp_path):
         assert largest_relative_difference(undisturbed["arrays"], weights(run)) < 1e-4
 
 
+@pytest.mark.slow
 def test_rematerialized_units_change_no_weight(undisturbed):
     """Nor on two replicas, see above, and on two workers, whose last steps are so below."""
     for a, b in zip(undisturbed["arrays"], undisturbed["remat"], strict=True):
@@ -96,6 +98,7 @@ def start_workers(workdir, second_workdir=None, source="arrays"):
     return workers
 
 
+@pytest.mark.slow
 def test_two_workers_end_with_the_weights_of_one_whatever_happens(undisturbed, tmp_path):
     workdir = tmp_path / "run"
 
@@ -184,6 +187,7 @@ def kill_at_random(process, workdir, first=1):
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_bit_for_bit_like_an_undisturbed_one(undisturbed, folder, tmp_path):
     """Terminated in its first of two trainings, which saves its step; then killed in each."""
     one, two = tmp_path / "one", tmp_path / "two"

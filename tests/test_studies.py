@@ -148,6 +148,7 @@ def squares(tmp_path):
     return "--dataset=squares.json"
 
 
+@pytest.mark.slow
 def test_rethinking_pretraining(study, squares, tmp_path):
     model = bit_keras.ResNetV2((1, 1, 1, 1), 1 / 16, 0)
     checkpoints.save_npz("body.npz", {v.path: v.numpy() for v in model.variables})
@@ -173,6 +174,7 @@ def test_rethinking_pretraining(study, squares, tmp_path):
         assert row == [{1: "8", 3: "3"}[part], start, *map(spread, runs)]
 
 
+@pytest.mark.slow
 def test_rethinking_pretraining_of_a_normalization(study, squares, glyphs, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     body = importlib.import_module("rethinking_pretraining").BODY
@@ -189,6 +191,7 @@ def test_rethinking_pretraining_of_a_normalization(study, squares, glyphs, monke
     assert len(recorded) == 3
 
 
+@pytest.mark.slow
 def test_upstream_size(study, glyphs):
     settings = ("upstream_size", glyphs, "--batch=8", "--tuning_steps=1", "--tuning_batch=8")
     (header, *rows), recorded = study(*(*settings, "--classes=3", "--widths=0.0625", "--steps=2,1"))
@@ -213,6 +216,7 @@ def test_upstream_size(study, glyphs):
         assert row[4::2] == [f"{found[run]:.1f}" for run in runs]
 
 
+@pytest.mark.slow
 def test_normalization(study, glyphs, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     module = importlib.import_module("normalization")
@@ -252,6 +256,7 @@ def test_normalization(study, glyphs, monkeypatch):
     assert np.abs(model(images, training=True)[:1] - alone).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_hyperrule_changes_in_two_processes(study, small, tmp_path):
     settings = (small, "--steps=2", "--batch=8")
     done = subprocess.run(

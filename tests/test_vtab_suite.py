@@ -96,6 +96,7 @@ def test_folders_with_an_older_spelling_of_a_group_go_on(suite, model, tmp_path)
     assert "specialised" not in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_suite_goes_on_and_ends_like_an_undisturbed_one(suite, model, tmp_path):
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}

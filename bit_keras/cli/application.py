@@ -241,6 +241,7 @@ def _exit_on_errors(main, *arguments):
     """Calls `main`; an expected error becomes one line and an exit code."""
     try:
         main(*arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         _exit_interrupted()
     except (ValueError, OSError) as error:
@@ -287,6 +288,9 @@ def _exit_interrupted():
 def _exit_with(error):
     if interruption.has_come():  # what came of it
         _exit_interrupted()
+    if isinstance(error, BrokenPipeError):
+        console.drop_output()
+        sys.exit(usage.OUTPUT_CLOSED)
     if logging.get_verbosity() >= logging.DEBUG:  # --verbosity=1 shows the traceback
         raise error
     sys.exit(_fail(error))

@@ -23,6 +23,10 @@ _BARS = {
 }
 _SECONDS = 15  # between two lines about one bar, where there is no terminal
 
+# Keras and TensorFlow import these if they are there: two seconds, and 200 MB. Commands need the
+# first two late or never, and of Keras nothing that needs them.
+_IMPORTED_LATER = ("matplotlib", "sklearn", "jax")
+
 _held = []  # what `_held_back` holds at present, at most one
 
 
@@ -57,10 +61,11 @@ def import_tensorflow(quiet: bool) -> None:
         ValueError: If Keras computes on another backend.
     """
     with contextlib.nullcontext() if not quiet or "tensorflow" in sys.modules else _held_back():
-        from ..training.backends import require_tensorflow  # imports TensorFlow, too
+        with _hidden(*_IMPORTED_LATER):
+            from ..training.backends import require_tensorflow  # imports TensorFlow, too
 
-        require_tensorflow("this command")
-        import tensorflow as tf
+            require_tensorflow("this command")
+            import tensorflow as tf
 
         from ..reporting.texts import duration  # imports what is about to be needed anyway
 
@@ -70,6 +75,24 @@ def import_tensorflow(quiet: bool) -> None:
     import tqdm
 
     tqdm.tqdm.format_interval = staticmethod(duration)
+
+
+def drop_output() -> None:
+    """From here on nothing is written to standard output, whose reader has ended."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 1)  # or Python complains when it ends
+
+
+@contextlib.contextmanager
+def _hidden(*packages: str) -> Iterator[None]:
+    """Packages that nobody has imported yet are as if they were not installed."""
+    hidden = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None: an import of it fails
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -14,7 +14,10 @@ Exit codes:
     2  a mistake in a flag or an input, or a training that failed: told in one sentence
    75  training was stopped by Ctrl-C or SIGTERM and is saved; the same flags and --name go on
   130  stopped by Ctrl-C
+  141  who read its output, as `head` does, ended before it
   143  stopped by SIGTERM"""
+
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE, as of other programs in a shell
 
 _ELSEWHERE = {  # what people type who come from other programs, and what it is here
     "lr": ("base_lr",),

@@ -1,5 +1,6 @@
 """Exports detectors: write, open, compare with the detector, and only then move into place."""
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
@@ -17,13 +18,14 @@ from ..exporting.onnx import write_onnx
 from ..exporting.placing import described, give_memory_back, put_in_place
 from ..exporting.proof import photos_of_many_sizes
 from ..exporting.quiet import quiet
+from ..exporting.runtimes import open_apart
 from ..files import expanded
 from .detecting import MAX_BOXES, SCORE_THRESHOLD, Detections, all_detections
 from .matching import agreement
 from .opening import open_detector
 from .serving import (
     objects_on,
-    open_onnx_detector,
+    onnx_detector,
     open_saved_detector,
     write_saved_detector,
 )
@@ -142,14 +144,18 @@ def _expected(detector, images):
 
 def _compare(detector, path, format, images, expected):
     """The content of `PATH.proof.json`."""
-    spec, routes = {"saved_model": open_saved_detector, "onnx": open_onnx_detector}[format](path)
-    if spec != detector.spec:
-        raise ExportError("the export has other facts than the detector; nothing was written.")
     pixels = [images.read(tf.constant(index, tf.int64)).numpy() for index in range(len(images))]
-    compared = [
-        agreement(expected, [route(image) for image in pixels], SCORE_THRESHOLD, MAX_BOXES)
-        for route in routes.values()
-    ]
+    with contextlib.ExitStack() as stack:
+        if format == "onnx":
+            spec, routes = onnx_detector(stack.enter_context(open_apart("onnx", path)))
+        else:
+            spec, routes = open_saved_detector(path)
+        if spec != detector.spec:
+            raise ExportError("the export has other facts than the detector; nothing was written.")
+        compared = [
+            agreement(expected, [route(image) for image in pixels], SCORE_THRESHOLD, MAX_BOXES)
+            for route in routes.values()
+        ]
     matched = min(one.matched for one in compared)
     has_masks = "masks" in expected[0]
     masks = {"lowest_mask_iou": min(one.mask_iou for one in compared)} if has_masks else {}

@@ -13,6 +13,7 @@ from ..data.pipelines.detection import fitted, letterboxed
 from ..data.sources.upright import decode_upright
 from ..exporting import ExportError
 from ..exporting.inference_graph import inference_graph
+from ..exporting.runtimes import Opened
 from ..models.spec import ModelSpec
 from ..models.spec_files import IN_SAVED_MODEL, read_spec
 from ..training import inference_function
@@ -155,19 +156,14 @@ def open_saved_detector(path: pathlib.Path) -> tuple[ModelSpec, dict[str, Callab
     return spec, {route.__name__: route for route in routes}
 
 
-def open_onnx_detector(path: pathlib.Path) -> tuple[ModelSpec, dict[str, Callable]]:
-    """Opens an `.onnx` file that answers as `objects_on`; returns as `open_saved_detector`."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    outputs = [output.name for output in session.get_outputs()]
+def onnx_detector(opened: Opened) -> tuple[ModelSpec, dict[str, Callable]]:
+    """Returns an opened `.onnx` file that answers as `objects_on`, as `open_saved_detector`."""
 
     def run(pixels):
-        answers = session.run(outputs, {"images": pixels[None] / _WHITE})
-        return _there({name: part[0] for name, part in zip(outputs, answers, strict=True)})
+        answers = opened.compute(pixels[None] / _WHITE)
+        return _there({name: part[0] for name, part in answers.items()})
 
-    facts = session.get_modelmeta().custom_metadata_map["bit_keras"]
-    return ModelSpec.from_json(facts), {"run": run}
+    return ModelSpec.from_json(opened.facts), {"run": run}
 
 
 def _there(found):

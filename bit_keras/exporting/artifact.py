@@ -9,6 +9,7 @@ import numpy as np
 
 from ..models.spec import ModelSpec, spec_of
 from ..training.backends import on_tensorflow
+from .runtimes import Opened
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -54,6 +55,17 @@ def keras_artifact(model: keras.Model) -> Artifact:
         model.input_shape[1],
         spec=spec_of(model),
         network=model,
+    )
+
+
+def runtime_artifact(opened: Opened) -> Artifact:
+    """Returns a file that a runtime has opened as an artifact."""
+    return Artifact(
+        lambda images: unnamed(opened.compute(images)),
+        single_output(list(opened.outputs)),
+        opened.outputs.get("logits"),
+        opened.size,
+        spec=ModelSpec.from_json(opened.facts) if opened.facts else None,
     )
 
 

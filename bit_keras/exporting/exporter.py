@@ -180,15 +180,16 @@ def _compare(model, path, options, spec, images):
     )
     if not keeps_policy and not computes_in_float32(model):
         reference = forward_of(inference_graph(model))
-    with contextlib.nullcontext() if keeps_policy else float32_policy():
-        artifact = kind.open(path)
     one_size = options.precision == "int8" or (options.size and "fixed_size" in kind.options)
-    found = compare(reference, artifact, images, all_sizes=not one_size, spec=spec)
-    if artifact.num_classes:
-        check_facts(artifact, spec)
-    if artifact.num_classes and on_tensorflow():  # which is what decodes pictures
-        allowed = _allowed_difference(options.precision, found["scale"]) or 0.0
-        found |= compare_pictures(reference, spec, artifact, images, allowed)
+    with contextlib.ExitStack() as stack:
+        with contextlib.nullcontext() if keeps_policy else float32_policy():
+            artifact = stack.enter_context(kind.open_apart(path))
+        found = compare(reference, artifact, images, all_sizes=not one_size, spec=spec)
+        if artifact.num_classes:
+            check_facts(artifact, spec)
+        if artifact.num_classes and on_tensorflow():  # which is what decodes pictures
+            allowed = _allowed_difference(options.precision, found["scale"]) or 0.0
+            found |= compare_pictures(reference, spec, artifact, images, allowed)
     return found
 
 

@@ -1,12 +1,14 @@
 """The table of formats: how each is written and opened."""
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..choices import EXPORT_FORMATS
 from ..training.backends import on_tensorflow
-from .artifact import Artifact
+from .artifact import Artifact, runtime_artifact
+from .runtimes import OPENVINO_OPTIONS, open_apart, open_here
 from .weight_files import open_weights, write_keras, write_npz, write_timm, write_transformers
 
 
@@ -18,7 +20,8 @@ class Format:
         name: The file's suffix with its dot; or, of a format that is a folder, the file in it that
             tells one from a folder of anything else.
         write: `(model, path, **options)`.
-        open: For the comparison with the model, and for later use.
+        opener: What opens it; or the name in `runtimes` of the runtime that does.
+        graph: The file in the folder that a runtime opens, if it is not the folder.
         options: What `write` takes beside `spec`, of "fixed_size", "frozen", "precision",
             "calibration" and "integer_io".
         packages: Python packages, by their modules' names, that writing and opening need.
@@ -30,13 +33,29 @@ class Format:
 
     name: str
     write: Callable[..., None]
-    open: Callable[[pathlib.Path], Artifact]
+    opener: Callable[[pathlib.Path], Artifact] | str
+    graph: str = ""
     options: tuple[str, ...] = ()
     packages: tuple[str, ...] = ("tensorflow",)
     extra: str = ""
     runtime_options: dict | None = None
     compared: str = "Keras, with the weights and facts that were read back"
     not_compared: str = ""
+
+    def open(self, path: pathlib.Path) -> Artifact:
+        """Opens an export in this format."""
+        if isinstance(self.opener, str):
+            return runtime_artifact(open_here(self.opener, path / self.graph))
+        return self.opener(path)
+
+    @contextlib.contextmanager
+    def open_apart(self, path: pathlib.Path) -> Iterator[Artifact]:
+        """Opens one, with its runtime, if it has one, in a process that ends with the block."""
+        if isinstance(self.opener, str):
+            with open_apart(self.opener, path / self.graph) as opened:
+                yield runtime_artifact(opened)
+        else:
+            yield self.open(path)
 
     @property
     def is_folder(self) -> bool:
@@ -74,11 +93,11 @@ _WEIGHTS = {
 
 def _graphs() -> dict[str, Format]:
     """The formats that hold a graph, which TensorFlow traces."""
-    from .litert import open_litert, write_litert
-    from .onnx import open_onnx, write_onnx
-    from .openvino import OPENVINO_OPTIONS, open_openvino, write_openvino
+    from .litert import write_litert
+    from .onnx import write_onnx
+    from .openvino import write_openvino
     from .saved_model import open_saved_model, write_saved_model
-    from .web import open_web, write_web
+    from .web import write_web
 
     return {
         "saved_model": Format(
@@ -91,17 +110,17 @@ def _graphs() -> dict[str, Format]:
         "litert": Format(
             ".tflite",
             write_litert,
-            open_litert,
+            "litert",
             options=("fixed_size", "precision", "calibration", "integer_io"),
             packages=("ai_edge_litert",),
             extra="runtimes",
             compared="LiteRT",
         ),
-        "onnx": Format(".onnx", write_onnx, open_onnx, **_ONNX, compared="ONNX Runtime"),
+        "onnx": Format(".onnx", write_onnx, "onnx", **_ONNX, compared="ONNX Runtime"),
         "openvino": Format(
             "model.xml",
             write_openvino,
-            open_openvino,
+            "openvino",
             packages=("openvino",),
             extra="runtimes",
             runtime_options=OPENVINO_OPTIONS,
@@ -111,7 +130,8 @@ def _graphs() -> dict[str, Format]:
         "web": Format(
             "onnxruntime.wasm",
             write_web,
-            open_web,
+            "onnx",
+            "model.onnx",
             **_ONNX,
             compared="ONNX Runtime, outside of a browser",
             not_compared="the page in a browser",

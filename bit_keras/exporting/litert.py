@@ -1,6 +1,5 @@
 """LiteRT's format, written by TensorFlow's converter. The runtime is part of an extra."""
 
-import os
 import pathlib
 import tempfile
 import zipfile
@@ -11,7 +10,6 @@ import tensorflow as tf
 
 from ..models.spec import ModelSpec
 from ..training.tf_workarounds import quantized_with_integers
-from .artifact import Artifact, single_output, unnamed
 from .inference_graph import traced_inference_graph
 
 # What stays float32 in an int8 file: normalization and the shortcuts. (All of it in int8 makes a
@@ -70,49 +68,3 @@ def _int8(converter, calibration, integer_io):
     if integer_io:
         return quantized_with_integers(debugger.calibrated_model, _FLOAT_OPS)
     return debugger.get_nondebug_quantized_model()
-
-
-def _as_taken(images, details):
-    """Floats in the type of an input: an integer n is (n - zero point) * scale."""
-    if np.issubdtype(details["dtype"], np.floating):
-        return images
-    scale, zero_point = details["quantization"]
-    limits = np.iinfo(details["dtype"])
-    numbers = np.rint(images / scale + zero_point)
-    return numbers.clip(limits.min, limits.max).astype(details["dtype"])
-
-
-def _as_floats(answers, details):
-    if np.issubdtype(details["dtype"], np.floating):
-        return answers
-    scale, zero_point = details["quantization"]
-    return (answers.astype(np.float32) - zero_point) * np.float32(scale)
-
-
-def open_litert(path: pathlib.Path) -> Artifact:
-    """Opens what `write_litert` wrote."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
-    serve = interpreter.get_signature_runner()
-    taken, given = serve.get_input_details()["images"], serve.get_output_details()
-    size = int(taken["shape_signature"][1])
-    outputs = {name: int(part["shape"][-1]) for name, part in given.items()}
-
-    def compute(images: np.ndarray):
-        # One at a time, as a file of one size takes them.
-        answers = [serve(images=_as_taken(image[None], taken)) for image in images]
-        answers = {name: np.concatenate([one[name] for one in answers]) for name in outputs}
-        return unnamed({name: _as_floats(answers[name], given[name]) for name in outputs})
-
-    spec = None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            spec = ModelSpec.from_json(archive.read("bit_keras.json"))
-    return Artifact(
-        compute,
-        single_output(list(outputs)),
-        outputs.get("logits"),
-        None if size == -1 else size,
-        spec=spec,
-    )

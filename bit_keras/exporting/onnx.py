@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..models.spec import ModelSpec
-from .artifact import Artifact, named, output_name, single_output, unnamed
+from .artifact import named, output_name
 from .inference_graph import inference_graph
 
 
@@ -105,18 +105,3 @@ def _varint(number):
     if number < 128:
         return bytes([number])
     return bytes([number & 127 | 128]) + _varint(number >> 7)
-
-
-def open_onnx(path: pathlib.Path) -> Artifact:
-    """Opens what `write_onnx` wrote."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    outputs = {output.name: output.shape[-1] for output in session.get_outputs()}
-
-    def compute(images: np.ndarray):
-        return unnamed(dict(zip(outputs, session.run(None, {"images": images}), strict=True)))
-
-    facts = session.get_modelmeta().custom_metadata_map.get("bit_keras")
-    spec = ModelSpec.from_json(facts) if facts else None
-    return Artifact(compute, single_output(list(outputs)), outputs.get("logits"), spec=spec)

@@ -58,7 +58,7 @@ def check_has_weights(model: str | os.PathLike) -> None:
     """Raises ValueError for an export that is a graph alone: frozen, or for another runtime."""
     path = pathlib.Path(model_of_run(model))
     format = _format_of(path)
-    if format is None or FORMATS[format].open is open_weights:
+    if format is None or FORMATS[format].opener is open_weights:
         return
     if format == "saved_model":
         with contextlib.suppress(checkpoints.CheckpointError):
@@ -92,7 +92,7 @@ def open_artifact(source: str | os.PathLike) -> Artifact:
     """
     path = pathlib.Path(source)
     format = _format_of(path)
-    if format is None or FORMATS[format].open is open_weights:
+    if format is None or FORMATS[format].opener is open_weights:
         return open_weights(source)
     if not path.exists():
         raise ValueError(f"there is no file {path}; give a model that bit_keras.export wrote.")

@@ -4,7 +4,6 @@
 at the first such export, and stays in the cache of downloads.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -15,9 +14,9 @@ import keras
 
 from ..checkpoints import DownloadError, cache_dir, fetch
 from ..models.spec import ModelSpec
-from .artifact import Artifact, has_head
+from .artifact import has_head
 from .errors import ExportError
-from .onnx import open_onnx, write_onnx
+from .onnx import write_onnx
 
 _PAGE = pathlib.Path(__file__).parent / "page"
 _PACKAGE = "onnxruntime-web-1.30.0.tgz"
@@ -65,10 +64,3 @@ def _runtime_package() -> pathlib.Path:
             "check the network, set NPM_CONFIG_REGISTRY to a mirror, or put the file by hand into "
             f"{cache_dir()}."
         ) from error
-
-
-def open_web(path: pathlib.Path) -> Artifact:
-    """Opens the model of a page that `write_web` wrote."""
-    about = json.loads((path / "model.json").read_text(encoding="utf-8"))
-    opened = open_onnx(path / "model.onnx")
-    return dataclasses.replace(opened, size=about["size"])
