@@ -1,7 +1,7 @@
 # make demo           fine-tunes the embedded model on handwritten digits
 # make test           tests every part, within a quarter of an hour on two cores
 # make test-slow      tests what takes longer: runs that are killed or shared out, studies, fuzzing
-# make coverage       runs both, and lists the lines that none reaches
+# make coverage       runs what make test does, and lists the lines that nothing reaches
 # make test-peers     compares with timm and transformers, which take gigabytes
 # make test-backends  runs on torch and on JAX without TensorFlow; torch takes gigabytes
 # make test-oldest    runs the core tests with the lowest versions that pyproject.toml allows
@@ -26,8 +26,9 @@ demo: .venv/demo
 	$(BIN)/bit-finetune
 
 PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+QUICK = -m "not slow and not peers and not backends"
 test: .venv/test
-	$(BIN)/python -m $(PYTEST) -m "not slow and not peers and not backends"
+	$(BIN)/python -m $(PYTEST) $(QUICK)
 
 test-slow: .venv/test
 	$(BIN)/python -m $(PYTEST) -m slow
@@ -36,7 +37,7 @@ test-slow: .venv/test
 coverage: .venv/test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "coverage>=7.10"
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m $(PYTEST)
+	$(BIN)/python -m coverage run -m $(PYTEST) $(QUICK)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

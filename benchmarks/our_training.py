@@ -12,10 +12,12 @@ CLASSES = 1000
 
 
 def _start(settings):
+    from bit_keras.cli.console import import_tensorflow
+
+    import_tensorflow(quiet=False)
     import tensorflow as tf
 
     tf.zeros(1) + 1
-    import bit_keras  # noqa: F401
 
 
 def training_step(settings: dict) -> object:
