@@ -53,7 +53,10 @@ def shell(text, folder, environment):
     return f"{done.stdout}\n{done.stderr}\nexit code {done.returncode}" * bool(done.returncode)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page != "README.md" else page for page in PAGES],
+)
 def test_what_a_page_says_works(page, world, tmp_path, monkeypatch):
     """In order and in one folder, for blocks build on each other."""
     prepared, environment = world
