@@ -230,7 +230,7 @@ def test_an_export_that_names_pictures_wrongly_is_refused(models, tmp_path, monk
 
         return dataclasses.replace(artifact, classify=classify)
 
-    wrong = dataclasses.replace(formats.FORMATS["saved_model"], open=misnaming)
+    wrong = dataclasses.replace(formats.FORMATS["saved_model"], opener=misnaming)
     monkeypatch.setitem(formats.FORMATS, "saved_model", wrong)
     model = specified(models[1], "softmax", 32)
     with pytest.raises(bit_keras.exporting.ExportError, match=r"refused: .* pictures get the same"):
