@@ -115,6 +115,7 @@ def test_a_folder_of_photos(trained):
     assert (run / "labels.txt").read_text() == "blue\nred\n"
 
 
+@pytest.mark.slow
 def test_broken_images_are_left_out_and_validation_images_choose(trained):
     """On patient0_0.jpg, ... of either class, one of which is broken and one copied."""
     folder, _ = trained

@@ -72,6 +72,7 @@ def test_the_detector_that_is_kept_answers_as_the_trained_one(run, sets):
     assert all(np.all((f["boxes"] >= 0) & (f["boxes"] <= [*limits, *limits])) for f in one)
 
 
+@pytest.mark.slow
 def test_the_command_finds_objects_on_files(run, sets, tmp_path):
     _, test = sets
     for i in range(2):

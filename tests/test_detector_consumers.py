@@ -18,6 +18,7 @@ from pictures import picture
 
 import bit_keras
 
+pytestmark = pytest.mark.slow
 CONSUMERS = pathlib.Path(__file__).parents[1] / "export" / "consumers"
 FILES = ("noise.png", "turned.jpg", "turned.webp", "clear.png", "large.png")
 MODELS = {"detector_saved_model": "served", "detector_onnx": "cells.onnx"}

@@ -17,6 +17,7 @@ from bit_keras.detection.detecting import all_detections
 from bit_keras.detection.matching import agreement
 from bit_keras.exporting import ExportError
 
+pytestmark = pytest.mark.slow
 ROUTES = ("serving_default", "serve_uint8", "serve_encoded", "onnx")
 
 

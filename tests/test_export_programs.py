@@ -23,6 +23,7 @@ from bit_keras.checkpoints import save_npz
 from bit_keras.models.resnet_v2 import with_head
 from bit_keras.training import forward_flops
 
+pytestmark = pytest.mark.slow
 PROGRAMS = pathlib.Path(__file__).parents[1] / "export"
 
 

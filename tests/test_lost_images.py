@@ -67,6 +67,7 @@ def test_in_pretraining(folder, tmp_path, after_the_first_checkpoint):
         )
 
 
+@pytest.mark.slow
 def test_in_detection(tmp_path, after_the_first_checkpoint):
     images, annotations = [], []
     for i in range(8):

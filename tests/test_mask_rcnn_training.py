@@ -216,6 +216,7 @@ def test_a_wrong_number_of_boxes_to_learn_from_is_named():
         training_model(MaskRCNN(backbone(), 3, channels=8), rois=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["retinanet", "faster_rcnn"])
 def test_batch_normalization_is_kept_as_it_was_pretrained(tmp_path, model_type):
     body = bit_keras.ResNetV2((1, 1, 1, 1), 0.25, 0, norm="batch")

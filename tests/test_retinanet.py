@@ -196,6 +196,7 @@ def test_mixed_precision_answers_in_float32(pictures):
     assert np.isfinite([*losses.values()]).all()
 
 
+@pytest.mark.slow
 def test_gradients_are_finite_without_boxes_and_of_pieces_those_of_the_whole(pictures):
     keras.utils.set_random_seed(0)
     model = RetinaNet(backbone(), 3, size=96, channels=8)

@@ -114,6 +114,7 @@ def test_micro_batches_have_the_gradient_of_the_whole(tmp_path, monkeypatch, mic
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_micro_batches_train_a_bit_as_the_whole_batch_does(tmp_path):
     """Of the published width: only graphs with large kernels are optimized in all their ways."""
     pixels = np.random.default_rng(0).integers(0, 256, (16, 36, 36, 3), dtype=np.uint8)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PICTURES = 16
 _MAX_IMAGES = 100  # of the user's own, spread evenly
 _OTHER_SIZES = ((97, 97), (96, 160))  # an odd and an oblong one
-_PIXELS = 2 * 224 * 224  # at once: activations take memory
+_PIXELS = 224 * 224  # at once: activations take memory; smaller images come in batches
 
 
 def photos(size: int) -> np.ndarray:
@@ -169,20 +169,27 @@ def compare_pictures(
 
     side = images.shape[1]
     pictures = _resized(images[:_PICTURES], (side * 3 // 2, side * 5 // 4))
-    encoded = tf.stack([tf.io.encode_png(picture) for picture in pictures])
+    encoded = [tf.io.encode_png(picture) for picture in pictures]
+    at_once = _at_once((side, side))
+    batches = [encoded[i : i + at_once] for i in range(0, len(encoded), at_once)]
 
-    def classify(compute, spec):
-        prepared = tf.stack([spec.prepared(decode_rgb(one)) for one in encoded]).numpy()
+    def classify(compute, spec, batch):
+        prepared = tf.stack([spec.prepared(decode_rgb(one)) for one in batch]).numpy()
         probabilities = spec.probabilities(compute(prepared)).numpy()
         order = np.argsort(-probabilities, kind="stable")
         names = np.array(spec.own_names(), object)
         return names[order], np.take_along_axis(probabilities, order, axis=1)
 
-    names, sure = classify(reference, spec)
+    def all_of(answers):  # of batches
+        return map(np.concatenate, zip(*answers, strict=True))
+
+    names, sure = all_of(classify(reference, spec, batch) for batch in batches)
     if artifact.classify:
-        found_names, found_sure = artifact.classify(encoded)
+        found_names, found_sure = all_of(artifact.classify(tf.stack(batch)) for batch in batches)
     else:
-        found_names, found_sure = classify(artifact.compute, artifact.spec)
+        found_names, found_sure = all_of(
+            classify(artifact.compute, artifact.spec, batch) for batch in batches
+        )
     difference = np.abs(sure - found_sure)
     tied = sure[:, 0] - sure[:, min(1, sure.shape[1] - 1)] <= 2 * allowed
     return {
@@ -196,9 +203,14 @@ def _batches(images, sizes):
     """For each size and batch: the size, whether it is the first batch of it, and the images."""
     for size in sizes:
         copies = images if size == images.shape[1:3] else _resized(images, size)
-        at_once = max(1, _PIXELS // (size[0] * size[1]))
+        at_once = _at_once(size)
         for start in range(0, len(copies), at_once):
             yield size, start == 0, copies[start : start + at_once]
+
+
+def _at_once(size):
+    """How many images of a size are computed at once."""
+    return max(1, _PIXELS // (size[0] * size[1]))
 
 
 def _as_arrays(answers):
