@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -33,8 +34,8 @@ def font(size: int, *, bold: bool = False) -> "ImageFont.FreeTypeFont":
     from PIL import ImageFont
 
     # Matplotlib's, for Pillow's own has few letters beyond ASCII.
-    folder = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf")
-    return ImageFont.truetype(folder / f"DejaVuSans{'-Bold' * bold}.ttf", size)
+    path = pathlib.Path(matplotlib.get_data_path(), f"fonts/ttf/DejaVuSans{'-Bold' * bold}.ttf")
+    return ImageFont.truetype(os.fspath(path), size)  # Pillow 10.0 takes no path
 
 
 def shortened(text: str, font: "ImageFont.FreeTypeFont", width: int) -> str:
