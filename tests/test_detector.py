@@ -57,6 +57,7 @@ def test_a_run_leaves_its_whole_folder(run, sets):
     assert settings["class_names"] == list(sets[0].class_names)
 
 
+@pytest.mark.slow
 def test_the_detector_that_is_kept_answers_as_the_trained_one(run, sets):
     _, test = sets
     one = all_detections(run.model, test, batch=1)
@@ -102,6 +103,7 @@ def test_validation_images_choose_the_detector(run, sets):
     assert sum(counts) == len(sets[0])
 
 
+@pytest.mark.slow
 def test_classes_are_those_of_the_same_names(run, sets):
     _, test = sets
     expected = bit_keras.evaluate_detector(run.workdir, test)

@@ -151,6 +151,7 @@ def test_replicas_and_pieces_clip_the_gradient_of_the_whole_batch(tmp_path):
     np.testing.assert_allclose(clipped, 0.8 * whole, atol=1e-5 * np.abs(whole).max())
 
 
+@pytest.mark.slow
 def test_the_size_of_a_batch_changes_no_detection():
     model = lively_detector()
     sizes = [(64, 64), (200, 90), (40, 30), (97, 180), (33, 150)] * 2

@@ -78,6 +78,7 @@ def taught(path, student, teacher, images, steps=2, lr=0.5, evaluate_every=None,
         return [line["loss"] for line in folder.history()]
 
 
+@pytest.mark.slow
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(noise, teacher, tmp_path):
     student = keras.models.clone_model(teacher)
     student.set_weights(teacher.get_weights())

@@ -167,6 +167,7 @@ def test_a_picture_for_each_image(tiny, photos, tmp_path, monkeypatch):
         write_heat_maps("new/maps", tiny, files, size=40)
 
 
+@pytest.mark.slow
 def test_the_command(run, photos, tmp_path):
     command = [sys.executable, "-m", "bit_keras.cli.predict", f"--model={run}", str(photos / "cat")]
     flags = ("--explain=maps", "--format=csv", "--threshold=1", "--output=answers.csv")

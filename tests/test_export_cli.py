@@ -5,11 +5,13 @@ import sys
 
 import numpy as np
 import onnxruntime
+import pytest
 from test_cli import SEVERAL, typed
 
 from bit_keras.checkpoints import save_npz
 
 
+@pytest.mark.slow
 def test_a_model_becomes_onnx_and_says_how_right_it_is(tiny, images, tmp_path):
     save_npz(tmp_path / "tiny.npz", {v.path: v.numpy() for v in tiny.variables})
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")

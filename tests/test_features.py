@@ -92,6 +92,7 @@ def test_the_file_of_features_has_a_list_of_its_images(model, files, expected, t
     assert os.listdir(tmp_path) == ["new"]
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_body_and_refuses_what_is_said_of_classes(files, tmp_path):
     command = [sys.executable, "-m", "bit_keras.cli.predict", "--model=BiT-XS-R26x0.25", *files]
     done = subprocess.run(

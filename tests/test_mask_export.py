@@ -226,6 +226,7 @@ def test_the_proof_tells_of_masks(served):
     assert proof["routes"] == [*ROUTES]
 
 
+@pytest.mark.slow
 def test_boxes_alone_are_exported_without_masks(photos, tmp_path, capsys):
     detector = named_detector(masks=False)
     bit_keras.export_detector(detector, tmp_path / "served", images=boxless(*photos))
@@ -276,6 +277,7 @@ def test_onnx_is_refused_in_one_sentence(by, detector, tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == [tmp_path / "cells.keras"]
 
 
+@pytest.mark.slow
 def test_an_export_of_other_masks_is_refused(served, photos, tmp_path, monkeypatch):
     def write(model, path, **_):
         shutil.copytree(served, path)

@@ -129,6 +129,7 @@ def test_mixed_precision_answers_in_float32(pictures, policy):
     assert np.any(np.all(outputs["roi_targets"]["rois"][0].numpy() == own, axis=1))
 
 
+@pytest.mark.slow
 def test_a_few_steps_find_the_objects_of_two_images():
     """A red disk and a blue square, on gray: a tiny detector from random weights."""
     rng = np.random.default_rng(0)

@@ -166,6 +166,7 @@ def test_mistakes_are_named(arguments, message):
         bit_keras.ResNetV2(**arguments)
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_frozen_inside_a_bigger_model_that_is_saved(tmp_path):
     """As with the models of keras.applications, whose layers are all layers of the model."""
     body = bit_keras.ResNetV2((2, 1), 0.25, 0)

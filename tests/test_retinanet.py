@@ -158,6 +158,7 @@ def test_a_frozen_body_leaves_pyramid_and_heads_trainable():
     assert parts == {"block4", "feature_pyramid", "box_head", "class_head"}
 
 
+@pytest.mark.slow
 def test_keras_files_are_the_same_detector(detector, pictures, tmp_path):
     path = tmp_path / "detector.keras"
     detector.spec = detector.spec.replace(class_names=("a", "b", "c"))

@@ -37,6 +37,7 @@ def model():
     return named_weights(bit_keras.ResNetV2((1,), 0.25, 5, name="small"))
 
 
+@pytest.mark.slow
 def test_served_pictures_are_upright_over_white_or_refused(model, tmp_path):
     bit_keras.export(model, tmp_path / "served", size=SIZE)
     table = pictures()

@@ -52,7 +52,9 @@ def models():
     return {"timm": large}, small
 
 
-@pytest.mark.parametrize(("loss", "size"), [("softmax", 32), ("sigmoid", 224)])
+@pytest.mark.parametrize(
+    ("loss", "size"), [("softmax", 32), pytest.param("sigmoid", 224, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("format", [*FORMATS, "frozen"])
 def test_every_format_is_used_as_its_model_without_being_told(
     models, pictures, tmp_path, format, loss, size

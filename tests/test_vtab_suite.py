@@ -136,6 +136,7 @@ def test_a_killed_suite_goes_on_and_ends_like_an_undisturbed_one(suite, model, t
     assert [row["task"] for row in results] == list(FEW)
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_read_is_skipped(model, tmp_path, monkeypatch):
     asked = ("svhn", "resisc45", "eurosat", "dtd")
     read = []
