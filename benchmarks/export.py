@@ -9,6 +9,7 @@ difference is shown the export was refused: a network of random weights magnifie
 far more than a trained one.
 """
 
+import argparse
 import pathlib
 import subprocess
 import sys
@@ -78,11 +79,17 @@ def run(program, *arguments):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    known = "; ".join(EXPORTS)
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"By default all: {known}")
+    chosen = parser.parse_args().formats or EXPORTS
+    if unknown := [name for name in chosen if name not in EXPORTS]:
+        parser.error(f"there is no format {unknown[0]!r}; there are {known}")
+
     import keras
 
     import bit_keras
 
-    chosen = sys.argv[1:] or EXPORTS
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         source = folder / "R50x1.npz"
