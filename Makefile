@@ -60,12 +60,15 @@ test-package: package
 	$(BIN)/python -m venv .venv/package
 	.venv/package/bin/python -m pip install --quiet --disable-pip-version-check \
 		-c requirements.txt dist/*.whl
-	cd .venv/package && bin/python -c "$$IMPORT_EVERYTHING" && bin/bit-finetune
+	cd .venv/package && bin/python -c "$$IMPORT_EVERYTHING"
+	cd .venv/package && for program in bin/bit-*; do $$program --help > /dev/null || exit 1; done
+	cd .venv/package && bin/bit-finetune
 
 define IMPORT_EVERYTHING
 import importlib, pkgutil, bit_keras
 for module in pkgutil.walk_packages(bit_keras.__path__, "bit_keras."):
-    importlib.import_module(module.name)
+    if not module.name.startswith("bit_keras.cli."):  # programs, whose flags have names in common
+        importlib.import_module(module.name)
 endef
 export IMPORT_EVERYTHING
 
