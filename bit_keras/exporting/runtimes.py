@@ -83,6 +83,8 @@ def open_apart(runtime: str, path: pathlib.Path) -> Iterator[Opened]:
             yield Opened(compute, *answer())
         finally:
             process.kill()
+            with contextlib.suppress(BrokenPipeError):  # images that it did not live to take
+                process.stdin.close()
 
 
 def _onnx(path):
