@@ -22,13 +22,13 @@ def _start(settings):
 
 def training_step(settings: dict) -> object:
     """Returns a function that takes one step and returns its loss."""
-    import keras
     import tensorflow as tf
 
     import bit_keras
     from bit_keras.models.standardizing import standardized_once
     from bit_keras.training import Devices, Objective, rematerialize
     from bit_keras.training.losses import LOSSES
+    from bit_keras.training.optimizer import FusedSGD
     from bit_keras.training.step import TrainStep
     from bit_keras.training.tf_workarounds import no_shared_sums
 
@@ -40,7 +40,7 @@ def training_step(settings: dict) -> object:
     devices = Devices("single", settings["precision"])
     with devices.scope():
         model = bit_keras.load(settings["model"], num_classes=CLASSES, init="random")
-        optimizer = keras.optimizers.SGD(0.003, momentum=0.9)
+        optimizer = FusedSGD(0.003)
     if settings.get("remat"):
         rematerialize(model)
     data = tf.data.Dataset.from_tensors((images, labels)).repeat()

@@ -70,7 +70,7 @@ class Objective:
         estimate of its memory and the training share its trace, which takes seconds.
         """
 
-        @tf.function
+        @tf.function(autograph=False)
         def gradients(inputs, labels, factor):
             # Tensors, and not variables, where kernels are standardized beforehand.
             values = [variable.value for variable in self.model.trainable_variables]

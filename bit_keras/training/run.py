@@ -19,6 +19,7 @@ from .inference import NotFiniteError
 from .loop import Intervals, Tests, TrainingError, train
 from .memory import fitting_split, rematerialize
 from .objective import Objective
+from .optimizer import FusedSGD
 from .run_folder import RunFolder
 from .selection import Selection
 from .strategies import wait_for_all_workers
@@ -193,7 +194,7 @@ def run_task(task: Task, options: RunOptions) -> TrainedModel:
         if options.remat:
             rematerialize(model)
         objective = task.objective(model, options.seed)
-        optimizer = keras.optimizers.SGD(task.schedule(), momentum=0.9)
+        optimizer = FusedSGD(task.schedule())
         if options.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     pieces = _find_split(objective, devices, options.batch_split)

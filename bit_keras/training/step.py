@@ -32,14 +32,19 @@ class TrainStep:
         self._is_kernel = [variable.path.endswith("kernel") for variable in self.variables]
         with strategy.scope():
             optimizer.build(self.variables)
-        self.run = tf.function(self._run)
+        # What AutoGraph would do to loops is written out, as its work takes half a second.
+        self.run = tf.function(self._run, autograph=False)
 
     def _run(self, iterator, count, asked_to_stop):
         """`count` steps: (the losses of each `[count, losses]`, how many workers shall stop)."""
-        losses = tf.TensorArray(tf.float32, count)
-        for i in tf.range(count):
+
+        def take_step(i, losses):
             of_replicas = self._strategy.run(self._step, args=next(iterator))
-            losses = losses.write(i, self._sum_over_replicas(of_replicas))
+            return i + 1, losses.write(i, self._sum_over_replicas(of_replicas))
+
+        _, losses = tf.while_loop(
+            lambda i, _: i < count, take_step, (0, tf.TensorArray(tf.float32, count))
+        )
         # Summed over workers, so that all of them stop after the same step.
         asked = self._strategy.run(lambda: tf.identity(asked_to_stop))
         return losses.stack(), self._sum_over_replicas(asked)
@@ -88,13 +93,16 @@ class TrainStep:
         sums = [tf.zeros(variable.shape) for variable in self.variables]
         once = self._objective.once or _nothing
         with once(self.variables) as gradients_of_variables:
-            for m in tf.range(self._pieces):
-                # One after another, or memory is that of several pieces.
-                tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-                piece = tf.nest.map_structure(lambda x, m=m: x[m], pieces)
+
+            def add_piece(m, losses, sums):
+                piece = tf.nest.map_structure(lambda x: x[m], pieces)
                 part, gradients = self._gradients(*piece)
-                losses += part
-                sums = [a + b for a, b in zip(sums, gradients, strict=True)]
+                return m + 1, losses + part, [a + b for a, b in zip(sums, gradients, strict=True)]
+
+            # One after another, or memory is that of several pieces.
+            _, losses, sums = tf.while_loop(
+                lambda m, *_: m < self._pieces, add_piece, (0, losses, sums), parallel_iterations=1
+            )
         return losses, gradients_of_variables(sums)
 
     def _gradients(self, inputs, labels):
