@@ -38,7 +38,8 @@ class LabeledImages:
         image_size: The typical (height, width), the median where sizes differ.
         read: From a scalar int64 tensor in 0 .. N - 1 to uint8 [height, width, 3]. It is traced by
             `tf.data`, so arrays it uses must be eager tensors: those are captured, but NumPy
-            arrays become graph constants, which are limited to 2 GB.
+            arrays become graph constants, which are limited to 2 GB. AutoGraph does not translate
+            it: a branch on a tensor is a `tf.cond`.
         fingerprint: A number that differs between sets of different images, to tell runs apart.
         augmentations: The random changes that keep labels correct, of "crop" and "flip".
         num_bytes: How many bytes one pass over the images reads from files or arrays.

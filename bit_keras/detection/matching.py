@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 _LEAST_IOU, _SCORE = 0.99, 1e-3
 # A probability at a mask's outline may be within rounding of the threshold. Of a mask of less than
@@ -46,6 +45,8 @@ def agreement(
         most: The most of an image. An object near the lowest score that was kept need not be found
             by both, for rounding decides about it.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a while, and only proofs need it
+
     matched, number, scores, corners, ious = 0, 0, [0.0], [0.0], [1.0]
     for one, other in zip(expected, found, strict=True):
         alike = _alike(one, other)

@@ -10,7 +10,6 @@ from datetime import datetime
 from html import escape
 
 import tensorflow as tf
-from scipy.stats import binomtest
 
 from ..training.reading_runs import flattened_settings
 from .charts import curves, scalars
@@ -50,6 +49,8 @@ def write_report(
 
 
 def _figures(metrics):
+    from scipy.stats import binomtest  # half a second, which no other part of a command needs
+
     figures = []
     for key, (name, form) in FIGURES.items():
         if key in metrics:

@@ -14,6 +14,9 @@ from .order import worker_rows
 
 _MIN_SIZE = 32  # pixels
 
+# AutoGraph would take most of a second to translate what has no loop or branch for it.
+_as_written = tf.autograph.experimental.do_not_convert
+
 
 def check_sizes(batch: int, **sizes: int) -> None:
     """Raises DataError if `batch` is below 1, a size below 32 pixels, or `crop` above `resize`."""
@@ -77,12 +80,12 @@ def endless_batches(
 
     dataset = (
         tf.data.Dataset.counter(start_step * len(read), dtype=tf.int64)
-        .map(example_number, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(_as_written(example_number), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(len(read), drop_remainder=True)
     )
     if mixing:
         steps = tf.data.Dataset.counter(start_step, dtype=tf.int64)
-        dataset = tf.data.Dataset.zip(steps, dataset).map(mixed)
+        dataset = tf.data.Dataset.zip(steps, dataset).map(_as_written(mixed))
     return _prefetched(dataset)
 
 
@@ -108,7 +111,7 @@ def ordered_batches(example: Callable[[tf.Tensor], Any], count: int, batch: int)
     """
     return _prefetched(
         tf.data.Dataset.range(count)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .map(_as_written(example), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch)
     )
 
