@@ -115,7 +115,9 @@ def test_models_answer_as_on_tensorflow(there, given):
 
 def test_layers_answer_as_on_tensorflow(there, given):
     for name, expected in of_layers(given["activations"]).items():
-        np.testing.assert_allclose(there[0][name], expected, atol=1e-4, err_msg=name)
+        # Float32 keeps seven digits of the largest; answers of a convolution exceed 100 here.
+        atol = 1e-5 * max(10, np.abs(expected).max())
+        np.testing.assert_allclose(there[0][name], expected, atol=atol, err_msg=name)
 
 
 def test_fit_by_the_rules_schedule_learns_as_on_tensorflow(there, given):
