@@ -11,7 +11,7 @@ from alternating import Contender, Question, run
 
 CASES = flags.DEFINE_list(
     "cases",
-    ["R50x1@224x8", "R101x1@224x8", "R50x3@224x2", "R50x1@96x32", "R50x1@384x4"],
+    ["R50x1@224x8", "R101x1@224x8", "R50x3@224x8", "R50x1@96x32", "R50x1@384x4"],
     "MODEL@SIZExBATCH; the first is what the others are compared with.",
 )
 CALLS = flags.DEFINE_integer("calls", 3, "Batches in one measurement.")

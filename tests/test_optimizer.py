@@ -10,13 +10,15 @@ from bit_keras.training.optimizer import FusedSGD
 STEPS = 6
 
 
-def updated(optimizer, shapes=((3, 3, 4, 8), (8,))):
-    """Weights and momenta after some steps of a rate that changes, with gradients by chance."""
+def updated(optimizer, shapes=((3, 3, 4, 8), (8,)), compiled=False):
+    """Weights and momenta after some steps, with gradients by chance."""
     rng = np.random.default_rng(0)
     variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in shapes]
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     optimizer.build(variables)
-    apply = tf.function(lambda *gradients: optimizer.apply(gradients, variables) or 0)
+    apply = tf.function(
+        lambda *gradients: optimizer.apply(gradients, variables) or 0, jit_compile=compiled
+    )
     for _ in range(STEPS):
         gradients = [rng.normal(size=shape).astype("float32") for shape in shapes]
         apply(*map(optimizer.scale_loss, map(tf.constant, gradients)))
@@ -33,6 +35,12 @@ def test_an_update_is_that_of_keras(wrapped):
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([2, 4], [0.1, 0.05, 0.01])
     ours, theirs = (updated(wrapped(kind(rate))) for kind in (FusedSGD, plain))
     for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def test_xla_compiles_an_update():
+    """As it does everything on TPUs."""
+    for a, b in zip(updated(FusedSGD(0.1), compiled=True), updated(plain(0.1)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
