@@ -14,6 +14,8 @@ import tensorflow as tf
 class Objective:
     """A model, its batches and its loss. Inputs, labels and outputs are any nested structure.
 
+    Functions are traced as written, without AutoGraph: a branch on a tensor is a `tf.cond`.
+
     Attributes:
         model: What is trained: a batch's inputs to float32 outputs.
         batches: `batches(step, (k, n))` returns an endless data set of `(inputs, labels)` that
