@@ -51,7 +51,7 @@ test-backends: .venv/test $(if $(BACKENDS_PYTHON),,.venv/backends/installed)
 		$(BIN)/python -m pytest -m backends
 
 CORE = layers fast_paths resnet_v2 hyperrule arrays directory checkpoints zoo training \
-	fine_tuning contact_sheet reporting packages package
+	optimizer fine_tuning contact_sheet reporting packages package
 test-oldest: .venv/oldest/installed
 	.venv/oldest/bin/python -m pytest $(CORE:%=tests/test_%.py)
 

@@ -67,7 +67,7 @@ def test_a_comparison_has_the_runtime_in_a_process_of_its_own(tiny, tmp_path, fo
             np.testing.assert_array_equal(apart.compute(images)[name], answers)
         [process] = {*psutil.Process().children()} - before
         process.kill()
-        while process.status() != psutil.STATUS_ZOMBIE:  # so that no images can be sent to it
+        while process.status() != psutil.STATUS_ZOMBIE:  # from then on no images can be sent
             time.sleep(0.01)
         with pytest.raises(RuntimeError, match=f"the process of {format} ended with -9"):
             apart.compute(images)

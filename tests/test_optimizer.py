@@ -11,7 +11,7 @@ STEPS = 6
 
 
 def updated(optimizer, shapes=((3, 3, 4, 8), (8,)), compiled=False):
-    """Weights and momenta after some steps, with gradients by chance."""
+    """Weights and momenta after some steps, with random gradients."""
     rng = np.random.default_rng(0)
     variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in shapes]
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -39,7 +39,7 @@ def test_an_update_is_that_of_keras(wrapped):
 
 
 def test_xla_compiles_an_update():
-    """As it does everything on TPUs."""
+    """On TPUs everything is compiled so."""
     for a, b in zip(updated(FusedSGD(0.1), compiled=True), updated(plain(0.1)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 

@@ -83,7 +83,7 @@ def open_apart(runtime: str, path: pathlib.Path) -> Iterator[Opened]:
             yield Opened(compute, *answer())
         finally:
             process.kill()
-            with contextlib.suppress(BrokenPipeError):  # images that it did not live to take
+            with contextlib.suppress(BrokenPipeError):  # images that it has not read
                 process.stdin.close()
 
 

@@ -32,7 +32,7 @@ class TrainStep:
         self._is_kernel = [variable.path.endswith("kernel") for variable in self.variables]
         with strategy.scope():
             optimizer.build(self.variables)
-        # What AutoGraph would do to loops is written out, as its work takes half a second.
+        # Loops are written with `tf.while_loop`: AutoGraph takes half a second to translate them.
         self.run = tf.function(self._run, autograph=False)
 
     def _run(self, iterator, count, asked_to_stop):

@@ -14,7 +14,7 @@ from .order import worker_rows
 
 _MIN_SIZE = 32  # pixels
 
-# AutoGraph would take most of a second to translate what has no loop or branch for it.
+# AutoGraph takes most of a second to translate these functions, which do not need it.
 _as_written = tf.autograph.experimental.do_not_convert
 
 
